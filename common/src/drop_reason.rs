@@ -1,0 +1,126 @@
+//! Why a packet was not forwarded: one enum for the XDP programs, the workers and the metrics.
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal => $label:literal,)*) => {
+        /// Why a packet was not forwarded.
+        ///
+        /// Numbers are stable: they index counter arrays shared between kernel and user space, and a
+        /// retired number stays reserved. Labels are the `reason` label of the metrics.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u8)]
+        pub enum DropReason { $($(#[$doc])* $variant = $number,)* }
+
+        impl DropReason {
+            /// Every reason, in the order of the numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Length of an array indexed by `self as usize`.
+            pub const COUNT: usize = 64;
+
+            /// The value of the `reason` label in metrics, status and logs.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// A header is cut short, a length contradicts another, a version is wrong.
+    Malformed = 0 => "malformed",
+    /// ESP to us with an SPI that names no live SA.
+    UnknownSpi = 1 => "unknown_spi",
+    /// Protected traffic while no worker's socket takes it (RFC 4301 section 5: never in clear).
+    NoWorker = 2 => "no_worker",
+    /// A packet from a protected interface matched no policy (RFC 4301 section 4.4.1: final DISCARD).
+    NoPolicy = 3 => "no_policy",
+    /// A DISCARD policy matched.
+    PolicyDiscard = 4 => "policy_discard",
+    /// Clear text arrived from outside although a PROTECT policy covers it (RFC 4301 section 5.2).
+    ClearText = 5 => "clear_text",
+    /// A PROTECT policy matched and no SA is up.
+    NoSa = 6 => "no_sa",
+    /// The SA was removed between steering and the worker.
+    StaleSa = 7 => "stale_sa",
+    /// Shorter than the smallest ESP packet of the algorithm.
+    EspTooShort = 8 => "esp_too_short",
+    /// Below the replay window, or seen already (RFC 4303 section 3.4.3).
+    Replay = 9 => "replay",
+    /// Authentication failed (RFC 4303 section 3.4.4.2).
+    IcvFailure = 10 => "icv_failure",
+    /// Padding does not hold the expected octets or is longer than the packet (RFC 4303 section 2.4).
+    BadPadding = 11 => "bad_padding",
+    /// A dummy packet, next header 59: by design (RFC 4303 section 2.6).
+    Dummy = 12 => "dummy",
+    /// The next header of an opened packet is neither IPv4, IPv6 nor dummy.
+    InnerProtocol = 13 => "inner_protocol",
+    /// The inner packet is malformed or its length exceeds what was opened.
+    InnerMalformed = 14 => "inner_malformed",
+    /// The inner packet is outside its SA's selectors, either direction (RFC 4301 section 5.2 step 4).
+    OutsideSelectors = 15 => "outside_selectors",
+    /// The SA has used its last sequence number (RFC 4303 section 3.3.3).
+    SequenceExhausted = 16 => "sequence_exhausted",
+    /// The SA has reached its hard lifetime.
+    LifetimeExpired = 17 => "lifetime_expired",
+    /// No ESP carrier is known yet and the hold queue is full or timed out (transport policy rule 4).
+    CarrierUnknown = 18 => "carrier_unknown",
+    /// ESP came by a carrier that the policy refuses, such as TCP under fail-closed.
+    CarrierRefused = 19 => "carrier_refused",
+    /// Larger than the tunnel's path MTU with DF set; the sender got an ICMP error.
+    TooBig = 20 => "too_big",
+    /// TTL or hop limit exceeded; the sender got an ICMP error.
+    TtlExceeded = 21 => "ttl_exceeded",
+    /// No route to the next hop.
+    NoRoute = 22 => "no_route",
+    /// The next hop did not answer neighbour discovery, or too many packets wait for it.
+    NoNeighbour = 23 => "no_neighbour",
+    /// The transmit ring or the free-frame pool was exhausted.
+    TxFull = 24 => "tx_full",
+    /// The hand-over queue to the SA's owner was full.
+    HandOverFull = 25 => "hand_over_full",
+    /// The kernel refused a send on a socket or TUN.
+    SendError = 26 => "send_error",
+    /// AF_XDP, kernel side: the receive ring was full.
+    XskRxFull = 27 => "xsk_rx_full",
+    /// AF_XDP, kernel side: no frame in the fill ring, or a frame too small.
+    XskRxDropped = 28 => "xsk_rx_dropped",
+    /// AF_XDP, kernel side: an invalid descriptor in the transmit or fill ring.
+    XskInvalidDescriptor = 29 => "xsk_invalid_descriptor",
+    /// An inner fragment whose ports are unknown, under a policy that selects ports (RFC 4301 section 7).
+    FragmentPorts = 30 => "fragment_ports",
+    /// The path of this SA is shut by policy (blocked).
+    PathShut = 31 => "path_shut",
+    /// ESP arrived from or for an address that is not the SA's (only where the path is fixed).
+    WrongEndpoint = 32 => "wrong_endpoint",
+}
+
+impl DropReason {
+    /// The reason with this number, if it is assigned.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.iter().copied().find(|r| *r as u8 == number)
+    }
+}
+
+#[cfg(feature = "user")]
+impl core::fmt::Display for DropReason {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_labels_are_unique_and_fit_the_array() {
+        for (i, a) in DropReason::ALL.iter().enumerate() {
+            assert!((*a as usize) < DropReason::COUNT);
+            assert_eq!(DropReason::from_number(*a as u8), Some(*a));
+            for b in &DropReason::ALL[i + 1..] {
+                assert!(a.label() != b.label() && *a as u8 != *b as u8);
+            }
+        }
+        assert_eq!(DropReason::from_number(63), None);
+    }
+}
