@@ -1,0 +1,147 @@
+//! What an endpoint asks its caller to do.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::codec::TrafficSelector;
+use crate::event::Event;
+use crate::path::{EspPath, StreamId, UdpPath};
+
+/// One IKE SA of one endpoint, never reused within the life of the process. An IKE rekey keeps it: it names
+/// what the operator sees as one association.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct IkeSaId(pub u64);
+
+/// One pair of Child SAs (inbound and outbound), never reused. A rekey makes a new one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ChildId(pub u64);
+
+/// What the caller has to carry out, in the order of the queue.
+#[derive(Debug)]
+pub enum Action {
+    /// Send these bytes as one UDP datagram, as they are: on port 4500 the non-ESP marker (RFC 3948 section
+    /// 2.2) is in them already, and a NAT keepalive is the single octet 0xff.
+    SendDatagram {
+        /// From where to where.
+        path: UdpPath,
+        /// The whole UDP payload.
+        payload: Vec<u8>,
+    },
+    /// Open a TCP connection and report it with `handle_stream_up` or `handle_stream_down`.
+    Dial {
+        /// The name of the connection in all that follows.
+        stream: StreamId,
+        /// The local address to bind, or the kernel's choice.
+        local: Option<IpAddr>,
+        /// The peer's address and port.
+        remote: SocketAddr,
+    },
+    /// Write these bytes to a stream, as they are: prefix, length and marker (RFC 9329 sections 3 and 4) are
+    /// in them already.
+    SendStream {
+        /// The connection.
+        stream: StreamId,
+        /// Bytes to append to what was sent before.
+        bytes: Vec<u8>,
+    },
+    /// Close a connection after what was sent has left. No `handle_stream_down` follows.
+    CloseStream {
+        /// The connection.
+        stream: StreamId,
+    },
+    /// Make an inbound SA live, before anything that lets the peer use it is sent.
+    InstallInbound(Box<InboundChildSa>),
+    /// Put an outbound SA in place without using it.
+    InstallOutbound(Box<OutboundChildSa>),
+    /// From now on protect this child's traffic with this SA: the rekey switch.
+    UseOutbound {
+        /// The pair whose outbound SA is used.
+        child: ChildId,
+    },
+    /// Stop using the outbound SA, if it is the one in use, and forget it.
+    RemoveOutbound {
+        /// The pair.
+        child: ChildId,
+    },
+    /// Forget the inbound SA; its SPI may be allocated again.
+    RemoveInbound {
+        /// The pair.
+        child: ChildId,
+        /// Its SPI.
+        spi: u32,
+    },
+    /// Set how ESP of this IKE SA travels. Always precedes the first SA of it.
+    UpdatePath {
+        /// The IKE SA.
+        ike_sa: IkeSaId,
+        /// The whole new path.
+        path: EspPath,
+    },
+    /// No SA of this IKE SA is left; forget its path.
+    RemovePath {
+        /// The IKE SA.
+        ike_sa: IkeSaId,
+    },
+    /// Send one dummy packet (RFC 4303 section 2.6) on this child's outbound SA, so that the peer learns
+    /// the carrier (transport policy rules 3 and 4).
+    SendDummy {
+        /// The pair.
+        child: ChildId,
+    },
+    /// Tell the operator; also what metrics are made of.
+    Event(Event),
+}
+
+/// The algorithms of a Child SA.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum EspCipher {
+    /// ENCR_AES_GCM_16 with a 128-bit key (RFC 4106).
+    Aes128Gcm16,
+    /// ENCR_AES_GCM_16 with a 256-bit key (RFC 4106).
+    Aes256Gcm16,
+    /// ENCR_CHACHA20_POLY1305 (RFC 7634).
+    ChaCha20Poly1305,
+}
+
+/// What both directions of a Child SA share.
+#[derive(Clone, Debug)]
+pub struct ChildSaCommon {
+    /// The pair.
+    pub child: ChildId,
+    /// The IKE SA whose path it uses.
+    pub ike_sa: IkeSaId,
+    /// Name of the configured connection.
+    pub connection: Arc<str>,
+    /// Name of the configured child.
+    pub child_name: Arc<str>,
+    /// Algorithm.
+    pub cipher: EspCipher,
+    /// Key and salt, in the order KEYMAT gives them (RFC 7296 section 2.17, RFC 4106 section 8.1).
+    pub key: Zeroizing<Vec<u8>>,
+    /// Extended (64-bit) sequence numbers, RFC 4303 section 2.2.1.
+    pub esn: bool,
+    /// Negotiated selectors of our side.
+    pub local_ts: Arc<[TrafficSelector]>,
+    /// Negotiated selectors of the peer's side.
+    pub remote_ts: Arc<[TrafficSelector]>,
+}
+
+/// An inbound Child SA to install.
+#[derive(Debug)]
+pub struct InboundChildSa {
+    /// Shared with the other direction, but for the key.
+    pub common: ChildSaCommon,
+    /// Our SPI, from the [`SpiSource`](crate::endpoint::SpiSource).
+    pub spi: u32,
+}
+
+/// An outbound Child SA to install.
+#[derive(Debug)]
+pub struct OutboundChildSa {
+    /// Shared with the other direction, but for the key.
+    pub common: ChildSaCommon,
+    /// The peer's SPI.
+    pub spi: u32,
+}

@@ -1,0 +1,281 @@
+//! What the operator configured, validated; the keys and their meaning are those of the YAML file.
+
+use core::fmt;
+use core::time::Duration;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::codec::TrafficSelector;
+use crate::path::DirectCarrier;
+use crate::proposal::{EspProposal, IkeProposal};
+
+/// A secret that is wiped when dropped and never printed.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Takes the octets of the secret.
+    pub fn new(octets: Vec<u8>) -> Self {
+        Self(Zeroizing::new(octets))
+    }
+
+    /// The octets, for key derivation only.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// An IKE identity (RFC 7296 section 3.5).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Identity {
+    /// ID_FQDN.
+    Fqdn(String),
+    /// ID_RFC822_ADDR.
+    Email(String),
+    /// ID_IPV4_ADDR or ID_IPV6_ADDR.
+    Address(IpAddr),
+    /// ID_KEY_ID.
+    KeyId(Vec<u8>),
+}
+
+/// How a side proves who it is. Certificates join here later.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// Shared key message integrity code (RFC 7296 section 2.15).
+    Psk(Secret),
+}
+
+/// Where a connection's IKE SA starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StartTransport {
+    /// UDP only; never offers SEPARATE_TRANSPORTS and never uses TCP.
+    Udp,
+    /// UDP, then TCP when the responder agrees to separate transports or UDP is silent.
+    UdpThenTcp,
+    /// TCP from the first message.
+    Tcp,
+}
+
+/// What a connection makes of SEPARATE_TRANSPORTS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeparateTransports {
+    /// No SA without it.
+    Require,
+    /// Offered, and done without where the policy allows.
+    Prefer,
+    /// Not offered.
+    Off,
+}
+
+/// What happens when no direct carrier passes ESP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnUnreachable {
+    /// ESP stops; it is never put into TCP.
+    FailClosed,
+    /// ESP moves into TCP, and returns when a direct carrier passes again.
+    TcpFallback,
+}
+
+/// When a child is set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StartMode {
+    /// At start, and again whenever it is lost.
+    Always,
+    /// When a packet needs it.
+    OnTraffic,
+    /// By `up`, or by the peer.
+    None,
+}
+
+/// The `ike:` section of a connection.
+#[derive(Clone, Debug)]
+pub struct IkePolicy {
+    /// Where to start.
+    pub transport: StartTransport,
+    /// What to make of SEPARATE_TRANSPORTS.
+    pub separate_transports: SeparateTransports,
+    /// Proposals, best first.
+    pub proposals: Vec<IkeProposal>,
+    /// Believe unassigned code points without the peer's vendor ID (transport policy rule 6).
+    pub assume_code_points: bool,
+    /// IKE SA is rekeyed this long after it was made, less up to `rekey_jitter_percent`. Default 4 h.
+    pub rekey_after: Duration,
+    /// Hard lifetime of an IKE SA. Default 6 h.
+    pub lifetime: Duration,
+    /// Jitter of rekey times in percent of the time. Default 10.
+    pub rekey_jitter_percent: u8,
+    /// Liveness check after this much silence (RFC 7296 section 2.4). Default 30 s.
+    pub liveness_after: Duration,
+    /// No answer for this long deletes the SA. Default 150 s.
+    pub dead_after: Duration,
+    /// First retransmission over UDP after this time, doubling. Default 1 s.
+    pub retransmit_after: Duration,
+    /// Give an exchange up after this many retransmissions over UDP. Default 5.
+    pub retransmissions: u8,
+    /// A TCP dial or a silent stream during set-up is given up after this time. Default 10 s.
+    pub tcp_timeout: Duration,
+    /// Largest IP packet with an IKE fragment in it, octets (RFC 7383 section 2.5.1). Default 1280.
+    pub fragment_size: u16,
+    /// Shortest wait before `start: always` tries again. Default 5 s.
+    pub retry_min: Duration,
+    /// Longest wait before `start: always` tries again. Default 60 s.
+    pub retry_max: Duration,
+}
+
+/// The `esp:` section of a connection.
+#[derive(Clone, Debug)]
+pub struct EspPolicy {
+    /// Direct carriers that are allowed, best first.
+    pub transports: Vec<DirectCarrier>,
+    /// What happens when none passes.
+    pub on_unreachable: OnUnreachable,
+    /// Outbound traffic for this long with none inbound while IKE answers is reported (transport policy rule
+    /// 1); `None` is `never`. Default 30 s.
+    pub unverified_timeout: Option<Duration>,
+    /// Idle time after which an end behind NAT sends a keepalive. Default 20 s.
+    pub keepalive: Duration,
+}
+
+/// One entry of `children:`.
+#[derive(Clone, Debug)]
+pub struct ChildConfig {
+    /// Its name, unique within the connection.
+    pub name: Arc<str>,
+    /// Our side's selectors.
+    pub local_ts: Vec<TrafficSelector>,
+    /// The peer's side's selectors.
+    pub remote_ts: Vec<TrafficSelector>,
+    /// When it is set up.
+    pub start: StartMode,
+    /// Proposals, best first; those with key exchange methods ask for PFS.
+    pub proposals: Vec<EspProposal>,
+    /// Rekeyed this long after it was made, less jitter. Default 1 h.
+    pub rekey_after: Duration,
+    /// Hard lifetime. Default 1 h 15 min.
+    pub lifetime: Duration,
+    /// How long an old inbound SA is kept after its deletion, for packets under way. Default 5 s.
+    pub linger: Duration,
+}
+
+/// The peer's address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RemoteAddress {
+    /// Any; we are the responder only.
+    Any,
+    /// This one.
+    Ip(IpAddr),
+}
+
+/// One configured connection.
+#[derive(Clone, Debug)]
+pub struct ConnectionConfig {
+    /// Its name, unique.
+    pub name: Arc<str>,
+    /// Our address, or the one that routes to the peer.
+    pub local_address: Option<IpAddr>,
+    /// Who we are.
+    pub local_id: Identity,
+    /// How we prove it.
+    pub local_auth: Auth,
+    /// Where the peer is.
+    pub remote_address: RemoteAddress,
+    /// Who the peer has to be.
+    pub remote_id: Identity,
+    /// How it proves it.
+    pub remote_auth: Auth,
+    /// The `ike:` section.
+    pub ike: IkePolicy,
+    /// The `esp:` section.
+    pub esp: EspPolicy,
+    /// The `children:` section.
+    pub children: Vec<ChildConfig>,
+}
+
+/// What all connections of an endpoint share: limits and code points.
+#[derive(Clone, Debug)]
+pub struct EndpointConfig {
+    /// Carried in the top bits of our IKE SPIs, so that a packet finds its shard.
+    pub shard: u8,
+    /// Port of IKE with the non-ESP marker, UDP and TCP. Always 4500 but in tests.
+    pub nat_port: u16,
+    /// Notify type of SEPARATE_TRANSPORTS while it is unassigned.
+    pub separate_transports_notify: u16,
+    /// TCP 4500 is listened on: S may be echoed (transport policy rule 9).
+    pub tcp_listens: bool,
+    /// Half-open SAs above which COOKIE is asked for over UDP (RFC 7296 section 2.6). Default 64.
+    pub cookie_threshold: usize,
+    /// Most half-open SAs. Default 4096.
+    pub max_half_open: usize,
+    /// Most half-open SAs from one source prefix (IPv4 /24, IPv6 /64 and /48). Default 64.
+    pub max_half_open_per_prefix: usize,
+    /// Most streams of strangers (no authenticated IKE SA). Default 1024.
+    pub max_stranger_streams: usize,
+    /// Most streams of strangers from one source prefix. Default 64.
+    pub max_stranger_streams_per_prefix: usize,
+    /// Half-open SAs are dropped after this time. Default 30 s.
+    pub half_open_timeout: Duration,
+    /// Most octets a half-open SA may make us keep. Default 16 KiB.
+    pub max_half_open_bytes: usize,
+    /// Report keys in events for a key log. Default false.
+    pub key_log: bool,
+}
+
+impl Default for EndpointConfig {
+    fn default() -> Self {
+        Self {
+            shard: 0,
+            nat_port: 4500,
+            separate_transports_notify: 42241,
+            tcp_listens: true,
+            cookie_threshold: 64,
+            max_half_open: 4096,
+            max_half_open_per_prefix: 64,
+            max_stranger_streams: 1024,
+            max_stranger_streams_per_prefix: 64,
+            half_open_timeout: Duration::from_secs(30),
+            max_half_open_bytes: 16 * 1024,
+            key_log: false,
+        }
+    }
+}
+
+impl Default for IkePolicy {
+    fn default() -> Self {
+        Self {
+            transport: StartTransport::UdpThenTcp,
+            separate_transports: SeparateTransports::Prefer,
+            proposals: Vec::new(),
+            assume_code_points: false,
+            rekey_after: Duration::from_secs(4 * 3600),
+            lifetime: Duration::from_secs(6 * 3600),
+            rekey_jitter_percent: 10,
+            liveness_after: Duration::from_secs(30),
+            dead_after: Duration::from_secs(150),
+            retransmit_after: Duration::from_secs(1),
+            retransmissions: 5,
+            tcp_timeout: Duration::from_secs(10),
+            fragment_size: 1280,
+            retry_min: Duration::from_secs(5),
+            retry_max: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for EspPolicy {
+    fn default() -> Self {
+        Self {
+            transports: vec![DirectCarrier::Ip, DirectCarrier::Udp],
+            on_unreachable: OnUnreachable::FailClosed,
+            unverified_timeout: Some(Duration::from_secs(30)),
+            keepalive: Duration::from_secs(20),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What an endpoint can say about its connections, for `status`, the API and the metrics.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::action::{ChildId, EspCipher, IkeSaId};
+use crate::codec::TrafficSelector;
+use crate::path::{EspPath, IkeTransport};
+use crate::time::Time;
+
+macro_rules! labelled {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $label:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word for status, API, metrics and logs.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+        }
+
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str(self.label())
+            }
+        }
+    };
+}
+
+labelled! {
+    /// State of a connection: how ESP travels now (transport policy, below the table).
+    State {
+        /// No SA and none wanted now.
+        Idle => "idle",
+        /// An IKE SA is being set up.
+        Connecting => "connecting",
+        /// Direct carriers are being proven by echo.
+        Probing => "probing",
+        /// ESP leaves on a direct carrier that nothing has proven yet.
+        Unverified => "unverified",
+        /// ESP travels over IP protocol 50.
+        DirectIp => "direct_ip",
+        /// ESP travels over UDP.
+        DirectUdp => "direct_udp",
+        /// ESP is silent and the cause is being found out.
+        Suspect => "suspect",
+        /// ESP travels in TCP.
+        Tcp => "tcp",
+        /// ESP travels in TCP and a direct carrier is being tried on a trial SA.
+        Trial => "trial",
+        /// ESP is stopped by policy.
+        Blocked => "blocked",
+        /// The peer answers neither IKE nor ESP.
+        PeerDead => "peer_dead",
+        /// The cause is here: no route, link down.
+        LocalDown => "local_down",
+    }
+}
+
+labelled! {
+    /// Why a connection is in its state.
+    Reason {
+        /// Nothing more to say.
+        None => "none",
+        /// A NAT was found on the path.
+        Nat => "nat",
+        /// IP was not answered, UDP was.
+        IpUnanswered => "ip_unanswered",
+        /// The peer did not agree to SEPARATE_TRANSPORTS.
+        PeerNoSeparate => "peer_no_separate",
+        /// SEPARATE_TRANSPORTS is off by configuration.
+        SeparateOff => "separate_off",
+        /// TCP 4500 was refused or silent.
+        IkeTcpUnreachable => "ike_tcp_unreachable",
+        /// UDP was silent.
+        IkeUdpUnreachable => "ike_udp_unreachable",
+        /// Neither UDP nor TCP reached the peer.
+        IkeUnreachable => "ike_unreachable",
+        /// No direct carrier passes ESP.
+        EspUnreachable => "esp_unreachable",
+        /// The carrier needed is not in `esp.transports`.
+        CarrierNotAllowed => "carrier_not_allowed",
+        /// No inbound ESP within `unverified_timeout` while IKE answers.
+        UnverifiedTimeout => "unverified_timeout",
+        /// No proposal in common.
+        NoProposalChosen => "no_proposal_chosen",
+        /// No traffic selectors in common.
+        TsUnacceptable => "ts_unacceptable",
+        /// Authentication failed.
+        AuthenticationFailed => "authentication_failed",
+        /// The peer refused ESP in TCP.
+        PeerRefusedTcp => "peer_refused_tcp",
+        /// The peer deleted the SA.
+        PeerDeleted => "peer_deleted",
+        /// The operator took it down.
+        OperatorDown => "operator_down",
+        /// The peer broke the protocol.
+        ProtocolError => "protocol_error",
+        /// A local table or limit is full.
+        LocalLimit => "local_limit",
+        /// The peer stopped answering.
+        PeerSilent => "peer_silent",
+        /// No route to the peer, or no local address.
+        NoRoute => "no_route",
+        /// The guard cannot be installed.
+        GuardMissing => "guard_missing",
+        /// Traffic came back to a direct carrier.
+        Returned => "returned",
+        /// A trial did not verify.
+        TrialFailed => "trial_failed",
+    }
+}
+
+labelled! {
+    /// What proves the ESP carrier.
+    Evidence {
+        /// Nothing yet.
+        None => "none",
+        /// IKE passed on the same transport.
+        Ike => "ike",
+        /// Authenticated ESP came in.
+        Inbound => "inbound",
+        /// An ESP echo was answered.
+        Echo => "echo",
+    }
+}
+
+/// One connection.
+#[derive(Clone, Debug)]
+pub struct ConnectionStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How ESP travels, or why not. With `address: any`, that of the newest peer.
+    pub state: State,
+    /// Why.
+    pub reason: Reason,
+    /// What proves it.
+    pub evidence: Evidence,
+    /// One sentence for the operator: cause and remedy of a failure, or empty.
+    pub detail: String,
+    /// When the next attempt is due, if one is planned.
+    pub next_attempt: Option<Time>,
+    /// Its IKE SAs.
+    pub ike_sas: Vec<IkeSaStatus>,
+}
+
+/// One IKE SA.
+#[derive(Clone, Debug)]
+pub struct IkeSaStatus {
+    /// Its name in this endpoint.
+    pub id: IkeSaId,
+    /// We are the original initiator.
+    pub is_initiator: bool,
+    /// SPIs, initiator's and responder's.
+    pub spis: (u64, u64),
+    /// What carries IKE.
+    pub transport: IkeTransport,
+    /// SEPARATE_TRANSPORTS is agreed.
+    pub separate_transports: bool,
+    /// The peer's address for IKE.
+    pub remote: SocketAddr,
+    /// The peer's authenticated identity.
+    pub remote_id: String,
+    /// A NAT was found in front of us, in front of the peer.
+    pub nat: (bool, bool),
+    /// How its ESP travels; none before the first child.
+    pub esp_path: Option<EspPath>,
+    /// Negotiated algorithms in proposal notation, with every key exchange.
+    pub algorithms: String,
+    /// When it was authenticated.
+    pub established: Time,
+    /// When the keys were last changed.
+    pub rekeyed: Time,
+    /// When the next rekey is due.
+    pub next_rekey: Time,
+    /// Its children.
+    pub children: Vec<ChildStatus>,
+}
+
+/// One Child SA pair.
+#[derive(Clone, Debug)]
+pub struct ChildStatus {
+    /// The pair.
+    pub id: ChildId,
+    /// Configured name.
+    pub name: Arc<str>,
+    /// SPIs, inbound and outbound.
+    pub spis: (u32, u32),
+    /// Algorithm.
+    pub cipher: EspCipher,
+    /// Extended sequence numbers.
+    pub esn: bool,
+    /// Algorithms in proposal notation.
+    pub algorithms: String,
+    /// Negotiated selectors, ours and the peer's.
+    pub selectors: (Arc<[TrafficSelector]>, Arc<[TrafficSelector]>),
+    /// Outbound traffic uses it.
+    pub in_use: bool,
+    /// When it was made.
+    pub established: Time,
+    /// When the next rekey is due.
+    pub next_rekey: Time,
+}
