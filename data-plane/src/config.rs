@@ -1,0 +1,58 @@
+//! What the control plane decides about the data plane at start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Which path packets take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// AF_XDP where it binds with zero-copy, else TUN; the reason is reported.
+    Auto,
+    /// AF_XDP, in copy mode if there is no other.
+    Xdp,
+    /// TUN and sockets.
+    Tun,
+}
+
+/// What is behind an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// ESP and IKE arrive here.
+    Wan,
+    /// Protected hosts are here.
+    Lan,
+}
+
+/// One interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InterfaceConfig {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What is behind it.
+    pub role: Role,
+    /// What matches no policy is dropped (RFC 4301 section 4.4.1).
+    pub protected: bool,
+}
+
+/// The data plane's configuration.
+#[derive(Clone, Debug)]
+pub struct DataPlaneConfig {
+    /// Names pins, tables and policies of this gateway.
+    pub instance: Arc<str>,
+    /// Where state that outlives the process is kept.
+    pub state_dir: PathBuf,
+    /// Which path packets take.
+    pub mode: Mode,
+    /// Workers; each owns the queue of its number on every interface.
+    pub workers: u8,
+    /// Interfaces.
+    pub interfaces: Vec<InterfaceConfig>,
+    /// The object with the XDP programs, or the default search.
+    pub xdp_object: Option<PathBuf>,
+    /// Slots of the SA table, 256 to 2^20.
+    pub sa_slots: u32,
+    /// Name of the TUN device.
+    pub tun: Arc<str>,
+    /// Replay window of new SAs in packets.
+    pub replay_window: u32,
+}
