@@ -7,3 +7,4 @@
 pub mod config;
 pub mod handle;
 pub mod policy;
+pub mod xsk;
