@@ -1,1 +1,36 @@
-//! placeholder
+//! A laboratory for gateways: two hosts, two gateways and a router in network namespaces, real processes,
+//! exact traffic and an exact capture.
+//!
+//! ```text
+//! host-a ── lan0 gw-a wan0 ── wan-a router wan-b ── wan0 gw-b lan0 ── host-b
+//! ```
+//!
+//! The router has plain routes to both inner networks, so that a packet which leaves a gateway in clear
+//! arrives and is seen. Everything a [`Lab`] makes carries the name of its [`Instance`], so that several run
+//! at once, and is removed when the value is dropped, on SIGINT and SIGTERM, and, should the process be
+//! killed, by the next laboratory ([`Instance::sweep`]).
+//!
+//! This library starts the built daemon and looks at it from outside: command line, `/metrics`, packets.
+//! It links none of the daemon's code.
+
+#![forbid(unsafe_code)]
+
+pub mod capture;
+pub mod cleanup;
+mod instance;
+mod netns;
+mod ping;
+mod process;
+mod tcp_flow;
+mod topology;
+mod udp_flow;
+mod wait;
+
+pub use instance::Instance;
+pub use netns::Namespace;
+pub use ping::{Ping, PingReport};
+pub use process::{Exit, Process};
+pub use tcp_flow::{TcpReport, tcp_throughput};
+pub use topology::{Lab, Nat, Side, inner_prefixes};
+pub use udp_flow::{FlowReport, Rate, UdpFlow};
+pub use wait::{Event, until};
