@@ -17,16 +17,24 @@
 
 pub mod capture;
 pub mod cleanup;
+mod daemon_config;
+mod gateway;
 mod instance;
+mod metrics;
 mod netns;
+mod notify;
 mod ping;
 mod process;
+pub mod status;
 mod tcp_flow;
 mod topology;
 mod udp_flow;
 mod wait;
 
+pub use daemon_config::{DaemonConfig, DataPlaneMode};
+pub use gateway::Gateway;
 pub use instance::Instance;
+pub use metrics::Metrics;
 pub use netns::Namespace;
 pub use ping::{Ping, PingReport};
 pub use process::{Exit, Process};

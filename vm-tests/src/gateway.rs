@@ -1,0 +1,291 @@
+//! One gateway: the daemon's process, its files, and what it says about itself.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+
+use crate::cleanup::{Cleanup, guarded};
+use crate::daemon_config::DaemonConfig;
+use crate::instance::Instance;
+use crate::metrics::{Metrics, get};
+use crate::netns::Namespace;
+use crate::notify::NotifySocket;
+use crate::process::{Exit, Process};
+use crate::status::{ConnectionStatus, Status};
+use crate::wait::until;
+
+/// How long a daemon may take to say that it is ready, on a busy machine.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+/// How long a daemon may take to end after SIGTERM.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// A gateway whose daemon runs, or can be started. Dropping it kills the daemon and removes its guard, pins
+/// and files.
+#[derive(Debug)]
+pub struct Gateway {
+    namespace: Namespace,
+    binary: PathBuf,
+    name: String,
+    directory: PathBuf,
+    config: PathBuf,
+    metrics: SocketAddr,
+    process: Option<Process>,
+    cleanup: Cleanup,
+}
+
+impl Gateway {
+    /// Prepares a gateway named `name` within `instance`; its daemon is not started yet.
+    ///
+    /// `config` is changed where it says what exists once per machine: instance name, state directory and
+    /// control socket.
+    ///
+    /// # Errors
+    /// If its files cannot be written.
+    pub fn new(
+        instance: &Instance,
+        namespace: &Namespace,
+        name: &str,
+        binary: &Path,
+        config: DaemonConfig,
+    ) -> Result<Self> {
+        let directory = instance.directory().join(name);
+        let name = instance.name_of(name);
+        let metrics = config
+            .text("metrics/listen")
+            .context("the configuration has no metrics listener")?
+            .parse()
+            .context("parsing metrics.listen")?;
+        let undo = {
+            let (namespace, binary, name) = (namespace.clone(), binary.to_owned(), name.clone());
+            move || release(&namespace, &binary, &name)
+        };
+        let (_, cleanup) = guarded(undo, || std::fs::create_dir_all(&directory))?;
+        let gateway = Self {
+            namespace: namespace.clone(),
+            binary: binary.to_owned(),
+            config: directory.join("portcullis.yaml"),
+            name,
+            directory,
+            metrics,
+            process: None,
+            cleanup,
+        };
+        gateway.configure(config)?;
+        Ok(gateway)
+    }
+
+    /// Writes another configuration, for the next start or SIGHUP.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn configure(&self, config: DaemonConfig) -> Result<()> {
+        let path = |file: &str| self.directory.join(file).display().to_string();
+        config
+            .with("instance", self.name.as_str())
+            .with("state_dir", path("state"))
+            .with("control/socket", path("control.sock"))
+            .write(&self.config)
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it ends or does not become ready in time; the error holds its output.
+    pub fn start(&mut self) -> Result<()> {
+        self.start_with(&[])
+    }
+
+    /// Like [`Gateway::start`] with more arguments.
+    ///
+    /// # Errors
+    /// As those of [`Gateway::start`].
+    pub fn start_with(&mut self, arguments: &[&str]) -> Result<()> {
+        let notify = NotifySocket::bind(&self.directory.join("notify.sock"))?;
+        self.spawn(arguments, Some(notify.path()))?;
+        let process = self.process.as_ref().context("the daemon was just started")?;
+        notify.wait_ready(process, READY_LIMIT).with_context(|| self.name.clone())
+    }
+
+    /// Starts the daemon where it is expected to fail, and returns its exit and its output.
+    ///
+    /// # Errors
+    /// If it still runs after `limit`.
+    pub fn start_failing(&mut self, limit: Duration) -> Result<(Exit, String)> {
+        self.spawn(&[], None)?;
+        let process = self.process.take().context("the daemon was just started")?;
+        match process.wait(limit) {
+            Some(exit) => Ok((exit, process.output().join("\n"))),
+            None => bail!("{} still runs after {limit:?}:\n{}", self.name, process.output().join("\n")),
+        }
+    }
+
+    fn spawn(&mut self, arguments: &[&str], notify: Option<&Path>) -> Result<()> {
+        let mut command = Command::new(&self.binary);
+        command.arg("run").arg("--config").arg(&self.config).args(arguments);
+        if let Some(path) = notify {
+            command.env("NOTIFY_SOCKET", path);
+        }
+        self.process = None;
+        self.process = Some(Process::start(&self.namespace, &mut command)?);
+        Ok(())
+    }
+
+    /// Ends the daemon with SIGTERM and waits for it.
+    ///
+    /// # Errors
+    /// If it does not run, ends with an error, or not at all.
+    pub fn stop(&mut self) -> Result<()> {
+        let process = self.process.take().context("the daemon does not run")?;
+        process.signal(Signal::SIGTERM)?;
+        match process.wait(STOP_LIMIT) {
+            Some(Exit::Status(0)) => Ok(()),
+            Some(exit) => bail!("{} ended with {exit:?}:\n{}", self.name, tail(&process)),
+            None => bail!("{} did not end within {STOP_LIMIT:?} of SIGTERM:\n{}", self.name, tail(&process)),
+        }
+    }
+
+    /// Ends the daemon with SIGKILL and waits for it.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        let process = self.process.take().context("the daemon does not run")?;
+        process.signal(Signal::SIGKILL)?;
+        process.wait(STOP_LIMIT).context("a killed process ends")?;
+        Ok(())
+    }
+
+    /// Sends a signal to the daemon.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.as_ref().context("the daemon does not run")?.signal(signal)
+    }
+
+    /// Runs another verb of the binary on this gateway's control socket and returns what it prints.
+    ///
+    /// # Errors
+    /// If it fails; the error holds what it says.
+    pub fn verb(&self, arguments: &[&str]) -> Result<String> {
+        let socket = self.directory.join("control.sock").display().to_string();
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--socket", &socket]).collect();
+        self.namespace.run(&self.binary, &arguments)
+    }
+
+    /// What the daemon says about itself.
+    ///
+    /// # Errors
+    /// If it does not answer, or not in the form that is documented.
+    pub fn status(&self) -> Result<Status> {
+        let text = self.verb(&["status", "--json"])?;
+        serde_json::from_str(&text).with_context(|| format!("reading the status of {}:\n{text}", self.name))
+    }
+
+    /// The status of one connection.
+    ///
+    /// # Errors
+    /// Also if it is not configured.
+    pub fn connection(&self, name: &str) -> Result<ConnectionStatus> {
+        let status = self.status()?;
+        status.connection(name).cloned().with_context(|| format!("{}: no connection {name}", self.name))
+    }
+
+    /// Waits until the connection is as `wanted`.
+    ///
+    /// # Errors
+    /// If it is not within `limit`; the error holds its last status and the daemon's output.
+    pub fn wait_connection(
+        &self,
+        name: &str,
+        limit: Duration,
+        wanted: impl Fn(&ConnectionStatus) -> bool,
+    ) -> Result<ConnectionStatus> {
+        let mut last = None;
+        let found = until(limit, || {
+            let connection = self.connection(name);
+            let good = connection.as_ref().is_ok_and(&wanted);
+            last = Some(connection);
+            if good { last.take() } else { None }
+        });
+        match found {
+            Some(connection) => connection,
+            None => bail!("{}: {name} after {limit:?}: {last:#?}\n{}", self.name, self.log_tail()),
+        }
+    }
+
+    /// Scrapes its metrics.
+    ///
+    /// # Errors
+    /// If the listener does not answer.
+    pub fn metrics(&self) -> Result<Metrics> {
+        Metrics::scrape(&self.namespace, self.metrics).with_context(|| self.name.clone())
+    }
+
+    /// The body of another path of the metrics listener.
+    ///
+    /// # Errors
+    /// If the answer is not 200.
+    pub fn http(&self, path: &str) -> Result<String> {
+        get(&self.namespace, self.metrics, path)
+    }
+
+    /// Removes its guard and pins, as an operator does who gives a gateway up.
+    ///
+    /// # Errors
+    /// If the daemon still runs, or the binary refuses.
+    pub fn release(&self) -> Result<()> {
+        anyhow::ensure!(self.process.is_none(), "{} still runs", self.name);
+        self.namespace.run(&self.binary, &["release", "--instance", &self.name]).map(drop)
+    }
+
+    /// The running daemon.
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// The last lines of the daemon's log.
+    pub fn log_tail(&self) -> String {
+        self.process.as_ref().map_or_else(|| format!("{} does not run", self.name), tail)
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The daemon's instance name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its directory: configuration, state, sockets.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Leaves the daemon running when this value is dropped.
+    pub fn keep(self) {
+        if let Some(process) = self.process {
+            process.keep();
+        }
+        self.cleanup.disarm();
+    }
+}
+
+fn tail(process: &Process) -> String {
+    const LINES: usize = 40;
+    let output = process.output();
+    output[output.len().saturating_sub(LINES)..].join("\n")
+}
+
+/// Best effort: the namespace goes next, and what remains is reported by [`Instance::remains`].
+fn release(namespace: &Namespace, binary: &Path, name: &str) {
+    if let Err(e) = namespace.run(binary, &["release", "--instance", name]) {
+        eprintln!("{name}: {e:#}");
+    }
+}

@@ -1,0 +1,64 @@
+//! The receiving end of systemd's notify protocol: how a daemon says that it is ready.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::Process;
+
+/// The socket a daemon finds in `NOTIFY_SOCKET`.
+#[derive(Debug)]
+pub struct NotifySocket {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl NotifySocket {
+    /// Binds `path`, in place of what an earlier run of the same daemon used.
+    ///
+    /// # Errors
+    /// If the directory is missing or cannot be written.
+    pub fn bind(path: &Path) -> Result<Self> {
+        if let Err(e) = std::fs::remove_file(path)
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(e).with_context(|| format!("removing {}", path.display()));
+        }
+        let socket = UnixDatagram::bind(path).with_context(|| format!("binding {}", path.display()))?;
+        Ok(Self { socket, path: path.to_owned() })
+    }
+
+    /// The value for `NOTIFY_SOCKET`.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits for `READY=1`.
+    ///
+    /// # Errors
+    /// If the process ends first, or nothing came within `limit`.
+    pub fn wait_ready(&self, process: &Process, limit: Duration) -> Result<()> {
+        const LOOK_AT_PROCESS: Duration = Duration::from_millis(50);
+        let deadline = Instant::now() + limit;
+        let mut message = [0; 4096];
+        self.socket.set_read_timeout(Some(LOOK_AT_PROCESS))?;
+        while Instant::now() < deadline {
+            match self.socket.recv(&mut message) {
+                Ok(length) => {
+                    let text = String::from_utf8_lossy(&message[..length]);
+                    if text.lines().any(|line| line == "READY=1") {
+                        return Ok(());
+                    }
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e.into()),
+            }
+            if let Some(exit) = process.exit() {
+                bail!("ended with {exit:?} before it was ready:\n{}", process.output().join("\n"));
+            }
+        }
+        bail!("not ready after {limit:?}:\n{}", process.output().join("\n"))
+    }
+}

@@ -1,0 +1,198 @@
+//! `portcullis status --json`, typed as far as the laboratory reads it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// The whole answer.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Status {
+    /// Every configured connection.
+    pub connections: Vec<ConnectionStatus>,
+    /// What the data plane counts.
+    pub data_plane: DataPlaneStatus,
+}
+
+/// One connection.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ConnectionStatus {
+    /// Configured name.
+    pub name: String,
+    /// How ESP travels, or why not.
+    pub state: String,
+    /// Why.
+    pub reason: String,
+    /// What proves the carrier.
+    pub evidence: String,
+    /// Cause and remedy of a failure, or empty.
+    #[serde(default)]
+    pub detail: String,
+    /// `udp` or `tcp`, while an IKE SA is up.
+    pub ike_transport: Option<String>,
+    /// `ip`, `udp` or `tcp`, while a child is up.
+    pub esp_transport: Option<String>,
+    /// What happens when no direct carrier passes ESP, and who said so.
+    pub policy: PolicyStatus,
+    /// Its IKE SAs.
+    pub ike_sas: Vec<IkeSaStatus>,
+}
+
+/// The policy of a connection.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PolicyStatus {
+    /// `fail-closed` or `tcp-fallback`.
+    pub on_unreachable: String,
+    /// Where it comes from.
+    pub source: String,
+}
+
+/// One IKE SA.
+#[derive(Clone, Debug, Deserialize)]
+pub struct IkeSaStatus {
+    /// We are the original initiator.
+    pub initiator: bool,
+    /// SPI of the initiator, hexadecimal.
+    pub spi_i: String,
+    /// SPI of the responder, hexadecimal.
+    pub spi_r: String,
+    /// SEPARATE_TRANSPORTS is agreed.
+    pub separate_transports: bool,
+    /// Every negotiated algorithm.
+    pub algorithms: String,
+    /// When it was authenticated.
+    pub established_at: String,
+    /// When it is rekeyed next.
+    pub next_rekey_at: String,
+    /// What setting it up took.
+    pub handshake: Option<Handshake>,
+    /// Its Child SAs.
+    pub children: Vec<ChildStatus>,
+}
+
+/// What setting up an IKE SA took.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Handshake {
+    /// From the first IKE_SA_INIT to authentication.
+    pub seconds: f64,
+    /// IKE octets over UDP.
+    pub udp_bytes: SentReceived,
+    /// IKE octets over TCP, framing included.
+    pub tcp_bytes: SentReceived,
+}
+
+/// A count for each direction.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct SentReceived {
+    /// Sent.
+    pub sent: u64,
+    /// Received.
+    pub received: u64,
+}
+
+/// One Child SA pair.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ChildStatus {
+    /// Configured name.
+    pub name: String,
+    /// Inbound SPI, hexadecimal.
+    pub spi_in: String,
+    /// Outbound SPI, hexadecimal.
+    pub spi_out: String,
+    /// Negotiated algorithms.
+    pub algorithms: String,
+    /// Outbound traffic uses it.
+    pub in_use: bool,
+    /// Packets opened.
+    pub packets_in: u64,
+    /// Packets sealed.
+    pub packets_out: u64,
+    /// Octets opened.
+    pub bytes_in: u64,
+    /// Octets sealed.
+    pub bytes_out: u64,
+}
+
+/// What the data plane counts.
+#[derive(Clone, Debug, Deserialize)]
+pub struct DataPlaneStatus {
+    /// `xdp` or `tun`.
+    pub mode: String,
+    /// The guard.
+    pub guard: GuardStatus,
+    /// Every worker.
+    pub workers: Vec<WorkerStatus>,
+    /// XDP verdicts by interface.
+    pub xdp: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Drops by reason, kernel-side ones included.
+    pub drops: BTreeMap<String, u64>,
+    /// The sums that have to agree.
+    pub accounting: Accounting,
+}
+
+/// The guard.
+#[derive(Clone, Debug, Deserialize)]
+pub struct GuardStatus {
+    /// Every policy of it is in the kernel.
+    pub installed: bool,
+}
+
+/// One worker's ESP packets.
+#[derive(Clone, Debug, Deserialize)]
+pub struct WorkerStatus {
+    /// Received, by path.
+    pub esp_in: ByPath,
+    /// Sent, by path.
+    pub esp_out: ByPath,
+}
+
+/// Packets by the path they took.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct ByPath {
+    /// AF_XDP sockets.
+    pub af_xdp: u64,
+    /// UDP and raw sockets.
+    pub socket: u64,
+}
+
+/// Packets that came in and what became of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+pub struct Accounting {
+    /// Taken in, on every path.
+    pub received: u64,
+    /// Sent out, on every path.
+    pub sent: u64,
+    /// Dropped, for every reason.
+    pub dropped: u64,
+}
+
+impl Accounting {
+    /// Every packet that came in went out or has a reason.
+    pub fn is_balanced(self) -> bool {
+        self.received == self.sent + self.dropped
+    }
+}
+
+impl Status {
+    /// The connection of this name.
+    pub fn connection(&self, name: &str) -> Option<&ConnectionStatus> {
+        self.connections.iter().find(|c| c.name == name)
+    }
+
+    /// ESP packets of all workers: in over AF_XDP and sockets, out over AF_XDP and sockets.
+    pub fn esp_by_path(&self) -> (ByPath, ByPath) {
+        let sum = |of: fn(&WorkerStatus) -> ByPath| {
+            self.data_plane.workers.iter().map(of).fold(ByPath::default(), |a, b| ByPath {
+                af_xdp: a.af_xdp + b.af_xdp,
+                socket: a.socket + b.socket,
+            })
+        };
+        (sum(|w| w.esp_in), sum(|w| w.esp_out))
+    }
+}
+
+impl ConnectionStatus {
+    /// A child is in use: traffic passes.
+    pub fn is_up(&self) -> bool {
+        self.ike_sas.iter().any(|sa| sa.children.iter().any(|child| child.in_use))
+    }
+}
