@@ -1,1 +1,8 @@
-//! placeholder
+//! Sans-IO IKEv2.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod crypto;

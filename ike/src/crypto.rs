@@ -1,0 +1,24 @@
+//! Cryptography: the algorithms of IKEv2 behind one seam.
+//!
+//! `provider` alone names the crates that compute; `prf`, `aead`, `ke` and `digest` are what the rest of
+//! `ike` calls, in the words of the IANA registry. `schedule` and `auth` are RFC 7296 sections 2.13 to 2.18,
+//! RFC 9242 section 3.3 and RFC 9370 section 2.2 on top of them.
+//!
+//! Randomness comes from the caller's generator, so that one seed gives one run, with one exception: the
+//! provider draws the private values of X25519, P-256 and P-384 from the system, because `ring` accepts no
+//! other source. Message sizes, order and timing do not depend on them.
+
+pub(crate) mod aead;
+pub(crate) mod auth;
+pub(crate) mod digest;
+pub(crate) mod ke;
+pub(crate) mod prf;
+mod provider;
+pub(crate) mod schedule;
+
+pub(crate) use aead::{Aead, AeadKey};
+pub(crate) use ke::{KeError, KeInitiator, KeMethod, SharedSecret};
+pub(crate) use prf::Prf;
+
+/// The generator that an endpoint is seeded with.
+pub(crate) type Rng = rand_chacha::ChaCha20Rng;

@@ -1,0 +1,33 @@
+//! Digests that are not part of a pseudorandom function, and comparison in constant time.
+
+use core::net::SocketAddr;
+use std::net::IpAddr;
+
+use super::provider;
+
+/// The data of NAT_DETECTION_SOURCE_IP and NAT_DETECTION_DESTINATION_IP (RFC 7296 section 2.23): SHA-1 of the SPIs, the
+/// address and the port.
+pub(crate) fn nat_detection(spi_i: u64, spi_r: u64, address: SocketAddr) -> [u8; 20] {
+    let (v4, v6);
+    let ip: &[u8] = match address.ip() {
+        IpAddr::V4(ip) => {
+            v4 = ip.octets();
+            &v4
+        }
+        IpAddr::V6(ip) => {
+            v6 = ip.octets();
+            &v6
+        }
+    };
+    provider::sha1(&[&spi_i.to_be_bytes(), &spi_r.to_be_bytes(), ip, &address.port().to_be_bytes()])
+}
+
+/// SHA-256 of the concatenated parts.
+pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    provider::sha256(parts)
+}
+
+/// Compares in a time that depends on the lengths alone.
+pub(crate) fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
+    provider::constant_time_eq(a, b)
+}
