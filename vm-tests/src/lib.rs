@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod artefacts;
 pub mod capture;
 pub mod cleanup;
 mod daemon_config;
@@ -23,6 +24,7 @@ mod instance;
 mod metrics;
 mod netns;
 mod notify;
+mod pair;
 mod ping;
 mod process;
 pub mod status;
@@ -31,11 +33,13 @@ mod topology;
 mod udp_flow;
 mod wait;
 
+pub use artefacts::Artefacts;
 pub use daemon_config::{DaemonConfig, DataPlaneMode};
 pub use gateway::Gateway;
 pub use instance::Instance;
 pub use metrics::Metrics;
 pub use netns::Namespace;
+pub use pair::{CHILD, Pair, PairOptions};
 pub use ping::{Ping, PingReport};
 pub use process::{Exit, Process};
 pub use tcp_flow::{TcpReport, tcp_throughput};

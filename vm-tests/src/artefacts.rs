@@ -1,0 +1,40 @@
+//! What is tested: the built daemon, its XDP programs and the configuration files that ship with it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// Where to find them.
+#[derive(Clone, Debug)]
+pub struct Artefacts {
+    /// The `portcullis` binary.
+    pub binary: PathBuf,
+    /// The object with the XDP programs.
+    pub xdp_object: PathBuf,
+    /// The directory with the example configuration.
+    pub config: PathBuf,
+}
+
+impl Artefacts {
+    /// The variable that names the binary.
+    pub const BINARY: &str = "PORTCULLIS_BINARY";
+    /// The variable that names the object.
+    pub const XDP_OBJECT: &str = "PORTCULLIS_XDP_OBJECT";
+
+    /// As `cargo xtask test` passes them to the scenarios.
+    ///
+    /// # Errors
+    /// If it did not.
+    pub fn from_environment() -> Result<Self> {
+        let path = |name| {
+            std::env::var_os(name).map(PathBuf::from).with_context(|| {
+                format!("{name} is not set; `cargo xtask test scenarios` builds everything and sets it")
+            })
+        };
+        Ok(Self {
+            binary: path(Self::BINARY)?,
+            xdp_object: path(Self::XDP_OBJECT)?,
+            config: Path::new(env!("CARGO_MANIFEST_DIR")).join("../config"),
+        })
+    }
+}
