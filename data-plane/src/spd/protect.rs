@@ -1,0 +1,175 @@
+//! A PROTECT policy and the outbound SAs that serve it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::selector::{Flow, SelectorMatch, matches_sa};
+use crate::policy::PolicyKey;
+use crate::sa::{ChildId, SaSelectors};
+
+/// An outbound SA that a policy may use.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outbound {
+    /// The pair.
+    pub child: ChildId,
+    /// Index in the outbound SA table.
+    pub index: u32,
+    /// What was negotiated: with `remote: any` every peer has its own.
+    pub selectors: SaSelectors,
+}
+
+/// A PROTECT policy's name and its outbound SAs, the one to use first.
+///
+/// The rekey switch is [`Protect::use_outbound`]: one atomic store that workers see with their next batch.
+pub struct Protect {
+    key: PolicyKey,
+    outbound: ArcSwap<Vec<Outbound>>,
+    /// Changes with `outbound`, so that a worker's cached choice is checked with one load.
+    version: AtomicU32,
+    /// When an SA was last asked for, in nanoseconds of the workers' clock; 0: never.
+    last_acquire_ns: AtomicU64,
+}
+
+impl Protect {
+    /// A policy without SAs.
+    pub fn new(key: PolicyKey) -> Self {
+        Self {
+            key,
+            outbound: ArcSwap::from_pointee(Vec::new()),
+            version: AtomicU32::new(0),
+            last_acquire_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// Connection and child.
+    pub fn key(&self) -> &PolicyKey {
+        &self.key
+    }
+
+    /// Changes whenever the choice of SAs does.
+    pub fn version(&self) -> u32 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// From now on packets inside this SA's selectors use it, also where an older one fits.
+    pub fn use_outbound(&self, outbound: Outbound) {
+        self.change(|list| {
+            list.retain(|o| o.child != outbound.child);
+            list.insert(0, outbound.clone());
+        });
+    }
+
+    /// Forgets an SA.
+    pub fn remove_outbound(&self, child: ChildId) {
+        self.change(|list| list.retain(|o| o.child != child));
+    }
+
+    /// The SA for a flow; `Err` if there are SAs but none that takes it: `PortsUnknown` where only the ports
+    /// of a fragment are in doubt, `No` where it lies outside what the peers agreed to.
+    pub fn choose(&self, flow: &Flow) -> Result<Option<u32>, SelectorMatch> {
+        let list = self.outbound.load();
+        let mut refused = None;
+        for outbound in list.iter() {
+            match matches_sa(&outbound.selectors, flow) {
+                SelectorMatch::Yes => return Ok(Some(outbound.index)),
+                SelectorMatch::No => refused = refused.or(Some(SelectorMatch::No)),
+                SelectorMatch::PortsUnknown => refused = Some(SelectorMatch::PortsUnknown),
+            }
+        }
+        refused.map_or(Ok(None), Err)
+    }
+
+    /// The SAs in use, the preferred first.
+    pub fn outbound(&self) -> Arc<Vec<Outbound>> {
+        self.outbound.load_full()
+    }
+
+    /// True if an SA should be asked for now: at most once per `interval`, over all workers.
+    pub fn may_acquire(&self, now: Duration, interval: Duration) -> bool {
+        let now_ns = (now.as_nanos() as u64).max(1);
+        let last = self.last_acquire_ns.load(Ordering::Relaxed);
+        let due = last == 0 || now_ns.saturating_sub(last) >= interval.as_nanos() as u64;
+        due && self.last_acquire_ns.compare_exchange(last, now_ns, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn change(&self, change: impl Fn(&mut Vec<Outbound>)) {
+        self.outbound.rcu(|list| {
+            let mut list = Vec::clone(list);
+            change(&mut list);
+            list
+        });
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::inner::Ports;
+    use crate::policy::Selector;
+
+    /// RFC 7296 section 2.8: after the switch new packets use the new SA while the old one still exists.
+    #[test]
+    fn the_sa_used_last_wins_and_the_older_returns_if_it_goes() {
+        let protect = policy();
+        assert_eq!(protect.choose(&flow("10.2.0.1")), Ok(None));
+        protect.use_outbound(outbound(1, 10, "10.2.0.0", "10.2.0.255"));
+        let version = protect.version();
+        protect.use_outbound(outbound(2, 20, "10.2.0.0", "10.2.0.255"));
+        assert_eq!(protect.choose(&flow("10.2.0.1")), Ok(Some(20)));
+        assert_ne!(protect.version(), version);
+        protect.remove_outbound(ChildId(1));
+        assert_eq!(protect.choose(&flow("10.2.0.1")), Ok(Some(20)));
+        protect.remove_outbound(ChildId(2));
+        assert_eq!(protect.choose(&flow("10.2.0.1")), Ok(None));
+    }
+
+    /// RFC 4301 section 4.4.1: one policy, several peers, each with the selectors it negotiated.
+    #[test]
+    fn several_peers_of_one_policy_are_told_apart_by_their_selectors() {
+        let protect = policy();
+        protect.use_outbound(outbound(1, 10, "10.2.0.0", "10.2.0.255"));
+        protect.use_outbound(outbound(2, 20, "10.2.1.0", "10.2.1.255"));
+        assert_eq!(protect.choose(&flow("10.2.0.1")), Ok(Some(10)));
+        assert_eq!(protect.choose(&flow("10.2.1.1")), Ok(Some(20)));
+        assert_eq!(protect.choose(&flow("10.2.2.1")), Err(SelectorMatch::No));
+    }
+
+    #[test]
+    fn an_sa_is_asked_for_at_most_once_per_interval() {
+        let protect = policy();
+        let (second, at) = (Duration::from_secs(1), Duration::from_millis);
+        assert!(protect.may_acquire(at(0), second));
+        assert!(!protect.may_acquire(at(999), second));
+        assert!(protect.may_acquire(at(1001), second));
+    }
+
+    fn policy() -> Protect {
+        Protect::new(PolicyKey { connection: "c".into(), child: "n".into() })
+    }
+
+    fn outbound(child: u64, index: u32, first: &str, last: &str) -> Outbound {
+        let selector = |first: &str, last: &str| Selector {
+            addresses: first.parse().unwrap()..=last.parse().unwrap(),
+            protocol: None,
+            ports: 0..=u16::MAX,
+        };
+        let selectors = SaSelectors {
+            local: [selector("10.1.0.0", "10.1.255.255")].into(),
+            remote: [selector(first, last)].into(),
+        };
+        Outbound { child: ChildId(child), index, selectors }
+    }
+
+    fn flow(remote: &str) -> Flow {
+        Flow {
+            local: "10.1.0.1".parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            protocol: 17,
+            ports: Ports::Known(1, 2),
+        }
+    }
+}
