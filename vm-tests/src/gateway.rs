@@ -99,39 +99,56 @@ impl Gateway {
         self.start_with(&[])
     }
 
+    /// Like [`Gateway::start`], with the output in [`Gateway::log_file`], for a daemon that outlives this
+    /// process.
+    ///
+    /// # Errors
+    /// As those of [`Gateway::start`].
+    pub fn start_detached(&mut self) -> Result<()> {
+        let notify = self.notify_socket()?;
+        let log = self.log_file();
+        let mut command = self.command(&[]);
+        command.env("NOTIFY_SOCKET", notify.path());
+        let process = Process::start_logging(&self.namespace, &mut command, &log)?;
+        let ready = notify.wait_ready(&process, READY_LIMIT);
+        self.process = Some(process);
+        ready.with_context(|| std::fs::read_to_string(log).unwrap_or_default())
+    }
+
     /// Like [`Gateway::start`] with more arguments.
     ///
     /// # Errors
     /// As those of [`Gateway::start`].
     pub fn start_with(&mut self, arguments: &[&str]) -> Result<()> {
-        let notify = NotifySocket::bind(&self.directory.join("notify.sock"))?;
-        self.spawn(arguments, Some(notify.path()))?;
-        let process = self.process.as_ref().context("the daemon was just started")?;
-        notify.wait_ready(process, READY_LIMIT).with_context(|| self.name.clone())
+        let notify = self.notify_socket()?;
+        let mut command = self.command(arguments);
+        command.env("NOTIFY_SOCKET", notify.path());
+        let process = Process::start(&self.namespace, &mut command)?;
+        let ready = notify.wait_ready(&process, READY_LIMIT);
+        self.process = Some(process);
+        ready.with_context(|| self.name.clone())
     }
 
     /// Starts the daemon where it is expected to fail, and returns its exit and its output.
     ///
     /// # Errors
     /// If it still runs after `limit`.
-    pub fn start_failing(&mut self, limit: Duration) -> Result<(Exit, String)> {
-        self.spawn(&[], None)?;
-        let process = self.process.take().context("the daemon was just started")?;
+    pub fn start_failing(&self, limit: Duration) -> Result<(Exit, String)> {
+        let process = Process::start(&self.namespace, &mut self.command(&[]))?;
         match process.wait(limit) {
             Some(exit) => Ok((exit, process.output().join("\n"))),
             None => bail!("{} still runs after {limit:?}:\n{}", self.name, process.output().join("\n")),
         }
     }
 
-    fn spawn(&mut self, arguments: &[&str], notify: Option<&Path>) -> Result<()> {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg("run").arg("--config").arg(&self.config).args(arguments);
-        if let Some(path) = notify {
-            command.env("NOTIFY_SOCKET", path);
-        }
-        self.process = None;
-        self.process = Some(Process::start(&self.namespace, &mut command)?);
-        Ok(())
+        command
+    }
+
+    fn notify_socket(&self) -> Result<NotifySocket> {
+        NotifySocket::bind(&self.directory.join("notify.sock"))
     }
 
     /// Ends the daemon with SIGTERM and waits for it.
@@ -266,6 +283,11 @@ impl Gateway {
     /// Its directory: configuration, state, sockets.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Where [`Gateway::start_detached`] puts the daemon's output.
+    pub fn log_file(&self) -> PathBuf {
+        self.directory.join("log")
     }
 
     /// Leaves the daemon running when this value is dropped.

@@ -119,16 +119,39 @@ impl Instance {
         }
     }
 
-    /// What of this name still exists: namespaces, pins, directories. Empty after a complete removal.
+    /// What still exists of the instance `name`: namespaces, pins, directories, processes. Empty after a
+    /// complete removal.
     pub fn remains(name: &str) -> Vec<String> {
-        let belongs = |found: &str| found == name || found.starts_with(&format!("{name}-"));
-        ["/run/netns", "/sys/fs/bpf/portcullis", "/run/portcullis", "/var/lib/portcullis", ROOT]
-            .iter()
-            .flat_map(|parent| fs::read_dir(parent).into_iter().flatten().flatten())
-            .filter(|entry| entry.file_name().to_str().is_some_and(belongs))
-            .map(|entry| entry.path().display().to_string())
-            .collect()
+        remains_where(|found| found == name || found.starts_with(&format!("{name}-")))
     }
+
+    /// The same for every instance of this process.
+    pub fn remains_of_this_process() -> Vec<String> {
+        let prefix = format!("pc{}-", std::process::id());
+        remains_where(|found| found.starts_with(&prefix))
+    }
+}
+
+fn remains_where(belongs: impl Fn(&str) -> bool) -> Vec<String> {
+    let files = ["/run/netns", "/sys/fs/bpf/portcullis", "/run/portcullis", "/var/lib/portcullis", ROOT]
+        .iter()
+        .flat_map(|parent| fs::read_dir(parent).into_iter().flatten().flatten())
+        .filter(|entry| entry.file_name().to_str().is_some_and(&belongs))
+        .map(|entry| entry.path().display().to_string());
+    // Whatever we start is told a path in the instance's directory.
+    let mentions = |command: &str| {
+        command
+            .split(ROOT)
+            .skip(1)
+            .any(|rest| rest.trim_start_matches('/').split(['/', '\0']).next().is_some_and(&belongs))
+    };
+    let processes = names_in("/proc")
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
+        .filter(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|command| mentions(&command))
+        })
+        .map(|pid| format!("process {pid}"));
+    files.chain(processes).collect()
 }
 
 /// The lock of an instance, or `None` while its process lives.

@@ -1,8 +1,10 @@
 //! A program that runs beside us inside a namespace: its output by line, its end as an event, its removal.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -51,7 +53,22 @@ impl Process {
     /// # Errors
     /// If the program cannot be started.
     pub fn start(namespace: &Namespace, command: &mut Command) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn(namespace, command)
+    }
+
+    /// Like [`Process::start`], with the output in `log`, so that the program can outlive this process.
+    ///
+    /// # Errors
+    /// Also if the file cannot be made.
+    pub fn start_logging(namespace: &Namespace, command: &mut Command, log: &Path) -> Result<Self> {
+        let file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
+        command.stdout(file.try_clone()?).stderr(file);
+        Self::spawn(namespace, command)
+    }
+
+    fn spawn(namespace: &Namespace, command: &mut Command) -> Result<Self> {
+        command.stdin(Stdio::null()).process_group(0);
         let (mut child, cleanup) = guarded_by(|| {
             let child = namespace.enter(|| command.spawn());
             let mut child = child.with_context(|| format!("starting {:?}", command.get_program()))?;

@@ -2,11 +2,12 @@
 #![cfg(feature = "root-tests")]
 
 use std::net::IpAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use portcullis_vm_tests::capture::Capture;
 use portcullis_vm_tests::{
-    Instance, Lab, Nat, Ping, Process, Rate, Side, UdpFlow, inner_prefixes, tcp_throughput,
+    Exit, Instance, Lab, Nat, Ping, Process, Rate, Side, UdpFlow, inner_prefixes, tcp_throughput,
 };
 
 #[test]
@@ -73,10 +74,33 @@ fn tcp_arrives_unchanged_through_the_translator() {
 }
 
 #[test]
+fn an_interrupted_laboratory_removes_everything_and_a_killed_one_is_swept() {
+    use nix::sys::signal::Signal;
+    for (signal, swept) in [(Signal::SIGINT, false), (Signal::SIGTERM, false), (Signal::SIGKILL, true)] {
+        let own = Lab::new(Nat::None).unwrap();
+        let other = Process::start(&own.router, &mut Command::new(env!("CARGO_BIN_EXE_lab"))).unwrap();
+        let line =
+            other.wait_for_line(Duration::from_secs(20), |l| l.ends_with("until interrupted")).unwrap();
+        let name = line.split_whitespace().next().unwrap().to_owned();
+        assert!(Instance::remains(&name).len() >= 6, "{:?}", Instance::remains(&name));
+        other.signal(signal).unwrap();
+        let exit = other.wait(Duration::from_secs(20)).unwrap();
+        if swept {
+            assert!(!Instance::remains(&name).is_empty());
+            Instance::sweep();
+        } else {
+            assert_eq!(exit, Exit::Status(128 + signal as i32));
+        }
+        assert_eq!(Instance::remains(&name), Vec::<String>::new(), "after {signal}");
+        assert!(!Instance::remains(own.instance.name()).is_empty(), "one laboratory removed another");
+    }
+}
+
+#[test]
 fn nothing_remains_of_a_dropped_laboratory_or_of_a_kept_one_once_removed() {
     let lab = Lab::new(Nat::None).unwrap();
     let name = lab.instance.name().to_owned();
-    let process = Process::start(&lab.host_a, std::process::Command::new("sleep").arg("1000")).unwrap();
+    let process = Process::start(&lab.host_a, Command::new("sleep").arg("1000")).unwrap();
     let pid = process.id();
     assert!(!Instance::remains(&name).is_empty());
     drop(process);
@@ -85,7 +109,7 @@ fn nothing_remains_of_a_dropped_laboratory_or_of_a_kept_one_once_removed() {
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
 
     let lab = Lab::new(Nat::None).unwrap();
-    let process = Process::start(&lab.host_a, std::process::Command::new("sleep").arg("1000")).unwrap();
+    let process = Process::start(&lab.host_a, Command::new("sleep").arg("1000")).unwrap();
     let pid = process.id();
     process.keep();
     let name = lab.keep().unwrap();
