@@ -5,6 +5,12 @@
 //! about packets through events.
 
 pub mod config;
+pub mod counters;
+pub mod event;
 pub mod handle;
+pub mod packet;
 pub mod policy;
+pub mod sa;
+pub mod spd;
+pub mod worker;
 pub mod xsk;

@@ -31,7 +31,13 @@ pub const MAX_LEN: usize = V6_MAX;
 ///
 /// `None` if the rules forbid an answer: to an ICMP error, to any but the first fragment, to or from an address
 /// that is no single host; or if `source` is not of the packet's family.
-pub fn build(error: IcmpError, offending: &[u8], inner: &Inner, source: IpAddr, out: &mut [u8; MAX_LEN]) -> Option<usize> {
+pub fn build(
+    error: IcmpError,
+    offending: &[u8],
+    inner: &Inner,
+    source: IpAddr,
+    out: &mut [u8; MAX_LEN],
+) -> Option<usize> {
     if !may_answer(offending, inner) {
         return None;
     }
@@ -88,8 +94,12 @@ pub fn build(error: IcmpError, offending: &[u8], inner: &Inner, source: IpAddr, 
 fn may_answer(offending: &[u8], inner: &Inner) -> bool {
     let upper = offending.get(inner.payload_offset);
     let is_error = match inner.protocol {
-        protocol::ICMP if inner.version == IpVersion::V4 => upper.is_none_or(|kind| matches!(kind, 3..=5 | 11 | 12)),
-        protocol::ICMPV6 if inner.version == IpVersion::V6 => upper.is_none_or(|kind| *kind < 128 || *kind == 137),
+        protocol::ICMP if inner.version == IpVersion::V4 => {
+            upper.is_none_or(|kind| matches!(kind, 3..=5 | 11 | 12))
+        }
+        protocol::ICMPV6 if inner.version == IpVersion::V6 => {
+            upper.is_none_or(|kind| *kind < 128 || *kind == 137)
+        }
         _ => false,
     };
     let one_host = |address: IpAddr| match address {
@@ -137,8 +147,9 @@ mod tests {
     fn what_must_not_be_answered_is_not() {
         let mut out = [0; MAX_LEN];
         let source = IpAddr::from([10, 1, 0, 254]);
-        let mut answered =
-            |packet: &[u8]| build(IcmpError::TimeExceeded, packet, &parse(packet), source, &mut out).is_some();
+        let mut answered = |packet: &[u8]| {
+            build(IcmpError::TimeExceeded, packet, &parse(packet), source, &mut out).is_some()
+        };
         let mut icmp = udp_v4(64);
         icmp[9] = protocol::ICMP;
         icmp[20] = 8;

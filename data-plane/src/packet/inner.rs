@@ -116,7 +116,8 @@ impl Inner {
         let total_len = 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
         let packet = packet.get(..total_len)?;
         let (protocol, payload_offset, fragment) = upper_layer(header[6], packet)?;
-        let address = |at: usize| -> Option<Ipv6Addr> { packet.get(at..)?.first_chunk::<16>().map(|a| (*a).into()) };
+        let address =
+            |at: usize| -> Option<Ipv6Addr> { packet.get(at..)?.first_chunk::<16>().map(|a| (*a).into()) };
         Some(Self {
             version: IpVersion::V6,
             source: address(8)?.into(),

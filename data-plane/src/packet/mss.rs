@@ -19,7 +19,8 @@ pub fn clamp(segment: &mut [u8], limit: u16) -> bool {
             END_OF_OPTIONS => return false,
             NO_OPERATION => at += 1,
             kind => {
-                let Some(len) = segment.get(at + 1).map(|len| usize::from(*len)).filter(|len| *len >= 2) else {
+                let Some(len) = segment.get(at + 1).map(|len| usize::from(*len)).filter(|len| *len >= 2)
+                else {
                     return false;
                 };
                 if kind == MAXIMUM_SEGMENT_SIZE && len == 4 && at + 4 <= options_end {
@@ -40,7 +41,7 @@ fn lower(segment: &mut [u8], at: usize, limit: u16) -> bool {
     segment[at..at + 2].copy_from_slice(&limit.to_be_bytes());
     let sum = u16::from_be_bytes([segment[16], segment[17]]);
     // At an odd offset the option's octets lie in the other halves of the words that are summed.
-    let (old, new) = if at % 2 == 0 { (old, limit) } else { (old.swap_bytes(), limit.swap_bytes()) };
+    let (old, new) = if at.is_multiple_of(2) { (old, limit) } else { (old.swap_bytes(), limit.swap_bytes()) };
     let sum = checksum::update(sum, old, new);
     segment[16..18].copy_from_slice(&sum.to_be_bytes());
     true
@@ -54,7 +55,9 @@ mod tests {
 
     #[test]
     fn a_larger_mss_is_lowered_wherever_it_stands_and_the_checksum_stays_valid() {
-        for options in [&[2, 4, 0x05, 0xb4][..], &[1, 2, 4, 0x05, 0xb4, 1, 1, 0], &[3, 3, 7, 2, 4, 0x05, 0xb4, 1]] {
+        for options in
+            [&[2, 4, 0x05, 0xb4][..], &[1, 2, 4, 0x05, 0xb4, 1, 1, 0], &[3, 3, 7, 2, 4, 0x05, 0xb4, 1]]
+        {
             let mut segment = syn(options);
             assert!(clamp(&mut segment, 1300));
             assert!(segment.windows(4).any(|w| w == [2, 4, 0x05, 0x14]));
@@ -89,10 +92,8 @@ mod tests {
         }
     }
 
-    const ENDS: (IpAddr, IpAddr) = (
-        IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)),
-        IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)),
-    );
+    const ENDS: (IpAddr, IpAddr) =
+        (IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)));
 
     fn syn(options: &[u8]) -> Vec<u8> {
         let mut segment = vec![0; 20];

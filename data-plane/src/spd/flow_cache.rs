@@ -74,7 +74,10 @@ mod tests {
         let mut cache = FlowCache::new(4);
         for port in 0..100 {
             cache.get(&flow(port), 1);
-            cache.put(&flow(port), CachedFlow { decision: Decision::Protect(u32::from(port)), outbound: None });
+            cache.put(
+                &flow(port),
+                CachedFlow { decision: Decision::Protect(u32::from(port)), outbound: None },
+            );
             for other in 0..=port {
                 if let Some(cached) = cache.get(&flow(other), 1) {
                     assert_eq!(cached.decision, Decision::Protect(u32::from(other)));

@@ -57,7 +57,9 @@ impl Spd {
     pub fn build(set: &PolicySet, known: &mut HashMap<PolicyKey, Arc<Protect>>, version: u32) -> Self {
         let entries: Vec<_> = set.policies.iter().map(|policy| SpdEntry::new(policy, known)).collect();
         known.retain(|key, _| {
-            entries.iter().any(|e| matches!(&e.action, Action::Protect { protect, .. } if protect.key() == key))
+            entries
+                .iter()
+                .any(|e| matches!(&e.action, Action::Protect { protect, .. } if protect.key() == key))
         });
         Self { entries, version }
     }
@@ -194,7 +196,11 @@ mod tests {
             protocol: None,
             ports: 0..=u16::MAX,
         };
-        Policy { local: vec![selector("0.0.0.0", "255.255.255.255")], remote: vec![selector(first, last)], disposition }
+        Policy {
+            local: vec![selector("0.0.0.0", "255.255.255.255")],
+            remote: vec![selector(first, last)],
+            disposition,
+        }
     }
 
     fn flow(remote: &str) -> Flow {

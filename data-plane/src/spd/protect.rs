@@ -92,7 +92,10 @@ impl Protect {
         let now_ns = (now.as_nanos() as u64).max(1);
         let last = self.last_acquire_ns.load(Ordering::Relaxed);
         let due = last == 0 || now_ns.saturating_sub(last) >= interval.as_nanos() as u64;
-        due && self.last_acquire_ns.compare_exchange(last, now_ns, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        due && self
+            .last_acquire_ns
+            .compare_exchange(last, now_ns, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
     }
 
     fn change(&self, change: impl Fn(&mut Vec<Outbound>)) {

@@ -151,7 +151,10 @@ mod tests {
     fn a_protocol_without_ports_does_not_match_named_ports() {
         let named = [Selector { ports: 1..=65535, ..range("10.2.0.0", "10.2.0.255") }];
         let local = [range("10.1.0.0", "10.1.0.255")];
-        assert_eq!(matches_any(&local, &named, &flow("10.1.0.1", "10.2.0.1", Ports::Absent)), SelectorMatch::No);
+        assert_eq!(
+            matches_any(&local, &named, &flow("10.1.0.1", "10.2.0.1", Ports::Absent)),
+            SelectorMatch::No
+        );
     }
 
     fn range(first: &str, last: &str) -> Selector {
