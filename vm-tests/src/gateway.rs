@@ -134,7 +134,23 @@ impl Gateway {
     /// # Errors
     /// If it still runs after `limit`.
     pub fn start_failing(&self, limit: Duration) -> Result<(Exit, String)> {
-        let process = Process::start(&self.namespace, &mut self.command(&[]))?;
+        self.run_failing(&mut self.command(&[]), limit)
+    }
+
+    /// Like [`Gateway::start_failing`], as root without any capability.
+    ///
+    /// # Errors
+    /// As those of [`Gateway::start_failing`].
+    pub fn start_without_privilege(&self, limit: Duration) -> Result<(Exit, String)> {
+        let daemon = self.command(&[]);
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set=-all", "--inh-caps=-all", "--"]);
+        command.arg(daemon.get_program()).args(daemon.get_args());
+        self.run_failing(&mut command, limit)
+    }
+
+    fn run_failing(&self, command: &mut Command, limit: Duration) -> Result<(Exit, String)> {
+        let process = Process::start(&self.namespace, command)?;
         match process.wait(limit) {
             Some(exit) => Ok((exit, process.output().join("\n"))),
             None => bail!("{} still runs after {limit:?}:\n{}", self.name, process.output().join("\n")),
@@ -258,6 +274,28 @@ impl Gateway {
     pub fn release(&self) -> Result<()> {
         anyhow::ensure!(self.process.is_none(), "{} still runs", self.name);
         self.namespace.run(&self.binary, &["release", "--instance", &self.name]).map(drop)
+    }
+
+    /// Restores its guard, as `portcullis-guard.service` does before the network is up.
+    ///
+    /// # Errors
+    /// If the binary refuses.
+    pub fn guard_restore(&self) -> Result<()> {
+        let config = self.config.display().to_string();
+        self.namespace.run(&self.binary, &["guard-restore", "--config", &config]).map(drop)
+    }
+
+    /// Its configuration as it is now.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn configuration(&self) -> Result<DaemonConfig> {
+        DaemonConfig::read(&self.config)
+    }
+
+    /// Its configuration file.
+    pub fn config_file(&self) -> &Path {
+        &self.config
     }
 
     /// The running daemon.

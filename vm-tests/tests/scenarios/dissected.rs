@@ -1,0 +1,69 @@
+//! tshark, which shares no code with us, reads a captured run with the key log: it sees what was negotiated, and
+//! the pings inside ESP.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use portcullis_vm_tests::capture::Capture;
+use portcullis_vm_tests::{Nat, Pair, PairOptions, Ping, Side, inner_prefixes};
+
+use crate::artefacts;
+
+#[test]
+fn tshark_sees_transforms_and_inner_pings_of_a_start_on_tcp() {
+    dissect(PairOptions::USUAL);
+}
+
+#[test]
+fn tshark_sees_transforms_and_inner_pings_of_a_start_on_udp_behind_nat() {
+    dissect(PairOptions { transport: "udp-then-tcp", nat: Nat::BeforeA, ..PairOptions::USUAL });
+}
+
+fn dissect(options: PairOptions) {
+    let mut pair = Pair::new(options, &artefacts()).unwrap();
+    let profile = pair.lab.instance.directory().join("keys");
+    let file = pair.lab.instance.directory().join("router.pcap");
+    fs::create_dir(&profile).unwrap();
+    let capture = Capture::start_with_file(&pair.lab.router, inner_prefixes(), &file).unwrap();
+    pair.b.start().unwrap();
+    pair.a.start_with(&["--keylog", profile.to_str().unwrap()]).unwrap();
+    pair.wait_up(crate::SOON).unwrap();
+    let pings = Ping::to(Side::B.host().0).run(&pair.lab.host_a).unwrap();
+    assert_eq!(pings.answered, pings.sent);
+    capture.finish().unwrap();
+
+    let exchanges = tshark(&profile, &file, "isakmp", &["isakmp.exchangetype"]);
+    for exchange in ["34", "43", "35"] {
+        assert!(
+            exchanges.lines().any(|l| l.split(',').any(|e| e == exchange)),
+            "exchange {exchange}: {exchanges}"
+        );
+    }
+    let transforms = tshark(
+        &profile,
+        &file,
+        "isakmp",
+        &["isakmp.tf.id.encr", "isakmp.tf.id.prf", "isakmp.tf.id.dh", "isakmp.tf.id.esn"],
+    );
+    // AES-GCM with a 16-octet ICV, PRF_HMAC_SHA2_384, Curve25519; the ESN transform is inside IKE_AUTH.
+    for number in ["20", "6", "31"] {
+        let seen = transforms.split(['\t', '\n', ',']).any(|field| field == number);
+        assert!(seen, "transform {number}: {transforms}");
+    }
+    let inner = tshark(&profile, &file, "esp && icmp", &["icmp.type"]);
+    let count = |wanted: &str| inner.lines().filter(|line| *line == wanted).count();
+    assert_eq!((count("8"), count("0")), (10, 10), "echo requests and replies inside ESP: {inner}");
+}
+
+/// The fields of the packets that a filter selects, with the key log as tshark's profile.
+fn tshark(profile: &Path, file: &Path, filter: &str, fields: &[&str]) -> String {
+    let mut command = Command::new("tshark");
+    command.env("WIRESHARK_CONFIG_DIR", profile).arg("-r").arg(file).args(["-Y", filter, "-T", "fields"]);
+    for field in fields {
+        command.args(["-e", field]);
+    }
+    let output = command.output().expect("tshark is installed by `cargo xtask setup`");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

@@ -1,0 +1,102 @@
+//! Support tools dump every BPF map: a key that is in use must not be found in any of them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use portcullis_vm_tests::{Pair, PairOptions, Side};
+
+use crate::{artefacts, wait_answered};
+
+#[test]
+fn no_key_in_use_is_in_any_bpf_map() {
+    let mut pair = Pair::new(PairOptions::USUAL, &artefacts()).unwrap();
+    let log = pair.lab.instance.directory().join("keys");
+    fs::create_dir(&log).unwrap();
+    pair.b.start().unwrap();
+    pair.a.start_with(&["--keylog", log.to_str().unwrap()]).unwrap();
+    let (connection, _) = pair.wait_up(crate::SOON).unwrap();
+    wait_answered(&pair.lab);
+
+    let keys = keys_in(&log);
+    assert!(keys.len() >= 4, "SK_ei, SK_er and a key for either direction: {}", keys.len());
+    let maps = maps_of(pair.a.process().unwrap().id());
+    assert!(!maps.is_empty(), "the daemon keeps its tables in BPF maps");
+    let dumps: Vec<_> = maps.iter().map(|id| (id, dump(*id))).collect();
+
+    let inbound = u32::from_str_radix(&connection.ike_sas[0].children[0].spi_in, 16).unwrap();
+    assert!(
+        dumps.iter().any(|(_, dump)| contains(dump, &inbound.to_ne_bytes()) || contains(dump, &inbound.to_be_bytes())),
+        "the search finds what is there: the inbound SPI"
+    );
+    for key in keys {
+        for (id, dump) in &dumps {
+            // Half of a key is a secret too.
+            for part in [&key[..], &key[..16], &key[key.len() - 16..]] {
+                assert!(!contains(dump, part), "map {id} of {} holds a key in use", Side::A.gateway_name());
+            }
+        }
+    }
+}
+
+/// Every hexadecimal string of at least 16 octets in the files of a key log that Wireshark takes for a key.
+fn keys_in(directory: &Path) -> BTreeSet<Vec<u8>> {
+    let mut keys = BTreeSet::new();
+    for file in ["esp_sa", "ikev2_decryption_table"] {
+        let text = fs::read_to_string(directory.join(file)).unwrap();
+        for field in text.lines().flat_map(|line| line.split(',')) {
+            let field = field.trim().trim_matches('"');
+            let digits = field.strip_prefix("0x").unwrap_or(field);
+            if digits.len() >= 32 && digits.len() % 2 == 0 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+                let octets = (0..digits.len()).step_by(2);
+                keys.insert(octets.map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect());
+            }
+        }
+    }
+    keys
+}
+
+/// Ids of the maps a process holds open.
+fn maps_of(pid: i32) -> BTreeSet<u32> {
+    let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
+    files
+        .filter_map(|file| fs::read_to_string(file.path()).ok())
+        .filter_map(|info| info.lines().find_map(|l| l.strip_prefix("map_id:")?.trim().parse().ok()))
+        .collect()
+}
+
+/// Keys and values of a map, as octets.
+fn dump(id: u32) -> Vec<u8> {
+    let output =
+        Command::new("bpftool").args(["--json", "map", "dump", "id", &id.to_string()]).output().unwrap();
+    // bpftool cannot read a map of sockets and says so in the JSON; that holds no octets to search.
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut octets = Vec::new();
+    collect(&json, &mut octets);
+    octets
+}
+
+/// Octets are strings like `0x1f`, in arrays in the order of memory.
+fn collect(json: &serde_json::Value, octets: &mut Vec<u8>) {
+    match json {
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect(item, octets)),
+        serde_json::Value::Object(fields) => {
+            // `formatted` repeats the same octets in the types of BTF.
+            fields
+                .iter()
+                .filter(|(name, _)| *name != "formatted")
+                .for_each(|(_, item)| collect(item, octets));
+        }
+        serde_json::Value::String(text) => {
+            if let Some(Ok(octet)) = text.strip_prefix("0x").map(|digits| u8::from_str_radix(digits, 16)) {
+                octets.push(octet);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
