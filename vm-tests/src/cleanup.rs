@@ -51,8 +51,8 @@ pub fn guarded_by<T, E, U: FnOnce() + Send + 'static>(
     Ok((made, actions.push(Box::new(undo))))
 }
 
-/// Makes SIGINT, SIGTERM and SIGHUP run every registered action, newest first, and end the process with
-/// status 128 + signal number.
+/// Makes SIGINT, SIGTERM and SIGHUP run every registered action, newest first, then
+/// [`Instance::sweep`](crate::Instance::sweep), and end the process with status 128 + signal number.
 ///
 /// Call it before other threads start: the signals are blocked in the calling thread and inherited as
 /// blocked by its children threads, so that only the thread started here sees them. Programs started with
@@ -70,6 +70,8 @@ pub fn on_interrupt() {
             let mut actions = lock();
             eprintln!("\n{signal}: removing what was set up");
             actions.run_all();
+            // What test binaries left that ended with the same signal.
+            crate::Instance::sweep();
             std::process::exit(128 + signal as i32);
         });
     });

@@ -19,6 +19,7 @@ mod artefacts;
 pub mod capture;
 pub mod cleanup;
 mod daemon_config;
+mod foreground;
 mod gateway;
 mod instance;
 mod metrics;
@@ -35,6 +36,7 @@ mod wait;
 
 pub use artefacts::Artefacts;
 pub use daemon_config::{DaemonConfig, DataPlaneMode};
+pub use foreground::run_in_foreground;
 pub use gateway::Gateway;
 pub use instance::Instance;
 pub use metrics::Metrics;
