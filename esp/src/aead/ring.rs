@@ -1,0 +1,44 @@
+//! The AEADs of `ring`.
+
+use ::ring::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+
+use super::{AeadFailure, NONCE_LEN};
+use crate::{Algorithm, InvalidKeyLength};
+
+/// An expanded key of `ring`.
+pub(super) struct Key(LessSafeKey);
+
+impl Key {
+    pub(super) fn new(algorithm: Algorithm, key: &[u8]) -> Result<Self, InvalidKeyLength> {
+        let aead = match algorithm {
+            Algorithm::Aes128Gcm16 => &AES_128_GCM,
+            Algorithm::Aes256Gcm16 => &AES_256_GCM,
+            Algorithm::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+        };
+        let key = UnboundKey::new(aead, key).map_err(|_| InvalidKeyLength)?;
+        Ok(Self(LessSafeKey::new(key)))
+    }
+
+    #[inline]
+    pub(super) fn seal(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        text: &mut [u8],
+    ) -> Result<[u8; Algorithm::ICV_LEN], AeadFailure> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self.0.seal_in_place_separate_tag(nonce, Aad::from(aad), text).map_err(|_| AeadFailure)?;
+        tag.as_ref().try_into().map_err(|_| AeadFailure)
+    }
+
+    #[inline]
+    pub(super) fn open(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        text_and_icv: &mut [u8],
+    ) -> Result<(), AeadFailure> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.0.open_in_place(nonce, Aad::from(aad), text_and_icv).map(|_| ()).map_err(|_| AeadFailure)
+    }
+}

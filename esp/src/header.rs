@@ -1,0 +1,79 @@
+//! The layout of an ESP packet (RFC 4303 section 2) with an 8-octet IV and a 16-octet ICV.
+
+use portcullis_common::Spi;
+
+use crate::Algorithm;
+
+/// Octets of SPI and sequence number.
+pub(crate) const ESP_HEADER_LEN: usize = 8;
+/// Octets of pad length and next header.
+pub(crate) const TRAILER_LEN: usize = 2;
+
+/// Octets that an ESP packet has before the payload data: the head room that sealing needs.
+pub const HEAD_LEN: usize = ESP_HEADER_LEN + Algorithm::IV_LEN;
+/// Most octets that an ESP packet has behind the payload data and TFC padding: the tail room that sealing
+/// needs.
+pub const MAX_TAIL_LEN: usize = 3 + TRAILER_LEN + Algorithm::ICV_LEN;
+/// Octets of the shortest ESP packet.
+pub const MIN_PACKET_LEN: usize = HEAD_LEN + TRAILER_LEN + Algorithm::ICV_LEN;
+
+/// What an ESP packet carries: an IP protocol number (RFC 4303 section 2.6).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct NextHeader(pub u8);
+
+impl NextHeader {
+    /// An IPv4 packet (tunnel mode).
+    pub const IPV4: Self = Self(4);
+    /// An IPv6 packet (tunnel mode).
+    pub const IPV6: Self = Self(41);
+    /// Nothing: a dummy packet, to be dropped in silence (RFC 4303 section 2.6).
+    pub const DUMMY: Self = Self(59);
+    /// AGGFRAG payloads (RFC 9347) and ESP echo.
+    pub const AGGFRAG: Self = Self(144);
+}
+
+/// The SPI of an ESP packet; `None` if it has none.
+#[inline]
+pub fn packet_spi(packet: &[u8]) -> Option<Spi> {
+    packet.first_chunk().copied().map(Spi::from_be_bytes)
+}
+
+/// The sequence number that an ESP packet carries, with ESN the low 32 bits; `None` if it has none.
+#[inline]
+pub fn packet_sequence_low(packet: &[u8]) -> Option<u32> {
+    packet.get(4..)?.first_chunk().copied().map(u32::from_be_bytes)
+}
+
+/// Octets of the ESP packet that `payload_len` octets of payload data (with TFC padding) become.
+#[inline]
+pub const fn sealed_len(payload_len: usize) -> usize {
+    HEAD_LEN + payload_len + pad_len(payload_len) + TRAILER_LEN + Algorithm::ICV_LEN
+}
+
+/// Octets of padding that right-align the trailer within four octets (RFC 4303 section 2.4).
+#[inline]
+pub(crate) const fn pad_len(payload_len: usize) -> usize {
+    payload_len.wrapping_add(TRAILER_LEN).wrapping_neg() & 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 4303 section 2.4: pad length and next header end on a 4-byte boundary.
+    #[test]
+    fn the_trailer_is_aligned_for_every_length() {
+        for len in 0..2000 {
+            assert!(pad_len(len) < 4 && (len + pad_len(len) + TRAILER_LEN).is_multiple_of(4));
+            assert!(sealed_len(len) <= HEAD_LEN + len + MAX_TAIL_LEN);
+        }
+    }
+
+    #[test]
+    fn header_fields_are_read_where_they_are() {
+        let packet = [0xde, 0xad, 0xbe, 0xef, 0, 0, 1, 2, 9];
+        assert_eq!(packet_spi(&packet), Some(Spi(0xdead_beef)));
+        assert_eq!(packet_sequence_low(&packet), Some(0x102));
+        assert_eq!((packet_spi(&packet[..3]), packet_sequence_low(&packet[..7])), (None, None));
+    }
+}

@@ -1,0 +1,203 @@
+//! Opening: the receiving side of an SA (RFC 4303 section 3.4).
+
+use core::fmt;
+use core::ops::Range;
+
+use portcullis_common::Spi;
+
+use crate::error::OpenError;
+use crate::header::{HEAD_LEN, MIN_PACKET_LEN, NextHeader, TRAILER_LEN};
+use crate::key::ExpandedKeymat;
+use crate::lifetime::{Expired, Lifetime, LifetimeEvent, LifetimeState};
+use crate::live::{InboundMemory, add, read, write};
+use crate::outbound::aad;
+use crate::replay::{InvalidWindow, ReplayWindow, WindowSize};
+use crate::sequence;
+use crate::{Algorithm, InboundLive};
+
+/// Without a replay window the high-order bits of ESN are those nearest to the highest number seen.
+const NO_WINDOW_REACH: u64 = 1 << 31;
+
+/// What an inbound SA is made of, besides its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InboundParameters {
+    /// Our SPI.
+    pub spi: Spi,
+    /// Extended sequence numbers.
+    pub esn: bool,
+    /// When to rekey and when to stop.
+    pub lifetime: Lifetime,
+}
+
+/// An inbound SA. Its owner alone opens with it.
+pub struct Inbound<M> {
+    spi: Spi,
+    esn: bool,
+    key: ExpandedKeymat,
+    lifetime: LifetimeState,
+    memory: M,
+}
+
+/// An opened packet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Opened {
+    /// Where the payload data lies in the buffer, TFC padding included.
+    pub inner: Range<usize>,
+    /// What the payload data is.
+    pub next_header: NextHeader,
+    /// The sequence number, all 64 bits with ESN.
+    pub sequence: u64,
+    /// Numbered above every packet authenticated on this SA before.
+    pub is_highest: bool,
+    /// A lifetime that it reached.
+    pub event: Option<LifetimeEvent>,
+}
+
+impl Opened {
+    /// A dummy packet, to be dropped in silence (RFC 4303 section 2.6).
+    pub fn is_dummy(&self) -> bool {
+        self.next_header == NextHeader::DUMMY
+    }
+}
+
+impl<M: InboundMemory> Inbound<M> {
+    /// An SA that goes on where `memory` stands. The caller answers for it that no other SA uses `memory`.
+    ///
+    /// # Errors
+    /// [`InvalidWindow`] if the window's memory has neither the size of a [`WindowSize`] nor none (replay
+    /// protection off).
+    pub fn new(parameters: InboundParameters, key: ExpandedKeymat, memory: M) -> Result<Self, InvalidWindow> {
+        let words = memory.window().len();
+        if words != 0 {
+            let packets = words.checked_mul(64).and_then(|n| n.try_into().ok()).ok_or(InvalidWindow)?;
+            if WindowSize::new(packets)?.words() != words {
+                return Err(InvalidWindow);
+            }
+        }
+        let InboundParameters { spi, esn, lifetime } = parameters;
+        Ok(Self { spi, esn, key, lifetime: LifetimeState::new(lifetime), memory })
+    }
+
+    /// Our SPI.
+    pub fn spi(&self) -> Spi {
+        self.spi
+    }
+
+    /// Sequence number and counters.
+    pub fn live(&self) -> &InboundLive {
+        self.memory.live()
+    }
+
+    /// Opens the ESP packet `packet` of `buffer` in place. `now_ns` is the caller's monotonic clock.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; the packet must be dropped, its bytes may be garbage.
+    #[inline]
+    pub fn open(
+        &mut self,
+        buffer: &mut [u8],
+        packet: Range<usize>,
+        now_ns: u64,
+    ) -> Result<Opened, OpenError> {
+        let start = packet.start;
+        let result = match buffer.get_mut(packet) {
+            Some(bytes) => self.open_packet(bytes, now_ns),
+            None => Err(OpenError::TooShort),
+        };
+        match result {
+            Ok(mut opened) => {
+                opened.inner = opened.inner.start + start..opened.inner.end + start;
+                Ok(opened)
+            }
+            Err(error) => {
+                self.count(error);
+                Err(error)
+            }
+        }
+    }
+
+    #[inline]
+    fn open_packet(&mut self, packet: &mut [u8], now_ns: u64) -> Result<Opened, OpenError> {
+        if packet.len() < MIN_PACKET_LEN {
+            return Err(OpenError::TooShort);
+        }
+        let (head, text) = packet.split_first_chunk_mut::<HEAD_LEN>().ok_or(OpenError::TooShort)?;
+        let [s0, s1, s2, s3, l0, l1, l2, l3, iv @ ..] = *head;
+        if Spi::from_be_bytes([s0, s1, s2, s3]) != self.spi {
+            return Err(OpenError::WrongSpi);
+        }
+        let live = self.memory.live();
+        let (packets, octets) = (read(&live.packets), read(&live.bytes));
+        self.lifetime.admit(packets, octets, 0, now_ns)?;
+
+        let bits = self.memory.window();
+        let window = (!bits.is_empty()).then(|| ReplayWindow::new(bits, read(&live.highest)));
+        let highest = read(&live.highest);
+        let low = u32::from_be_bytes([l0, l1, l2, l3]);
+        let sequence = if self.esn {
+            let reach = if bits.is_empty() { NO_WINDOW_REACH } else { bits.len() as u64 * 64 };
+            sequence::infer(low, highest, reach).ok_or(OpenError::Replay)?
+        } else {
+            u64::from(low)
+        };
+        if window.is_some_and(|window| !window.admits(sequence)) {
+            return Err(OpenError::Replay);
+        }
+
+        let aad = aad(self.spi, sequence, self.esn);
+        self.key.key.open(self.key.nonce(iv), aad.bytes(), text).map_err(|_| OpenError::IcvFailure)?;
+
+        // RFC 4303 section 3.4.3: the window is updated only after the ICV has been verified.
+        if let Some(window) = window {
+            window.mark(sequence);
+        }
+        let is_highest = sequence > highest;
+        if is_highest {
+            write(&live.highest, sequence);
+        }
+
+        let (payload_len, next_header) = read_trailer(text).ok_or(OpenError::BadPadding)?;
+        self.lifetime.admit(packets, octets, payload_len as u64, now_ns)?;
+        let packets = add(&live.packets, 1);
+        let octets = add(&live.bytes, payload_len as u64);
+        write(&live.last_ns, now_ns);
+        let event = self.lifetime.reached(packets, octets, now_ns);
+        Ok(Opened { inner: HEAD_LEN..HEAD_LEN + payload_len, next_header, sequence, is_highest, event })
+    }
+
+    #[cold]
+    fn count(&self, error: OpenError) {
+        let live = self.memory.live();
+        let counter = match error {
+            OpenError::Replay => &live.replays,
+            OpenError::IcvFailure => &live.icv_failures,
+            OpenError::TooShort | OpenError::BadPadding => &live.malformed,
+            OpenError::WrongSpi | OpenError::LifetimeExpired { .. } => return,
+        };
+        add(counter, 1);
+    }
+}
+
+impl From<Expired> for OpenError {
+    fn from(expired: Expired) -> Self {
+        Self::LifetimeExpired { first: expired.first }
+    }
+}
+
+impl<M> fmt::Debug for Inbound<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbound").field("spi", &self.spi).field("esn", &self.esn).finish_non_exhaustive()
+    }
+}
+
+/// Length of the payload data and the next header, if the padding is what RFC 4303 section 2.4 says: at most
+/// as long as the text, its octets 1, 2, 3, ...
+#[inline]
+fn read_trailer(text_and_icv: &[u8]) -> Option<(usize, NextHeader)> {
+    let text_len = text_and_icv.len().checked_sub(Algorithm::ICV_LEN)?;
+    let (rest, [pad_len, next_header]) = text_and_icv.get(..text_len)?.split_last_chunk::<TRAILER_LEN>()?;
+    let payload_len = rest.len().checked_sub(usize::from(*pad_len))?;
+    let padding = rest.get(payload_len..)?;
+    let is_sound = padding.iter().zip(1u8..=u8::MAX).all(|(octet, expected)| *octet == expected);
+    is_sound.then_some((payload_len, NextHeader(*next_header)))
+}

@@ -1,0 +1,205 @@
+//! Sealing: the sending side of an SA (RFC 4303 section 3.3).
+
+use core::fmt;
+use core::ops::Range;
+
+use portcullis_common::Spi;
+
+use crate::error::SealError;
+use crate::header::{ESP_HEADER_LEN, HEAD_LEN, NextHeader, TRAILER_LEN, pad_len, sealed_len};
+use crate::key::ExpandedKeymat;
+use crate::lifetime::{Expired, Lifetime, LifetimeEvent, LifetimeState};
+use crate::live::{OutboundMemory, add, read, write};
+use crate::{Algorithm, OutboundLive};
+
+/// What an outbound SA is made of, besides its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutboundParameters {
+    /// The peer's SPI.
+    pub spi: Spi,
+    /// Extended sequence numbers.
+    pub esn: bool,
+    /// When to rekey and when to stop.
+    pub lifetime: Lifetime,
+}
+
+/// An outbound SA. Its owner alone seals with it.
+pub struct Outbound<M> {
+    spi: Spi,
+    esn: bool,
+    key: ExpandedKeymat,
+    lifetime: LifetimeState,
+    memory: M,
+}
+
+/// A sealed packet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sealed {
+    /// Where the ESP packet lies in the buffer.
+    pub packet: Range<usize>,
+    /// Its sequence number, all 64 bits with ESN.
+    pub sequence: u64,
+    /// A lifetime that it reached.
+    pub event: Option<LifetimeEvent>,
+}
+
+impl<M: OutboundMemory> Outbound<M> {
+    /// An SA that goes on where `memory` stands: after [`OutboundLive::reset`] it starts with number 1.
+    ///
+    /// The caller answers for it that no other SA uses `memory`, and that the key was never used with a
+    /// number above the one in `memory`.
+    pub fn new(parameters: OutboundParameters, key: ExpandedKeymat, memory: M) -> Self {
+        let OutboundParameters { spi, esn, mut lifetime } = parameters;
+        // A rekey is asked for before the numbers run out, whatever is configured.
+        lifetime.soft.packets = lifetime.soft.packets.min(last_sequence(esn) / 4 * 3);
+        Self { spi, esn, key, lifetime: LifetimeState::new(lifetime), memory }
+    }
+
+    /// The peer's SPI.
+    pub fn spi(&self) -> Spi {
+        self.spi
+    }
+
+    /// Sequence number and counters.
+    pub fn live(&self) -> &OutboundLive {
+        self.memory.live()
+    }
+
+    /// Seals the payload data `inner` of `buffer` in place; needs [`HEAD_LEN`] octets before it and up to
+    /// [`crate::MAX_TAIL_LEN`] behind it, and overwrites them. `now_ns` is the caller's monotonic clock.
+    ///
+    /// An empty `inner` with [`NextHeader::DUMMY`] makes a dummy packet (RFC 4303 section 2.6).
+    ///
+    /// # Errors
+    /// See [`SealError`]; the buffer is then unchanged and no sequence number was used.
+    #[inline]
+    pub fn seal(
+        &mut self,
+        buffer: &mut [u8],
+        inner: Range<usize>,
+        next_header: NextHeader,
+        now_ns: u64,
+    ) -> Result<Sealed, SealError> {
+        self.seal_padded(buffer, inner, next_header, 0, now_ns)
+    }
+
+    /// Seals like [`Self::seal`], with zeros for traffic flow confidentiality behind `inner` until the payload
+    /// data has `padded_len` octets (RFC 4303 section 2.7). Only for tunnel mode, where the length of the
+    /// inner packet tells the receiver where they start.
+    ///
+    /// # Errors
+    /// See [`SealError`]; the buffer is then unchanged and no sequence number was used.
+    #[inline]
+    pub fn seal_padded(
+        &mut self,
+        buffer: &mut [u8],
+        inner: Range<usize>,
+        next_header: NextHeader,
+        padded_len: usize,
+        now_ns: u64,
+    ) -> Result<Sealed, SealError> {
+        let inner_len = inner.end.checked_sub(inner.start).ok_or(SealError::NoRoom)?;
+        let payload_len = inner_len.max(padded_len);
+        if payload_len > buffer.len() {
+            return Err(SealError::NoRoom);
+        }
+        let start = inner.start.checked_sub(HEAD_LEN).ok_or(SealError::NoRoom)?;
+        let end = start.checked_add(sealed_len(payload_len)).ok_or(SealError::NoRoom)?;
+        let packet = start..end;
+        let bytes = buffer.get_mut(packet.clone()).ok_or(SealError::NoRoom)?;
+        let (head, rest) = bytes.split_first_chunk_mut::<HEAD_LEN>().ok_or(SealError::NoRoom)?;
+        let (text, icv) = rest.split_last_chunk_mut::<{ Algorithm::ICV_LEN }>().ok_or(SealError::NoRoom)?;
+
+        let live = self.memory.live();
+        let (packets, octets) = (read(&live.packets), read(&live.bytes));
+        self.lifetime.admit(packets, octets, inner_len as u64, now_ns)?;
+
+        // RFC 4303 section 3.3.3: the counter never cycles. The number is stored before its nonce exists.
+        let sequence = match read(&live.sequence) {
+            last if last < last_sequence(self.esn) => last + 1,
+            _ => return Err(SealError::SequenceExhausted { first: self.lifetime.expire().first }),
+        };
+        write(&live.sequence, sequence);
+
+        let aad = aad(self.spi, sequence, self.esn);
+        let iv = sequence.to_be_bytes();
+        write_head(head, self.spi, sequence, iv);
+        write_trailer(text, inner_len, payload_len, next_header);
+        // The only failure of the provider is a text of tens of gigabytes.
+        *icv = self.key.key.seal(self.key.nonce(iv), aad.bytes(), text).map_err(|_| SealError::NoRoom)?;
+
+        let packets = add(&live.packets, 1);
+        let octets = add(&live.bytes, inner_len as u64);
+        write(&live.last_ns, now_ns);
+        let event = self.lifetime.reached(packets, octets, now_ns);
+        Ok(Sealed { packet, sequence, event })
+    }
+}
+
+impl From<Expired> for SealError {
+    fn from(expired: Expired) -> Self {
+        Self::LifetimeExpired { first: expired.first }
+    }
+}
+
+impl<M> fmt::Debug for Outbound<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbound").field("spi", &self.spi).field("esn", &self.esn).finish_non_exhaustive()
+    }
+}
+
+/// The last sequence number of an SA (RFC 4303 section 3.3.3).
+pub(crate) const fn last_sequence(esn: bool) -> u64 {
+    if esn { u64::MAX } else { u32::MAX as u64 }
+}
+
+/// What the ICV covers besides the text: SPI and sequence number, all of it with ESN (RFC 4106 section 5,
+/// RFC 7634 section 2.1).
+pub(crate) struct AssociatedData {
+    octets: [u8; 12],
+    len: usize,
+}
+
+impl AssociatedData {
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.octets.get(..self.len).unwrap_or_default()
+    }
+}
+
+#[inline]
+pub(crate) fn aad(spi: Spi, sequence: u64, esn: bool) -> AssociatedData {
+    let [s0, s1, s2, s3] = spi.to_be_bytes();
+    let [h0, h1, h2, h3, l0, l1, l2, l3] = sequence.to_be_bytes();
+    if esn {
+        AssociatedData { octets: [s0, s1, s2, s3, h0, h1, h2, h3, l0, l1, l2, l3], len: 12 }
+    } else {
+        AssociatedData { octets: [s0, s1, s2, s3, l0, l1, l2, l3, 0, 0, 0, 0], len: ESP_HEADER_LEN }
+    }
+}
+
+#[inline]
+fn write_head(head: &mut [u8; HEAD_LEN], spi: Spi, sequence: u64, iv: [u8; Algorithm::IV_LEN]) {
+    let [s0, s1, s2, s3] = spi.to_be_bytes();
+    let [l0, l1, l2, l3] = (sequence as u32).to_be_bytes();
+    let [i0, i1, i2, i3, i4, i5, i6, i7] = iv;
+    *head = [s0, s1, s2, s3, l0, l1, l2, l3, i0, i1, i2, i3, i4, i5, i6, i7];
+}
+
+/// Writes what follows the inner packet: TFC padding, padding 1, 2, 3, pad length, next header.
+#[inline]
+fn write_trailer(text: &mut [u8], inner_len: usize, payload_len: usize, next_header: NextHeader) {
+    if payload_len > inner_len
+        && let Some(tfc) = text.get_mut(inner_len..payload_len)
+    {
+        tfc.fill(0);
+    }
+    let trailer = text.len() - pad_len(payload_len) - TRAILER_LEN;
+    match text.get_mut(trailer..) {
+        Some([length, next]) => (*length, *next) = (0, next_header.0),
+        Some([a, length, next]) => (*a, *length, *next) = (1, 1, next_header.0),
+        Some([a, b, length, next]) => (*a, *b, *length, *next) = (1, 2, 2, next_header.0),
+        Some([a, b, c, length, next]) => (*a, *b, *c, *length, *next) = (1, 2, 3, 3, next_header.0),
+        _ => {}
+    }
+}
