@@ -7,6 +7,8 @@ mod keys_hidden;
 mod refusals;
 mod refusals_at_start;
 mod restarts;
+mod sizes;
+mod starts;
 
 use std::net::IpAddr;
 use std::time::Duration;
