@@ -30,7 +30,8 @@ pub enum OpenError {
     WrongSpi,
     /// Below the replay window, or seen already (RFC 4303 section 3.4.3).
     Replay,
-    /// The ICV is wrong (RFC 4303 section 3.4.4.2).
+    /// The ICV is wrong (RFC 4303 section 3.4.4.2). With ESN also every packet below the replay window: its
+    /// number is taken for one of the next 2^32 (RFC 4303 appendix A2.2).
     IcvFailure,
     /// The padding is longer than the packet or does not hold 1, 2, 3, ... (RFC 4303 section 2.4).
     BadPadding,

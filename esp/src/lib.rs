@@ -43,3 +43,6 @@ pub use lifetime::{Lifetime, LifetimeEvent, Limits};
 pub use live::{InboundLive, InboundMemory, OutboundLive, OutboundMemory, Usage};
 pub use outbound::{Outbound, OutboundParameters, Sealed};
 pub use replay::{InvalidWindow, WindowSize};
+
+#[cfg(test)]
+mod tests;
