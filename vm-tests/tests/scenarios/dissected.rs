@@ -33,25 +33,27 @@ fn dissect(options: PairOptions) {
     assert_eq!(pings.answered, pings.sent);
     capture.finish().unwrap();
 
-    let exchanges = tshark(&profile, &file, "isakmp", &["isakmp.exchangetype"]);
+    // IKE_SA_INIT and IKE_INTERMEDIATE, then, with the keys that IKE_INTERMEDIATE led to, IKE_AUTH.
+    let first = profile.join("generation-0");
+    let second = profile.join("generation-1");
+    let exchanges = tshark(&first, &file, "isakmp", &["isakmp.exchangetype"]);
     for exchange in ["34", "43", "35"] {
-        assert!(
-            exchanges.lines().any(|l| l.split(',').any(|e| e == exchange)),
-            "exchange {exchange}: {exchanges}"
-        );
+        assert!(holds(&exchanges, exchange), "exchange {exchange}: {exchanges}");
     }
-    let transforms = tshark(
-        &profile,
-        &file,
-        "isakmp",
-        &["isakmp.tf.id.encr", "isakmp.tf.id.prf", "isakmp.tf.id.dh", "isakmp.tf.id.esn"],
-    );
-    // AES-GCM with a 16-octet ICV, PRF_HMAC_SHA2_384, Curve25519; the ESN transform is inside IKE_AUTH.
-    for number in ["20", "6", "31"] {
-        let seen = transforms.split(['\t', '\n', ',']).any(|field| field == number);
-        assert!(seen, "transform {number}: {transforms}");
+    let proposals =
+        ["isakmp.tf.id.encr", "isakmp.tf.id.prf", "isakmp.tf.id.dh", "isakmp.ike2.attr.key_length"];
+    let ike = tshark(&first, &file, "isakmp.exchangetype == 34", &proposals);
+    // AES-GCM with a 16-octet ICV and 256-bit keys, PRF_HMAC_SHA2_384, Curve25519.
+    for number in ["20", "256", "6", "31"] {
+        assert!(holds(&ike, number), "transform {number} of the IKE SA: {ike}");
     }
-    let inner = tshark(&profile, &file, "esp && icmp", &["icmp.type"]);
+    let intermediate =
+        tshark(&first, &file, "isakmp.exchangetype == 43 && isakmp.enc.decrypted", &["isakmp.typepayload"]);
+    assert!(holds(&intermediate, "34"), "a KE payload, decrypted, in IKE_INTERMEDIATE: {intermediate}");
+    let child =
+        tshark(&second, &file, "isakmp.exchangetype == 35", &["isakmp.tf.id.encr", "isakmp.tf.id.esn"]);
+    assert!(holds(&child, "20"), "the transform of the Child SA, decrypted, in IKE_AUTH: {child}");
+    let inner = tshark(&second, &file, "esp && icmp", &["icmp.type"]);
     let count = |wanted: &str| inner.lines().filter(|line| *line == wanted).count();
     assert_eq!((count("8"), count("0")), (10, 10), "echo requests and replies inside ESP: {inner}");
 }
@@ -66,4 +68,9 @@ fn tshark(profile: &Path, file: &Path, filter: &str, fields: &[&str]) -> String 
     let output = command.output().expect("tshark is installed by `cargo xtask setup`");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// True if a field of any packet is `wanted`; several of one name in a packet are joined by commas.
+fn holds(fields: &str, wanted: &str) -> bool {
+    fields.split(['\t', '\n', ',']).any(|field| field == wanted)
 }

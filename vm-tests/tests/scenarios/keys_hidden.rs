@@ -43,18 +43,23 @@ fn no_key_in_use_is_in_any_bpf_map() {
 /// Every hexadecimal string of at least 16 octets in the files of a key log that Wireshark takes for a key.
 fn keys_in(directory: &Path) -> BTreeSet<Vec<u8>> {
     let mut keys = BTreeSet::new();
-    for file in ["esp_sa", "ikev2_decryption_table"] {
-        let text = fs::read_to_string(directory.join(file)).unwrap();
-        for field in text.lines().flat_map(|line| line.split(',')) {
-            let field = field.trim().trim_matches('"');
-            let digits = field.strip_prefix("0x").unwrap_or(field);
-            if digits.len() >= 32 && digits.len() % 2 == 0 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-                let octets = (0..digits.len()).step_by(2);
-                keys.insert(octets.map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect());
-            }
+    for generation in fs::read_dir(directory).unwrap().flatten() {
+        for file in ["esp_sa", "ikev2_decryption_table"] {
+            let text = fs::read_to_string(generation.path().join(file)).unwrap();
+            keys.extend(text.lines().flat_map(|line| line.split(',')).filter_map(key));
         }
     }
     keys
+}
+
+fn key(field: &str) -> Option<Vec<u8>> {
+    let field = field.trim_matches('"');
+    let digits = field.strip_prefix("0x").unwrap_or(field);
+    let is_key =
+        digits.len() >= 32 && digits.len().is_multiple_of(2) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    is_key.then(|| {
+        (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect()
+    })
 }
 
 /// Ids of the maps a process holds open.

@@ -1,0 +1,115 @@
+//! Rekeys under load: not a packet lost, refused as a replay, or out of order.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use portcullis_vm_tests::capture::Capture;
+use portcullis_vm_tests::status::ConnectionStatus;
+use portcullis_vm_tests::{
+    Artefacts, CHILD, DataPlaneMode, Pair, PairOptions, Rate, Side, UdpFlow, inner_prefixes,
+};
+
+use super::account::Account;
+use super::figures;
+
+const CHILD_REKEYS: usize = 10;
+const IKE_REKEYS: usize = 3;
+const WANTED_PACKETS_PER_SECOND: u32 = 20_000;
+/// Aimed at, so that a sender that is held up at its end still reaches what is wanted.
+const PACKETS_PER_SECOND: u32 = 20_500;
+
+#[derive(Clone, Copy)]
+enum Rekey {
+    Child,
+    Ike,
+}
+
+/// Runs them from gw-a, from gw-b, and from both at once.
+pub(super) fn run(mode: DataPlaneMode, artefacts: &Artefacts, account: &mut Account) {
+    account.part("Rekeys under load, numbered UDP both ways", |account| {
+        let options = PairOptions { mode, ..PairOptions::USUAL };
+        let pair = Pair::up(options, artefacts)?;
+        let capture = Capture::start(&pair.lab.router, inner_prefixes())?;
+        let (there, back) = (flow(&pair, Side::A)?, flow(&pair, Side::B)?);
+        for flow in [&there, &back] {
+            flow.wait(Duration::from_secs(10), |p| p.received > 1000)
+                .context("traffic before the first rekey")?;
+        }
+
+        for (who, sides) in
+            [("gw-a", &[Side::A][..]), ("gw-b", &[Side::B]), ("both at once", &[Side::A, Side::B])]
+        {
+            let child = (0..CHILD_REKEYS).try_for_each(|_| rekey(&pair, sides, Rekey::Child));
+            let ike = (0..IKE_REKEYS).try_for_each(|_| rekey(&pair, sides, Rekey::Ike));
+            let outcome = child.and(ike);
+            account.expect(
+                &format!("{CHILD_REKEYS} child and {IKE_REKEYS} IKE rekeys from {who}"),
+                outcome.is_ok(),
+                outcome.map_or_else(|e| format!("{e:#}"), |()| "new SPIs each time".to_owned()),
+            );
+        }
+
+        for (name, flow) in [("a to b", there), ("b to a", back)] {
+            let report = flow.finish()?;
+            let fast_enough = report.packets_per_second() >= f64::from(WANTED_PACKETS_PER_SECOND);
+            account.expect(name, report.is_perfect() && fast_enough, &report);
+        }
+        let (a, b) = figures::drained(&pair, account)?;
+        let router = capture.finish()?;
+        account.expect_equal("replay drops", figures::drops((&a, &b), "replay"), 0);
+        figures::nothing_in_clear(&router, account);
+        Ok(())
+    });
+}
+
+fn flow(pair: &Pair, from: Side) -> Result<UdpFlow> {
+    let end = |side: Side| (pair.lab.host(side), IpAddr::from(side.host().0));
+    UdpFlow::start(end(from), end(from.other()), Rate::per_second(PACKETS_PER_SECOND))
+}
+
+/// Rekeys from every one of `sides` at the same time, and waits until the SPIs have changed at both ends.
+fn rekey(pair: &Pair, sides: &[Side], what: Rekey) -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(5);
+    let before = [Side::A, Side::B].map(|side| spis(pair, side, what));
+    std::thread::scope(|scope| {
+        let commands: Vec<_> = sides
+            .iter()
+            .map(|side| {
+                scope.spawn(move || {
+                    let connection = side.connection();
+                    match what {
+                        Rekey::Child => pair.gateway(*side).verb(&["rekey", connection, "--child", CHILD]),
+                        Rekey::Ike => pair.gateway(*side).verb(&["rekey", connection, "--ike"]),
+                    }
+                })
+            })
+            .collect();
+        commands.into_iter().try_for_each(|command| {
+            command.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map(drop)
+        })
+    })?;
+    for (side, before) in [Side::A, Side::B].into_iter().zip(before) {
+        let before = before?;
+        pair.gateway(side).wait_connection(side.connection(), LIMIT, |c| {
+            spis_of(c, what).is_some_and(|now| now != before)
+        })?;
+    }
+    Ok(())
+}
+
+fn spis(pair: &Pair, side: Side, what: Rekey) -> Result<(String, String)> {
+    let connection = pair.gateway(side).connection(side.connection())?;
+    spis_of(&connection, what).context("an SA to rekey")
+}
+
+/// The SPIs in use: of the child that sends, or of the IKE SA that owns it.
+fn spis_of(connection: &ConnectionStatus, what: Rekey) -> Option<(String, String)> {
+    connection.ike_sas.iter().find_map(|sa| {
+        let child = sa.children.iter().find(|child| child.in_use)?;
+        Some(match what {
+            Rekey::Child => (child.spi_in.clone(), child.spi_out.clone()),
+            Rekey::Ike => (sa.spi_i.clone(), sa.spi_r.clone()),
+        })
+    })
+}

@@ -1,0 +1,41 @@
+//! `cargo xtask setup`: what this workspace needs of a machine, installed once, pinned, under `target/tools`.
+
+mod apt;
+mod bpf_linker;
+mod packages;
+mod rust_src;
+mod toolchain;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::workspace;
+use toolchain::Toolchain;
+
+/// Installs what is missing: Debian packages, the sources of `core`, the linker for BPF.
+///
+/// Every step is tried, so that one call shows all there is to mend.
+///
+/// # Errors
+/// Naming what could not be installed, and the remedy.
+pub fn run() -> Result<()> {
+    let outcomes = [packages::install(), ebpf_toolchain().map(drop)];
+    let failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).map(|e| format!("{e:#}")).collect();
+    if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
+}
+
+/// What the XDP programs are linked with, installed if it is missing.
+///
+/// # Errors
+/// Naming what could not be installed, and the remedy.
+pub fn ebpf_toolchain() -> Result<PathBuf> {
+    let toolchain = Toolchain::detect()?;
+    rust_src::install(&toolchain)?;
+    bpf_linker::install(&toolchain)
+}
+
+/// Where tools are kept: in the workspace, wherever cargo builds.
+pub fn tools() -> PathBuf {
+    workspace::root().join("target/tools")
+}

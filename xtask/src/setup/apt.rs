@@ -1,0 +1,95 @@
+//! apt: packages of this machine, and single packages of another release through a private configuration.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace;
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Fetches the lists of the machine's own sources.
+pub fn update() -> Result<()> {
+    workspace::run(apt_get().args(["--quiet", "update"]))
+}
+
+/// Installs packages from the machine's own sources.
+pub fn install(packages: &[&str]) -> Result<()> {
+    workspace::run(
+        apt_get().args(["--quiet", "--yes", "--no-install-recommends", "install", "--"]).args(packages),
+    )
+}
+
+/// Fetches a package of `suite`, of a version that starts with `version`, and unpacks it into `into`.
+///
+/// The machine's own sources and lists stay as they are: lists, cache and sources of this fetch live in
+/// `scratch`. The mirror is the machine's own; apt checks the archive's signature and the package's hash.
+///
+/// # Errors
+/// If the machine names no Debian mirror, or none of them has the package.
+pub fn unpack(package: &str, version: &str, suite: &str, scratch: &Path, into: &Path) -> Result<()> {
+    let mut failures = Vec::new();
+    for mirror in mirrors()? {
+        match fetch(package, version, suite, &mirror, scratch) {
+            Ok(archive) => return workspace::run(Command::new("dpkg").arg("-x").arg(archive).arg(into)),
+            Err(error) => failures.push(format!("{mirror}: {error:#}")),
+        }
+    }
+    bail!("no mirror of this machine gives {package} {version}: {}", failures.join("; "))
+}
+
+fn fetch(package: &str, version: &str, suite: &str, mirror: &str, scratch: &Path) -> Result<PathBuf> {
+    for directory in ["lists/partial", "cache/archives/partial", "archives"] {
+        let directory = scratch.join(directory);
+        fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+    }
+    let sources = scratch.join("sources.list");
+    fs::write(&sources, format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
+        .with_context(|| format!("writing {}", sources.display()))?;
+    let private = || {
+        let mut command = apt_get();
+        for (key, path) in [
+            ("Dir::Etc::sourcelist", sources.clone()),
+            ("Dir::Etc::sourceparts", PathBuf::from("/dev/null")),
+            ("Dir::State", scratch.to_owned()),
+            ("Dir::Cache", scratch.join("cache")),
+        ] {
+            command.arg("-o").arg(format!("{key}={}", path.display()));
+        }
+        // The sandbox user of apt may not enter our directory.
+        command.args(["-o", "APT::Sandbox::User=", "--quiet"]);
+        command
+    };
+    workspace::run(private().arg("update"))?;
+    let archives = scratch.join("archives");
+    workspace::run(private().arg("download").arg(format!("{package}={version}*")).current_dir(&archives))?;
+    let prefix = format!("{package}_{version}");
+    fs::read_dir(&archives)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|p| p.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
+        .with_context(|| format!("apt left no {package} in {}", archives.display()))
+}
+
+/// The Debian mirrors in the machine's apt configuration, without those of security updates.
+fn mirrors() -> Result<Vec<String>> {
+    let output = apt_get().args(["update", "--print-uris"]).output().context("asking apt for its mirrors")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut mirrors: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix('\'')?.split_once("/dists/"))
+        .map(|(mirror, _)| mirror.to_owned())
+        .filter(|mirror| mirror.trim_end_matches('/').ends_with("/debian"))
+        .collect();
+    mirrors.sort();
+    mirrors.dedup();
+    anyhow::ensure!(!mirrors.is_empty(), "the apt configuration of this machine names no Debian mirror");
+    Ok(mirrors)
+}
+
+fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
