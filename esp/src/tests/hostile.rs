@@ -1,3 +1,5 @@
+use core::ops::Range;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -52,7 +54,7 @@ fn another_spi_and_number_zero_are_refused() {
 fn a_buffer_without_room_is_refused_and_no_number_is_used() {
     let mut sa = Setup::default().outbound();
     let mut buffer = [0; 100];
-    let ranges = [15..20, 16..83, 90..80, 16..101, usize::MAX - 2..usize::MAX, 99..usize::MAX];
+    let ranges = [15..20, 16..83, Range { start: 90, end: 80 }, 16..101, usize::MAX - 2..usize::MAX, 99..usize::MAX];
     for inner in ranges {
         let refused = sa.seal(&mut buffer, inner.clone(), NextHeader::IPV4, 0);
         assert_eq!(refused, Err(SealError::NoRoom), "{inner:?}");

@@ -189,7 +189,7 @@ const VECTORS: &[Vector] = &[
             "42f67e3f101010104e280000a2fca1a3fba2ca845e5df9f0f22c3e6e86dd831e",
             "1fc65792cd1af9130e1379ed369f071f35e034be95f112e4e7d05d35",
         ),
-        text: concat!("4500001c42a200008001441f406793b6e00000020a00f5ff01020201",),
+        text: "4500001c42a200008001441f406793b6e00000020a00f5ff01020201",
     },
     // draft-mcgrew-gcm-test-01 section 4
     Vector {
@@ -270,7 +270,7 @@ const VECTORS: &[Vector] = &[
         esn: false,
         sequence: 0xffffffff,
         packet: concat!("335467aeffffffff43457e9182443bc6437f866bcb3f699fe9b0822bac961c45", "04bef270",),
-        text: concat!("01020201",),
+        text: "01020201",
     },
     // draft-mcgrew-gcm-test-01 section 4
     Vector {
@@ -283,7 +283,7 @@ const VECTORS: &[Vector] = &[
             "0000010000000001cafedebaceface7429c9fc69a197d038ccdd14e2ddfcaa05",
             "43332164412503524303ed3c6c5f283843af8c3e",
         ),
-        text: concat!("746f016265016f72016e6f7401746f0162650001",),
+        text: "746f016265016f72016e6f7401746f0162650001",
     },
     // draft-mcgrew-gcm-test-01 section 4
     Vector {
