@@ -7,7 +7,9 @@
 pub mod config;
 pub mod counters;
 pub mod event;
+pub mod guard;
 pub mod handle;
+pub mod netlink;
 pub mod packet;
 pub mod policy;
 pub mod sa;

@@ -1,0 +1,162 @@
+//! The guard as XFRM policies: kernel state that no process owns, which needs no kernel ESP.
+
+mod message;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use self::message::{
+    DELETE_POLICY, FLUSH_POLICY, GET_POLICY, KernelPolicy, POLICY_EXPIRED, POLICY_GROUP, UPDATE_POLICY,
+};
+use super::GuardError;
+use super::model::{Action, DesiredPolicies, PolicySelector, PolicyValue};
+use super::report::Reconciled;
+use crate::netlink::raw::NetlinkSocket;
+
+/// Room for the notifications of some ten thousand policies; what exceeds it is a reason to read anew.
+const NOTIFICATION_BYTES: i32 = 4 << 20;
+
+/// The policies of one owner.
+#[derive(Debug)]
+pub struct XfrmBackend {
+    socket: NetlinkSocket,
+    owner: u32,
+}
+
+/// Hears about policies that somebody else removed or replaced.
+#[derive(Debug)]
+pub struct XfrmMonitor {
+    socket: NetlinkSocket,
+    ours: u32,
+}
+
+impl XfrmBackend {
+    /// # Errors
+    /// When the kernel has no XFRM.
+    pub fn open(instance: &str) -> io::Result<Self> {
+        let mut backend =
+            Self { socket: NetlinkSocket::open(libc::NETLINK_XFRM)?, owner: owner_tag(instance) };
+        backend.installed()?;
+        Ok(backend)
+    }
+
+    /// # Errors
+    /// When the kernel refuses the subscription.
+    pub fn monitor(&self) -> io::Result<XfrmMonitor> {
+        let socket = NetlinkSocket::open(libc::NETLINK_XFRM)?;
+        socket.subscribe(POLICY_GROUP, NOTIFICATION_BYTES)?;
+        Ok(XfrmMonitor { socket, ours: self.socket.port() })
+    }
+
+    /// Makes the kernel hold exactly `desired` of this owner's policies; other people's are not touched. At no
+    /// moment does clear text pass that would pass neither before nor after.
+    ///
+    /// # Errors
+    /// When the kernel refuses a policy, or the socket fails.
+    pub fn reconcile(&mut self, desired: &DesiredPolicies) -> Result<Reconciled, GuardError> {
+        let installed = self.installed().map_err(GuardError::Xfrm)?;
+        let changes = changes(&installed, desired);
+        let owner = self.owner;
+        let batch = changes.iter().map(|change| match *change {
+            Change::Put(selector, value) => {
+                (UPDATE_POLICY, KernelPolicy { owner, selector, value }.encode().to_vec())
+            }
+            Change::Remove(selector, value) => {
+                (DELETE_POLICY, KernelPolicy { owner, selector, value }.encode_id().to_vec())
+            }
+        });
+        let refused = self.socket.send_batch(batch).map_err(GuardError::Xfrm)?;
+        // Gone already is as good as removed.
+        let failed = refused.into_iter().find(|r| r.error.raw_os_error() != Some(libc::ENOENT));
+        if let Some(failed) = failed {
+            return Err(GuardError::Refused {
+                policy: format!("{:?}", changes[failed.index]),
+                error: failed.error,
+            });
+        }
+        let missing = desired.keys().filter(|s| !installed.contains_key(s)).count();
+        Ok(Reconciled { installed: desired.len(), missing, changed: changes.len() })
+    }
+
+    fn installed(&mut self) -> io::Result<BTreeMap<PolicySelector, PolicyValue>> {
+        loop {
+            let mut found = BTreeMap::new();
+            let owner = self.owner;
+            let dumped = self.socket.dump(GET_POLICY, &[], |header, body| {
+                if let Some(policy) = KernelPolicy::decode(header, body).filter(|p| p.owner == owner) {
+                    found.insert(policy.selector, policy.value);
+                }
+            });
+            match dumped {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+                Ok(()) => return Ok(found),
+            }
+        }
+    }
+}
+
+impl XfrmMonitor {
+    /// Takes all notifications that wait; whether one of them may have cost us a policy.
+    pub fn take(&mut self) -> bool {
+        let ours = self.ours;
+        let mut lost = false;
+        let taken = self.socket.drain(|header, _| {
+            lost |= header.port != ours
+                && matches!(header.kind, DELETE_POLICY | FLUSH_POLICY | POLICY_EXPIRED | UPDATE_POLICY);
+        });
+        // Notifications that did not fit may have been about anything.
+        lost || taken.is_err()
+    }
+}
+
+impl AsFd for XfrmMonitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Change {
+    Put(PolicySelector, PolicyValue),
+    Remove(PolicySelector, PolicyValue),
+}
+
+/// In an order in which every prefix is safe: first whatever makes the guard stricter, then blocks that move
+/// behind others, then allows, and blocks that are no longer wanted last.
+fn changes(installed: &BTreeMap<PolicySelector, PolicyValue>, desired: &DesiredPolicies) -> Vec<Change> {
+    let mut steps: [Vec<Change>; 5] = Default::default();
+    for (&selector, &value) in desired {
+        let step = match (installed.get(&selector), value.action) {
+            (Some(old), _) if *old == value => continue,
+            (None, Action::Block) => 0,
+            (None, Action::Allow) => 3,
+            (Some(old), Action::Block) if old.action == Action::Allow => 0,
+            (Some(old), Action::Allow) if old.action == Action::Block => 3,
+            (Some(old), Action::Block) if value.priority < old.priority => 0,
+            (Some(_), Action::Block) => 2,
+            (Some(old), Action::Allow) if value.priority > old.priority => 1,
+            (Some(_), Action::Allow) => 3,
+        };
+        steps[step].push(Change::Put(selector, value));
+    }
+    for (&selector, &value) in installed {
+        if !desired.contains_key(&selector) {
+            let step = if value.action == Action::Allow { 1 } else { 4 };
+            steps[step].push(Change::Remove(selector, value));
+        }
+    }
+    steps.concat()
+}
+
+/// What the `user` field of our selectors holds: "P" and 24 bits of a hash of the instance's name (FNV-1a).
+/// The kernel compares the field when it looks for a policy to replace or remove, and never when it matches
+/// packets.
+fn owner_tag(instance: &str) -> u32 {
+    let hash = instance.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    u32::from_be_bytes([b'P', 0, 0, 0]) | ((hash ^ hash >> 24) & 0x00ff_ffff)
+}
+
+#[cfg(test)]
+mod tests;
