@@ -92,6 +92,12 @@ drop_reasons! {
     PathShut = 31 => "path_shut",
     /// ESP arrived from or for an address that is not the SA's (only where the path is fixed).
     WrongEndpoint = 32 => "wrong_endpoint",
+    /// Congestion was marked on a tunnel packet whose inner transport cannot hear it (RFC 6040 section 4.2).
+    EcnMarked = 33 => "ecn_marked",
+    /// The control plane took IKE messages more slowly than they came.
+    IkeQueueFull = 34 => "ike_queue_full",
+    /// A NAT keepalive, by design (RFC 3948 section 2.3).
+    NatKeepalive = 35 => "nat_keepalive",
 }
 
 impl DropReason {

@@ -4,11 +4,27 @@
 //! every byte of the maps. The crate owns no state and does no I/O.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
+#[cfg(all(feature = "user", not(test)))]
+extern crate std;
+
+pub mod bytes;
 pub mod drop_reason;
+pub mod ethernet;
+pub mod ip;
+pub mod lan;
+pub mod maps;
+pub mod prefix_class;
 pub mod spi;
 pub mod steer;
+pub mod verdict;
+pub mod wan;
 
 pub use drop_reason::DropReason;
 pub use spi::Spi;
 pub use steer::SteerWord;
+pub use verdict::Verdict;

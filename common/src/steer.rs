@@ -68,7 +68,14 @@ impl SteerWord {
 
 impl core::fmt::Debug for SteerWord {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "SteerWord({} {:?} worker {} gen {})", self.spi(), self.state(), self.worker(), self.generation())
+        write!(
+            f,
+            "SteerWord({} {:?} worker {} gen {})",
+            self.spi(),
+            self.state(),
+            self.worker(),
+            self.generation()
+        )
     }
 }
 
@@ -79,7 +86,10 @@ mod tests {
     #[test]
     fn the_word_holds_all_four_fields() {
         let w = SteerWord::new(Spi(0xdead_beef), 7, SlotState::Live, 0xfffe);
-        assert_eq!((w.spi(), w.worker(), w.state(), w.generation()), (Spi(0xdead_beef), 7, SlotState::Live, 0xfffe));
+        assert_eq!(
+            (w.spi(), w.worker(), w.state(), w.generation()),
+            (Spi(0xdead_beef), 7, SlotState::Live, 0xfffe)
+        );
         assert_eq!(core::mem::size_of::<SteerWord>(), 8);
     }
 

@@ -1,0 +1,55 @@
+//! Maps and globals of the XDP programs, by name, with the layout of what is in them.
+//!
+//! Each interface has its own copy of the program and of the maps of [`PER_INTERFACE`]; the maps of [`SHARED`]
+//! exist once for an instance.
+
+/// Array of [`crate::SteerWord`], memory-mapped; as many as the SA table has slots.
+pub const STEER: &str = "STEER";
+/// Array of [`KeyRecord`], one for each slot of the SA table. No program reads it.
+pub const KEYS: &str = "KEYS";
+/// Hash of our IPv4 addresses.
+pub const LOCAL_IPV4: &str = "LOCAL_IPV4";
+/// Hash of our IPv6 addresses.
+pub const LOCAL_IPV6: &str = "LOCAL_IPV6";
+/// Array of words with the classes of all IPv4 /24s, memory-mapped.
+pub const LAN_IPV4: &str = "LAN_IPV4";
+/// Hash from a /24 to its [`crate::prefix_class::MixedBlock`].
+pub const LAN_IPV4_MIXED: &str = "LAN_IPV4_MIXED";
+/// Hash from an [`crate::prefix_class::Ipv6Prefix`] to its class.
+pub const LAN_IPV6: &str = "LAN_IPV6";
+/// Array of one [`crate::prefix_class::Ipv6Lengths`].
+pub const LAN_IPV6_LENGTHS: &str = "LAN_IPV6_LENGTHS";
+/// AF_XDP sockets by receive queue.
+pub const SOCKETS: &str = "SOCKETS";
+/// Per-CPU array of [`crate::verdict::Counter`] by [`crate::verdict::Verdict`].
+pub const VERDICTS: &str = "VERDICTS";
+
+/// Maps that all interfaces of an instance share.
+pub const SHARED: &[&str] =
+    &[STEER, KEYS, LOCAL_IPV4, LOCAL_IPV6, LAN_IPV4, LAN_IPV4_MIXED, LAN_IPV6, LAN_IPV6_LENGTHS];
+/// Maps of one interface.
+pub const PER_INTERFACE: &[&str] = &[SOCKETS, VERDICTS];
+
+/// Global, `u8`: 1 where known SPIs and protected traffic go to a socket, 0 where they go to the kernel.
+pub const REDIRECT: &str = "REDIRECT";
+/// Global, `u8`: 1 where a destination without policy is dropped (RFC 4301 section 4.4.1).
+pub const FINAL_DISCARD: &str = "FINAL_DISCARD";
+
+/// The program for interfaces where ESP arrives.
+pub const WAN_PROGRAM: &str = "portcullis_wan";
+/// The program for interfaces with protected hosts.
+pub const LAN_PROGRAM: &str = "portcullis_lan";
+
+/// Octets of a key record.
+pub const KEY_RECORD_LEN: usize = 64;
+/// Key material of a slot, wrapped; what is in it is the SA table's business.
+pub type KeyRecord = [u8; KEY_RECORD_LEN];
+
+/// Most addresses of each family that can be ours.
+pub const MAX_LOCAL_ADDRESSES: u32 = 4096;
+/// Most IPv4 /24s with more than one class.
+pub const MAX_MIXED: u32 = 65_536;
+/// Most IPv6 prefixes.
+pub const MAX_IPV6_PREFIXES: u32 = 65_536;
+/// Most receive queues of an interface.
+pub const MAX_QUEUES: u32 = 256;
