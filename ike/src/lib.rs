@@ -1,6 +1,7 @@
 //! Sans-IO IKEv2 (RFC 7296): bytes, time and commands in, actions out. No socket, no clock, no thread.
 //!
-//! From the bottom up: [`codec`] is the wire format, `crypto` the algorithms and the key schedule.
+//! From the bottom up: [`codec`] is the wire format, `crypto` the algorithms and the key schedule,
+//! [`proposal`] what two sides agree on.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -9,3 +10,4 @@
 
 pub mod codec;
 mod crypto;
+pub mod proposal;
