@@ -1,5 +1,103 @@
 //! The workers: one thread per queue that moves packets between rings, sockets and the TUN device.
+//!
+//! ```text
+//! LAN ring ─┐                                            ┌─► WAN ring, or socket
+//! TUN ──────┴─► clear ─► (owner of the SA) seal ─────────┘
+//! WAN ring ─┐                                            ┌─► LAN ring, or TUN
+//! sockets ──┴─► receive ─► (owner of the SA) open ─► forward
+//! ```
+//!
+//! A packet is in one frame from end to end. Where its SA belongs to another worker it goes there between the
+//! two halves of its way. Nothing on the way allocates, locks or waits; what a packet cannot have now
+//! (a carrier, a neighbour) is the slow path's: held as a copy, or given to the kernel.
 
+mod batch;
+mod clear;
+pub mod command;
+mod egress;
 pub mod facts;
+mod forward;
+mod held;
 pub mod hold;
+pub mod kernel_path;
+mod next_hop;
+mod open;
+pub mod paths;
+mod port;
+mod rate;
+mod receive;
+mod run;
+pub mod sas;
+mod seal;
+pub mod shared;
+mod sleep;
+mod slow_path;
 pub mod wake;
+pub mod work;
+
+use std::sync::Arc;
+
+use crate::spd::FlowCache;
+use crate::xsk::{FrameCache, Received, Umem};
+use held::Held;
+use hold::HoldQueues;
+use next_hop::NextHopCache;
+pub use port::Port;
+use rate::TokenBucket;
+use sas::WorkerSas;
+use shared::Shared;
+
+/// Flows and destinations that a worker remembers.
+const FLOWS: usize = 8192;
+const DESTINATIONS: usize = 1024;
+/// Packets that may wait for a carrier at one worker, over all paths.
+const HELD: usize = 4096;
+/// ICMP errors per second and at once (RFC 1812 section 4.3.2.8, RFC 4443 section 2.4 f).
+const ICMP_PER_SECOND: u32 = 1000;
+const ICMP_BURST: u32 = 100;
+
+/// One worker: everything here is its own, used by its thread alone.
+pub struct Worker {
+    id: u8,
+    shared: Arc<Shared>,
+    umem: Arc<Umem>,
+    free: FrameCache,
+    ports: Vec<Port>,
+    sas: WorkerSas,
+    flows: FlowCache,
+    hops: NextHopCache,
+    held: HoldQueues<Held>,
+    icmp_rate: TokenBucket,
+    received: Vec<Received>,
+    /// Takes what does not fit a frame; used by the worker that reads sockets.
+    overflow: Box<[u8]>,
+}
+
+impl Worker {
+    /// A worker with its frames, its sockets and its share of the SA table. It works once [`Worker::run`] is
+    /// called, on the thread that calls.
+    pub fn new(
+        id: u8,
+        shared: Arc<Shared>,
+        umem: Arc<Umem>,
+        free: FrameCache,
+        ports: Vec<Port>,
+        sas: WorkerSas,
+    ) -> Self {
+        let overflow = if id == 0 { vec![0; slow_path::OVERFLOW_BYTES].into() } else { Box::default() };
+        Self {
+            id,
+            shared,
+            umem,
+            free,
+            ports,
+            sas,
+            flows: FlowCache::new(FLOWS),
+            hops: NextHopCache::new(DESTINATIONS),
+            held: HoldQueues::new(HELD),
+            icmp_rate: TokenBucket::new(ICMP_PER_SECOND, ICMP_BURST),
+            received: Vec::with_capacity(run::BATCH),
+            overflow,
+        }
+    }
+}

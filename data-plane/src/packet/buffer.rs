@@ -34,9 +34,9 @@ impl<'a> PacketBuf<'a> {
         self.start == self.end
     }
 
-    /// Where the packet starts in its buffer.
-    pub fn start(&self) -> usize {
-        self.start
+    /// Where in its buffer the packet lies.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.start..self.end
     }
 
     /// Bytes free before the packet.

@@ -8,6 +8,34 @@ pub const HEADER_LEN: usize = 14;
 /// A link-layer address.
 pub type MacAddress = [u8; 6];
 
+/// An Ethernet header, VLAN tags included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EthernetHeader {
+    /// Who sent it.
+    pub source: MacAddress,
+    /// Bytes before the IP header.
+    pub len: usize,
+}
+
+/// Reads the header of a frame that carries IP behind at most two VLAN tags (IEEE 802.1Q); else `None`.
+pub fn parse(frame: &[u8]) -> Option<EthernetHeader> {
+    const VLAN: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
+    const IP: [[u8; 2]; 2] = [[0x08, 0x00], [0x86, 0xdd]];
+    let source = *frame.get(6..)?.first_chunk::<6>()?;
+    let mut len = HEADER_LEN;
+    for _ in 0..3 {
+        let ethertype = *frame.get(len - 2..)?.first_chunk::<2>()?;
+        if IP.contains(&ethertype) {
+            return Some(EthernetHeader { source, len });
+        }
+        if !VLAN.contains(&ethertype) {
+            return None;
+        }
+        len += 4;
+    }
+    None
+}
+
 /// Puts an Ethernet header before an IP packet; `None` if there is no room.
 pub fn push(
     packet: &mut PacketBuf<'_>,
@@ -29,6 +57,22 @@ pub fn push(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ip_is_found_behind_up_to_two_tags() {
+        let frame = |types: &[[u8; 2]]| {
+            let mut frame = [[3; 6], [4; 6]].concat();
+            types.iter().for_each(|t| frame.extend_from_slice(&[t[0], t[1], 0, 7]));
+            frame
+        };
+        let (ip, tag) = ([0x08, 0x00], [0x81, 0x00]);
+        assert_eq!(parse(&frame(&[ip])), Some(EthernetHeader { source: [4; 6], len: 14 }));
+        assert_eq!(parse(&frame(&[tag, [0x86, 0xdd]])).unwrap().len, 18);
+        assert_eq!(parse(&frame(&[[0x88, 0xa8], tag, ip])).unwrap().len, 22);
+        assert_eq!(parse(&frame(&[tag, tag, tag, ip])), None);
+        assert_eq!(parse(&frame(&[[0x08, 0x06]])), None);
+        assert_eq!(parse(&[0; 13]), None);
+    }
 
     #[test]
     fn the_header_names_both_ends_and_the_ip_version() {

@@ -1,6 +1,8 @@
 //! The outer header of a tunnel packet: IPv4 or IPv6, with or without UDP (RFC 4301 section 5.1.2, RFC 3948).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use portcullis_esp::Algorithm;
 
 use super::checksum;
 use super::{PacketBuf, ecn, protocol};
@@ -9,6 +11,8 @@ use crate::sa::{Carrier, Path};
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
 const UDP_LEN: usize = 8;
+/// Octets of pad length and next header (RFC 4303 section 2).
+const ESP_TRAILER_LEN: usize = 2;
 const TTL: u8 = 64;
 const FLAG_DF: u16 = 0x4000;
 
@@ -57,6 +61,7 @@ pub struct OuterHeader {
     len: usize,
     source: IpAddr,
     destination: IpAddr,
+    remote_port: u16,
     udp: bool,
     options: TunnelOptions,
 }
@@ -93,7 +98,8 @@ impl OuterHeader {
         template[ip_len..ip_len + 2].copy_from_slice(&path.local_port.to_be_bytes());
         template[ip_len + 2..ip_len + 4].copy_from_slice(&path.remote_port.to_be_bytes());
         let len = ip_len + if udp { UDP_LEN } else { 0 };
-        Some(Self { template, len, source: path.local, destination: path.remote, udp, options })
+        let (source, destination, remote_port) = (path.local, path.remote, path.remote_port);
+        Some(Self { template, len, source, destination, remote_port, udp, options })
     }
 
     /// Bytes of the IP and UDP headers.
@@ -104,6 +110,12 @@ impl OuterHeader {
     /// A header is never empty.
     pub fn is_empty(&self) -> bool {
         false
+    }
+
+    /// Largest inner packet whose outer packet has at most `mtu` bytes of IP; 0 if none has.
+    pub fn inner_mtu(&self, mtu: usize) -> usize {
+        let text = mtu.saturating_sub(self.len + portcullis_esp::HEAD_LEN + Algorithm::ICV_LEN) & !3;
+        text.saturating_sub(ESP_TRAILER_LEN)
     }
 
     /// True if ESP travels in UDP.
@@ -119,6 +131,11 @@ impl OuterHeader {
     /// The peer's address.
     pub fn destination(&self) -> IpAddr {
         self.destination
+    }
+
+    /// The peer's address and UDP port.
+    pub fn remote(&self) -> SocketAddr {
+        SocketAddr::new(self.destination, self.remote_port)
     }
 
     /// The traffic class of the outer header.
@@ -225,6 +242,21 @@ mod tests {
         };
         assert_eq!((df(DontFragment::Copy, true), df(DontFragment::Copy, false)), (true, false));
         assert_eq!((df(DontFragment::Set, false), df(DontFragment::Clear, true)), (true, false));
+    }
+
+    #[test]
+    fn the_inner_mtu_is_the_largest_packet_that_fits() {
+        for carrier in [Carrier::Ip, Carrier::Udp] {
+            for (local, remote) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")] {
+                let header =
+                    OuterHeader::new(&path(local, remote, carrier), TunnelOptions::default()).unwrap();
+                for mtu in 1280..1520 {
+                    let inner = header.inner_mtu(mtu);
+                    let outer = |inner| header.len() + portcullis_esp::sealed_len(inner);
+                    assert!(outer(inner) <= mtu && outer(inner + 1) > mtu);
+                }
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use super::lookup::Decision;
 use super::selector::Flow;
+use crate::sa_table::OutboundIndex;
 
 /// A cached decision and SA of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -11,7 +12,7 @@ pub struct CachedFlow {
     /// The SPD's decision.
     pub decision: Decision,
     /// For PROTECT: the outbound SA and the version of the policy's list it was chosen from.
-    pub outbound: Option<(u32, u32)>,
+    pub outbound: Option<(OutboundIndex, u32)>,
 }
 
 /// A direct-mapped table of fixed size: a flow that hits another's place takes it, so that no traffic makes it grow.

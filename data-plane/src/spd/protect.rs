@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use super::selector::{Flow, SelectorMatch, matches_sa};
 use crate::policy::PolicyKey;
 use crate::sa::{ChildId, SaSelectors};
+use crate::sa_table::OutboundIndex;
 
 /// An outbound SA that a policy may use.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,7 +17,7 @@ pub struct Outbound {
     /// The pair.
     pub child: ChildId,
     /// Index in the outbound SA table.
-    pub index: u32,
+    pub index: OutboundIndex,
     /// What was negotiated: with `remote: any` every peer has its own.
     pub selectors: SaSelectors,
 }
@@ -69,7 +70,7 @@ impl Protect {
 
     /// The SA for a flow; `Err` if there are SAs but none that takes it: `PortsUnknown` where only the ports
     /// of a fragment are in doubt, `No` where it lies outside what the peers agreed to.
-    pub fn choose(&self, flow: &Flow) -> Result<Option<u32>, SelectorMatch> {
+    pub fn choose(&self, flow: &Flow) -> Result<Option<OutboundIndex>, SelectorMatch> {
         let list = self.outbound.load();
         let mut refused = None;
         for outbound in list.iter() {
@@ -122,10 +123,10 @@ mod tests {
         protect.use_outbound(outbound(1, 10, "10.2.0.0", "10.2.0.255"));
         let version = protect.version();
         protect.use_outbound(outbound(2, 20, "10.2.0.0", "10.2.0.255"));
-        assert_eq!(protect.choose(&flow("10.2.0.1")), Ok(Some(20)));
+        assert_eq!(protect.choose(&flow("10.2.0.1")), Ok(Some(OutboundIndex(20))));
         assert_ne!(protect.version(), version);
         protect.remove_outbound(ChildId(1));
-        assert_eq!(protect.choose(&flow("10.2.0.1")), Ok(Some(20)));
+        assert_eq!(protect.choose(&flow("10.2.0.1")), Ok(Some(OutboundIndex(20))));
         protect.remove_outbound(ChildId(2));
         assert_eq!(protect.choose(&flow("10.2.0.1")), Ok(None));
     }
@@ -136,8 +137,8 @@ mod tests {
         let protect = policy();
         protect.use_outbound(outbound(1, 10, "10.2.0.0", "10.2.0.255"));
         protect.use_outbound(outbound(2, 20, "10.2.1.0", "10.2.1.255"));
-        assert_eq!(protect.choose(&flow("10.2.0.1")), Ok(Some(10)));
-        assert_eq!(protect.choose(&flow("10.2.1.1")), Ok(Some(20)));
+        assert_eq!(protect.choose(&flow("10.2.0.1")), Ok(Some(OutboundIndex(10))));
+        assert_eq!(protect.choose(&flow("10.2.1.1")), Ok(Some(OutboundIndex(20))));
         assert_eq!(protect.choose(&flow("10.2.2.1")), Err(SelectorMatch::No));
     }
 
@@ -164,7 +165,7 @@ mod tests {
             local: [selector("10.1.0.0", "10.1.255.255")].into(),
             remote: [selector(first, last)].into(),
         };
-        Outbound { child: ChildId(child), index, selectors }
+        Outbound { child: ChildId(child), index: OutboundIndex(index), selectors }
     }
 
     fn flow(remote: &str) -> Flow {

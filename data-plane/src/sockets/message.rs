@@ -1,0 +1,125 @@
+//! recvmsg(2) with what it says beside the bytes.
+
+use std::io;
+use std::mem::{MaybeUninit, zeroed};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// A datagram that was received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Received {
+    /// Its length in bytes, over all buffers.
+    pub len: usize,
+    /// Where it came from; port 0 on raw sockets.
+    pub source: SocketAddr,
+    /// The address of ours that it came to.
+    pub local: IpAddr,
+    /// DSCP and ECN of its header.
+    pub traffic_class: u8,
+}
+
+/// Asks for destination address and traffic class with every datagram of a socket.
+pub(super) fn ask_for_ancillary(fd: BorrowedFd<'_>, is_ipv6: bool) -> io::Result<()> {
+    let options = match is_ipv6 {
+        false => [(libc::SOL_IP, libc::IP_PKTINFO), (libc::SOL_IP, libc::IP_RECVTOS)],
+        true => [(libc::SOL_IPV6, libc::IPV6_RECVPKTINFO), (libc::SOL_IPV6, libc::IPV6_RECVTCLASS)],
+    };
+    options.into_iter().try_for_each(|(level, option)| set_int(fd, level, option, 1))
+}
+
+/// Sets an integer option.
+pub(super) fn set_int(
+    fd: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let len = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: pointer and length describe one integer.
+    let set = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const value).cast(), len) };
+    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Receives one datagram into two buffers, the second for what the first cannot take, without waiting.
+///
+/// # Errors
+/// WouldBlock if there is none; InvalidData if it is longer than both buffers.
+pub(super) fn receive(fd: BorrowedFd<'_>, first: &mut [u8], second: &mut [u8]) -> io::Result<Received> {
+    let mut buffers = [
+        libc::iovec { iov_base: first.as_mut_ptr().cast(), iov_len: first.len() },
+        libc::iovec { iov_base: second.as_mut_ptr().cast(), iov_len: second.len() },
+    ];
+    let mut name = MaybeUninit::<libc::sockaddr_storage>::zeroed();
+    let mut control = [0u64; 16];
+    // SAFETY: integers and pointers, for which all zero is a value.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_name = name.as_mut_ptr().cast();
+    message.msg_namelen = size_of_val(&name) as libc::socklen_t;
+    message.msg_iov = buffers.as_mut_ptr();
+    message.msg_iovlen = buffers.len();
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control);
+    // SAFETY: every pointer in the header leads to a live buffer of the length beside it.
+    let len = unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, libc::MSG_DONTWAIT) };
+    if len < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if message.msg_flags & libc::MSG_TRUNC != 0 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    // SAFETY: zeroed before, and written by the kernel as the address of the socket's family.
+    let source = address(unsafe { name.assume_init_ref() })?;
+    let (local, traffic_class) = ancillary(&message);
+    let unspecified =
+        if source.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    Ok(Received { len: len as usize, source, local: local.unwrap_or(unspecified), traffic_class })
+}
+
+fn address(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
+    let at = std::ptr::from_ref(storage);
+    match libc::c_int::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that it is a sockaddr_in, and the storage is larger and aligned for it.
+            let v4 = unsafe { &*at.cast::<libc::sockaddr_in>() };
+            Ok((Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr)), u16::from_be(v4.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above, for sockaddr_in6.
+            let v6 = unsafe { &*at.cast::<libc::sockaddr_in6>() };
+            let address = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            Ok(SocketAddrV6::new(address, u16::from_be(v6.sin6_port), 0, 0).into())
+        }
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+fn ancillary(message: &libc::msghdr) -> (Option<IpAddr>, u8) {
+    let (mut local, mut traffic_class) = (None, 0);
+    // SAFETY: the kernel has filled the control buffer that the header describes.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
+    // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give null or a header inside the control buffer.
+    while let Some(header) = unsafe { next.as_ref() } {
+        // SAFETY: the data of this header, as long as the kernel made it for this level and type.
+        unsafe {
+            let data = libc::CMSG_DATA(header);
+            match (header.cmsg_level, header.cmsg_type) {
+                (libc::SOL_IP, libc::IP_PKTINFO) => {
+                    let info = data.cast::<libc::in_pktinfo>().read_unaligned();
+                    local = Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)).into());
+                }
+                (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
+                    let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                    local = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                }
+                (libc::SOL_IP, libc::IP_TOS) => traffic_class = data.read(),
+                (libc::SOL_IPV6, libc::IPV6_TCLASS) => {
+                    traffic_class = data.cast::<libc::c_int>().read_unaligned() as u8;
+                }
+                _ => {}
+            }
+        }
+        // SAFETY: as for CMSG_FIRSTHDR.
+        next = unsafe { libc::CMSG_NXTHDR(message, header) };
+    }
+    (local, traffic_class)
+}

@@ -1,0 +1,166 @@
+//! TUN devices: the kernel's side door for IP packets.
+
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// A TUN device of ours, up, without addresses.
+#[derive(Debug)]
+pub struct Tun {
+    file: File,
+    name: String,
+    ifindex: u32,
+}
+
+/// Why a TUN device could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("TUN device {name}: {step}: {source}")]
+pub struct TunError {
+    /// Its name.
+    pub name: String,
+    /// What was tried.
+    pub step: &'static str,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+impl Tun {
+    /// Makes the device `name` with an MTU in bytes, or takes over a persistent one, prepares it and brings it up.
+    ///
+    /// The kernel applies no XFRM policy to what enters or leaves it: the guard stops clear text that goes
+    /// anywhere else. `persistent`: it outlives this process, so that routes into it stay (a route-based
+    /// connection's, which the operator or a routing daemon set).
+    ///
+    /// # Errors
+    /// No `/dev/net/tun`, no CAP_NET_ADMIN, a name in use by a device of another kind or another process.
+    pub fn create(name: &str, mtu: u32, persistent: bool) -> Result<Self, TunError> {
+        let failed = |step| move |source| TunError { name: name.to_owned(), step, source };
+        let c_name = CString::new(name).map_err(|_| failed("name")(io::ErrorKind::InvalidInput.into()))?;
+        if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+            return Err(failed("name")(io::ErrorKind::InvalidInput.into()));
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
+        let file = options.open("/dev/net/tun").map_err(failed("open /dev/net/tun"))?;
+        let mut request = interface_request(name);
+        request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+        ioctl(file.as_fd(), libc::TUNSETIFF as libc::Ioctl, &mut request).map_err(failed("create"))?;
+        if persistent {
+            set_persistent(&file).map_err(failed("make persistent"))?;
+        }
+        // SAFETY: a NUL-terminated string that outlives the call.
+        let ifindex = unsafe { libc::if_nametoindex(c_name.as_ptr()) };
+        prepare(name).map_err(failed("set sysctls"))?;
+        set_mtu_and_up(name, mtu).map_err(failed("bring up"))?;
+        Ok(Self { file, name: name.to_owned(), ifindex })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its interface index.
+    pub fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// Reads a packet that the kernel routed into the device.
+    ///
+    /// # Errors
+    /// WouldBlock if there is none.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&self.file).read(buffer)
+    }
+
+    /// Gives the kernel a packet.
+    ///
+    /// # Errors
+    /// When the device is gone or down, or the packet is no IP packet.
+    pub fn write(&self, packet: &[u8]) -> io::Result<()> {
+        (&self.file).write(packet).map(drop)
+    }
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Sysctls that make the device ours. Absent ones belong to what this kernel does not have.
+fn prepare(name: &str) -> io::Result<()> {
+    let settings = [
+        // The guard's policies are for every other way out and in.
+        ("ipv4", "disable_xfrm", "1"),
+        ("ipv4", "disable_policy", "1"),
+        ("ipv6", "disable_policy", "1"),
+        // What comes out of a tunnel comes from addresses that the routing table knows elsewhere, and our ICMP
+        // errors from an address of this host.
+        ("ipv4", "rp_filter", "0"),
+        ("ipv4", "accept_local", "1"),
+        // No router solicitations and no link-local addresses: nobody is at the other end.
+        ("ipv6", "addr_gen_mode", "1"),
+    ];
+    for (family, key, value) in settings {
+        match fs::write(format!("/proc/sys/net/{family}/conf/{name}/{key}"), value) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn set_mtu_and_up(name: &str, mtu: u32) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut request = interface_request(name);
+    request.ifr_ifru.ifru_mtu = mtu as libc::c_int;
+    ioctl(socket.as_fd(), libc::SIOCSIFMTU as libc::Ioctl, &mut request)?;
+    let mut request = interface_request(name);
+    ioctl(socket.as_fd(), libc::SIOCGIFFLAGS as libc::Ioctl, &mut request)?;
+    // SAFETY: SIOCGIFFLAGS has just written the flags.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
+    ioctl(socket.as_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &mut request)
+}
+
+fn set_persistent(file: &File) -> io::Result<()> {
+    // SAFETY: the argument is a number and not a pointer.
+    let set =
+        unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETPERSIST as libc::Ioctl, 1 as libc::c_ulong) };
+    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A request about the interface `name`, which is shorter than IFNAMSIZ.
+fn interface_request(name: &str) -> libc::ifreq {
+    // SAFETY: integers and unions of them, for which all zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from as libc::c_char);
+    request
+}
+
+fn ioctl(fd: BorrowedFd<'_>, request: libc::Ioctl, argument: &mut libc::ifreq) -> io::Result<()> {
+    // SAFETY: these requests read and write one ifreq.
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), request, std::ptr::from_mut(argument)) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_the_kernel_would_cut_are_refused() {
+        for name in ["", "a-name-of-sixteen", "nul\0"] {
+            assert_eq!(Tun::create(name, 1400, false).unwrap_err().step, "name");
+        }
+    }
+}

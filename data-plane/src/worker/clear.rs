@@ -1,0 +1,159 @@
+//! Clear-text packets from the protected side: which policy, which SA, which owner.
+
+use portcullis_common::DropReason;
+
+use super::Worker;
+use super::batch::Batch;
+use super::work::{Packet, Seal, Sender, Work};
+use crate::event::DataPlaneEvent;
+use crate::packet::icmp::IcmpError;
+use crate::packet::inner::{self, Fragment};
+use crate::packet::{Inner, checksum};
+use crate::sa_table::{Found, OutboundIndex};
+use crate::spd::{CachedFlow, Decision, Flow, Protect, SelectorMatch};
+
+/// Between two requests for an SA of one policy.
+const ACQUIRE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What happens to a clear-text packet.
+enum Verdict {
+    Seal(OutboundIndex),
+    ToKernel,
+    Drop(DropReason),
+}
+
+impl Worker {
+    /// Takes an IP packet from the protected side, or one of our own, through the SPD (RFC 4301 section 5.1).
+    /// `protected`: it comes from an interface whose final policy is DISCARD.
+    pub(super) fn take_clear(
+        &mut self,
+        batch: &Batch<'_>,
+        mut packet: Packet,
+        sender: Sender,
+        protected: bool,
+    ) {
+        let Some(inner) = Inner::parse(packet.bytes(batch.umem)) else {
+            return self.discard(batch, packet, DropReason::Malformed);
+        };
+        packet.edit(batch.umem, |p| p.truncate(inner.total_len));
+        match self.verdict(batch, &Flow::outbound(&inner), sender, protected) {
+            Verdict::Seal(outbound) => self.prepare(batch, packet, inner, outbound, sender),
+            Verdict::ToKernel => self.send_to_tun(batch, packet, 0),
+            Verdict::Drop(reason) => self.discard(batch, packet, reason),
+        }
+    }
+
+    fn verdict(&mut self, batch: &Batch<'_>, flow: &Flow, sender: Sender, protected: bool) -> Verdict {
+        let interface = match sender {
+            Sender::Kernel { tun } => batch.shared.kernel.route_based(tun),
+            Sender::Neighbour { .. } | Sender::Tunnel | Sender::Own => None,
+        };
+        // What a route-based TUN delivers is decided apart: the same flow may mean another policy there.
+        let cached = if interface.is_some() { None } else { self.flows.get(flow, batch.spd.version()) };
+        let decision = cached.map_or_else(|| batch.spd.decide(flow, interface), |c| c.decision);
+        let known = cached.and_then(|c| c.outbound);
+        let (verdict, outbound) = match decision {
+            Decision::Protect(policy) => match batch.spd.protect(policy) {
+                Some((protect, acquire)) => protected_by(batch, protect, acquire, flow, known),
+                None => (Verdict::Drop(DropReason::NoPolicy), None),
+            },
+            Decision::Discard => (Verdict::Drop(DropReason::PolicyDiscard), None),
+            Decision::FragmentPorts => (Verdict::Drop(DropReason::FragmentPorts), None),
+            Decision::NoPolicy if protected => (Verdict::Drop(DropReason::NoPolicy), None),
+            // The kernel routes what comes out of the TUN past the routes that lead into it; a packet that it
+            // gave us has no other way.
+            Decision::Bypass | Decision::NoPolicy => match sender {
+                Sender::Neighbour { .. } | Sender::Tunnel => (Verdict::ToKernel, None),
+                Sender::Kernel { .. } | Sender::Own => (Verdict::Drop(DropReason::NoPolicy), None),
+            },
+        };
+        if interface.is_none() && (cached.is_none() || outbound != known) {
+            self.flows.put(flow, CachedFlow { decision, outbound });
+        }
+        verdict
+    }
+
+    /// What a router does before it forwards, then on to the SA's owner.
+    fn prepare(
+        &mut self,
+        batch: &Batch<'_>,
+        mut packet: Packet,
+        inner: Inner,
+        outbound: OutboundIndex,
+        sender: Sender,
+    ) {
+        // What came through the TUN was forwarded or made by the kernel, which did all this.
+        if matches!(sender, Sender::Neighbour { .. } | Sender::Tunnel) {
+            if inner.ttl <= 1 {
+                self.answer_sender(batch, &packet, &inner, sender, IcmpError::TimeExceeded);
+                return self.discard(batch, packet, DropReason::TtlExceeded);
+            }
+            packet.edit(batch.umem, |p| route(p.bytes_mut(), &inner));
+        }
+        let seal = Seal { packet, inner, outbound, sender };
+        match self.sas.outbound(outbound) {
+            Found::Mine(_) => self.seal(batch, seal),
+            Found::Other(owner) => self.hand_over(batch, owner, Work::Seal(seal)),
+            Found::Unknown => self.discard(batch, seal.packet, DropReason::StaleSa),
+        }
+    }
+
+    /// True if the SPD sends a packet that came out of one tunnel into another.
+    pub(super) fn enters_a_tunnel(&mut self, batch: &Batch<'_>, inner: &Inner) -> bool {
+        let flow = Flow::outbound(inner);
+        let cached = self.flows.get(&flow, batch.spd.version());
+        let decision = cached.map_or_else(|| batch.spd.decide(&flow, None), |c| c.decision);
+        matches!(decision, Decision::Protect(_))
+    }
+
+    /// Passes a packet to the worker that owns its SA.
+    pub(super) fn hand_over(&mut self, batch: &Batch<'_>, owner: u8, work: Work) {
+        let Some(mailbox) = batch.shared.workers.get(usize::from(owner)) else {
+            return self.discard(batch, work.into_packet(), DropReason::StaleSa);
+        };
+        match mailbox.work.push(work) {
+            Ok(()) => {
+                batch.counters().handed_over.add(1);
+                mailbox.wake.wake();
+            }
+            Err(work) => self.discard(batch, work.into_packet(), DropReason::HandOverFull),
+        }
+    }
+}
+
+/// What a router does to a packet, and what a sender on a virtual link may have left undone.
+fn route(packet: &mut [u8], inner: &Inner) {
+    inner::decrement_ttl(packet, inner.version);
+    if inner.fragment == Fragment::Whole
+        && let Some(segment) = packet.get_mut(inner.payload_offset..)
+    {
+        checksum::complete(segment, inner.source, inner.destination, inner.protocol);
+    }
+}
+
+/// The SA of a PROTECT policy for a flow, and what to remember: its index and the version of the choice.
+fn protected_by(
+    batch: &Batch<'_>,
+    protect: &Protect,
+    acquire: bool,
+    flow: &Flow,
+    known: Option<(OutboundIndex, u32)>,
+) -> (Verdict, Option<(OutboundIndex, u32)>) {
+    let version = protect.version();
+    if let Some((outbound, seen)) = known
+        && seen == version
+    {
+        return (Verdict::Seal(outbound), known);
+    }
+    match protect.choose(flow) {
+        Ok(Some(outbound)) => (Verdict::Seal(outbound), Some((outbound, version))),
+        Ok(None) => {
+            if acquire && protect.may_acquire(batch.now, ACQUIRE_INTERVAL) {
+                batch.notify(DataPlaneEvent::Acquire { policy: protect.key().clone() });
+            }
+            (Verdict::Drop(DropReason::NoSa), None)
+        }
+        Err(SelectorMatch::PortsUnknown) => (Verdict::Drop(DropReason::FragmentPorts), None),
+        Err(SelectorMatch::No | SelectorMatch::Yes) => (Verdict::Drop(DropReason::OutsideSelectors), None),
+    }
+}

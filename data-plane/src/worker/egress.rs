@@ -1,0 +1,128 @@
+//! The last step of every packet: a transmit ring, a socket, or the TUN device.
+
+use portcullis_common::DropReason;
+
+use super::Worker;
+use super::batch::Batch;
+use super::next_hop::NextHop;
+use super::work::Packet;
+use crate::config::Role;
+use crate::counters::Sink;
+use crate::packet::IpVersion;
+use crate::packet::OuterHeader;
+use crate::packet::ethernet::{self, MacAddress};
+
+impl Worker {
+    /// Sends an ESP packet, outer header included: by our own ring if the next hop is known there, else by the
+    /// kernel, which resolves the neighbour meanwhile.
+    pub(super) fn send_esp(&mut self, batch: &Batch<'_>, packet: Packet, header: &OuterHeader) {
+        match self.next_hop(batch, header.destination()) {
+            NextHop::Port { port, mac, .. } => {
+                let version = if header.destination().is_ipv4() { IpVersion::V4 } else { IpVersion::V6 };
+                self.send_on_port(batch, packet, port, mac, version);
+            }
+            NextHop::Unreachable => self.discard(batch, packet, DropReason::NoRoute),
+            NextHop::Kernel { .. } | NextHop::Local => {
+                let bytes = packet.bytes(batch.umem);
+                match batch.shared.kernel.send_ip(bytes, header.destination()) {
+                    Ok(()) => {
+                        let sink = if header.is_udp() { Sink::Udp } else { Sink::RawIp };
+                        batch.counters().count_sent(sink, bytes.len());
+                        self.free.put(packet.into_frame());
+                    }
+                    Err(_) => self.discard(batch, packet, DropReason::SendError),
+                }
+            }
+        }
+    }
+
+    /// Sends an IP packet to a neighbour on one of our ports.
+    pub(super) fn send_on_port(
+        &mut self,
+        batch: &Batch<'_>,
+        mut packet: Packet,
+        port: usize,
+        destination: MacAddress,
+        version: IpVersion,
+    ) {
+        let Some(out) = self.ports.get_mut(port) else {
+            return self.discard(batch, packet, DropReason::NoRoute);
+        };
+        let source = out.mac;
+        if packet.edit(batch.umem, |p| ethernet::push(p, destination, source, version)).flatten().is_none() {
+            return self.discard(batch, packet, DropReason::TooBig);
+        }
+        let sink = match out.role {
+            Role::Wan => Sink::Wan,
+            Role::Lan => Sink::Lan,
+        };
+        let (frame, start, len) = packet.into_parts();
+        let refused = match out.socket.transmit(frame, start, len) {
+            Ok(()) => None,
+            // A full ring may only be waiting for us to wake the kernel and take sent frames back.
+            Err(frame) => {
+                let _ = out.socket.flush();
+                out.socket.reap(&mut self.free);
+                out.socket.transmit(frame, start, len).err()
+            }
+        };
+        match refused {
+            None => {
+                out.dirty = true;
+                batch.counters().count_sent(sink, len);
+            }
+            Some(frame) => {
+                batch.counters().count_drop(DropReason::TxFull);
+                self.free.put(frame);
+            }
+        }
+    }
+
+    /// Gives an IP packet to the kernel, as if it had come from this TUN device.
+    pub(super) fn send_to_tun(&mut self, batch: &Batch<'_>, packet: Packet, tun: usize) {
+        let bytes = packet.bytes(batch.umem);
+        match batch.shared.kernel.write_tun(tun, bytes) {
+            Ok(()) => {
+                batch.counters().count_sent(Sink::Tun, bytes.len());
+                self.free.put(packet.into_frame());
+            }
+            Err(_) => self.discard(batch, packet, DropReason::SendError),
+        }
+    }
+
+    /// Publishes what was queued on the ports and takes sent frames back.
+    pub(super) fn flush(&mut self) {
+        for port in &mut self.ports {
+            if port.dirty {
+                // The interface may be down: what waits in its ring leaves when it is up again.
+                let _ = port.socket.flush();
+                port.dirty = port.socket.pending_transmits() > 0;
+            }
+            port.socket.reap(&mut self.free);
+        }
+    }
+
+    /// How to reach a destination.
+    pub(super) fn next_hop(&mut self, batch: &Batch<'_>, destination: std::net::IpAddr) -> NextHop {
+        let Self { hops, ports, .. } = self;
+        let network = batch.network;
+        hops.get(destination, network.version(), || {
+            let Some(route) = network.route(destination) else { return NextHop::Unreachable };
+            if route.local {
+                return NextHop::Local;
+            }
+            let interface_mtu = network.interface(route.ifindex).map_or(1500, |i| i.mtu as usize);
+            let mtu = route.mtu.map_or(interface_mtu, |mtu| interface_mtu.min(mtu as usize));
+            let neighbour = network.neighbour(route.ifindex, route.gateway.unwrap_or(destination));
+            match (ports.iter().position(|p| p.ifindex == route.ifindex), neighbour) {
+                (Some(port), Some(mac)) => NextHop::Port { port, mac, mtu },
+                _ => NextHop::Kernel { mtu },
+            }
+        })
+    }
+
+    /// The port on an interface.
+    pub(super) fn port_of(&self, ifindex: u32) -> Option<usize> {
+        self.ports.iter().position(|p| p.ifindex == ifindex)
+    }
+}

@@ -1,0 +1,108 @@
+//! ESP packets for SAs of ours: find the owner, open, check, and pass on (RFC 4301 section 5.2).
+
+use portcullis_common::DropReason;
+use portcullis_esp::{NextHeader, OpenError, packet_spi};
+
+use super::Worker;
+use super::batch::Batch;
+use super::facts::Arrival;
+use super::seal::clamp_mss;
+use super::work::{Open, Packet, Work};
+use crate::event::DataPlaneEvent;
+use crate::packet::inner::set_traffic_class;
+use crate::packet::{Inner, IpVersion, ecn};
+use crate::sa_table::Found;
+use crate::spd::{Flow, SelectorMatch, matches_sa};
+
+impl Worker {
+    /// Takes an ESP packet, from its SPI on, to the owner of its SA.
+    pub(super) fn take_esp(&mut self, batch: &Batch<'_>, packet: Packet, arrival: Arrival) {
+        let Some(spi) = packet_spi(packet.bytes(batch.umem)) else {
+            return self.discard(batch, packet, DropReason::EspTooShort);
+        };
+        match self.sas.inbound(spi) {
+            Found::Mine(_) => self.open(batch, Open { packet, spi, arrival }),
+            Found::Other(owner) => self.hand_over(batch, owner, Work::Open(Open { packet, spi, arrival })),
+            Found::Unknown => self.discard(batch, packet, DropReason::StaleSa),
+        }
+    }
+
+    /// Opens a packet of an SA that is ours.
+    pub(super) fn open(&mut self, batch: &Batch<'_>, open: Open) {
+        let Open { mut packet, spi, arrival } = open;
+        let Found::Mine(sa) = self.sas.inbound(spi) else {
+            return self.discard(batch, packet, DropReason::StaleSa);
+        };
+        let child = sa.info.child;
+        let opened = packet.edit(batch.umem, |p| {
+            let (buffer, range) = p.parts_mut();
+            let opened = sa.esp.open(buffer, range, batch.now_ns())?;
+            if p.set_range(opened.inner.clone()) { Ok(opened) } else { Err(OpenError::BadPadding) }
+        });
+        let opened = match opened.unwrap_or(Err(OpenError::TooShort)) {
+            Ok(opened) => opened,
+            Err(error) => {
+                if matches!(error, OpenError::LifetimeExpired { first: true }) {
+                    batch.notify(DataPlaneEvent::HardLifetime { child });
+                }
+                return self.discard(batch, packet, error.into());
+            }
+        };
+        let is_highest = opened.is_highest;
+        if sa.extra.facts.is_news(&arrival, is_highest, batch.now) {
+            let Arrival { carrier, source, local, .. } = arrival;
+            let event = DataPlaneEvent::Inbound { child, spi, carrier, source, local, is_highest };
+            if batch.notify(event) {
+                sa.extra.facts.reported(&arrival, is_highest, batch.now);
+            }
+        }
+        batch.notify_lifetime(child, opened.event);
+        let (selectors, tun, path) = (&sa.info.selectors, sa.extra.tun, &sa.extra.path);
+        let checked = check(packet.bytes(batch.umem), opened.next_header, |inner| {
+            matches_sa(selectors, &Flow::inbound(inner))
+        })
+        .and_then(|inner| {
+            let class =
+                ecn::decapsulate(inner.traffic_class, arrival.traffic_class).ok_or(DropReason::EcnMarked)?;
+            Ok((inner, class))
+        });
+        let (inner, class) = match checked {
+            Ok(checked) => checked,
+            Err(reason) => return self.discard(batch, packet, reason),
+        };
+        let tunnel = path.current().header.clone().filter(|_| inner.protocol == crate::packet::protocol::TCP);
+        packet.edit(batch.umem, |p| {
+            // Behind the inner packet there may be padding for confidentiality (RFC 4303 section 2.7).
+            p.truncate(inner.total_len);
+            if class != inner.traffic_class {
+                set_traffic_class(p.bytes_mut(), inner.version, class);
+            }
+        });
+        if let Some(header) = tunnel {
+            let mtu = header.inner_mtu(self.next_hop(batch, header.destination()).mtu());
+            clamp_mss(batch.umem, &mut packet, &inner, mtu);
+        }
+        self.forward(batch, packet, inner, tun);
+    }
+}
+
+/// RFC 4301 section 5.2 steps 3 and 4: an IP packet, and inside what was negotiated.
+fn check(
+    bytes: &[u8],
+    next_header: NextHeader,
+    selectors: impl FnOnce(&Inner) -> SelectorMatch,
+) -> Result<Inner, DropReason> {
+    let expected = match next_header {
+        NextHeader::IPV4 => IpVersion::V4,
+        NextHeader::IPV6 => IpVersion::V6,
+        NextHeader::DUMMY => return Err(DropReason::Dummy),
+        _ => return Err(DropReason::InnerProtocol),
+    };
+    let inner = Inner::parse(bytes).filter(|inner| inner.version == expected);
+    let inner = inner.ok_or(DropReason::InnerMalformed)?;
+    match selectors(&inner) {
+        SelectorMatch::Yes => Ok(inner),
+        SelectorMatch::No => Err(DropReason::OutsideSelectors),
+        SelectorMatch::PortsUnknown => Err(DropReason::FragmentPorts),
+    }
+}

@@ -1,0 +1,132 @@
+//! The loop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_common::DropReason;
+
+use super::Worker;
+use super::batch::Batch;
+use super::command::Command;
+use super::shared::Shared;
+use super::work::Work;
+use crate::config::Role;
+use crate::counters::Source;
+use crate::sa_table::Found;
+
+/// Packets taken from one source before the next gets its turn.
+pub(super) const BATCH: usize = 64;
+/// Between two looks at what the kernel dropped.
+const KERNEL_DROPS_INTERVAL: Duration = Duration::from_millis(100);
+
+impl Worker {
+    /// Moves packets until the data plane stops, then drains what its rings still hold.
+    pub fn run(mut self) {
+        let (shared, umem) = (self.shared.clone(), self.umem.clone());
+        let mut drops_due = Duration::ZERO;
+        for port in &mut self.ports {
+            port.socket.refill(&mut self.free);
+        }
+        while !shared.is_stopping() {
+            let worked = self.turn(&shared, &umem, &mut drops_due);
+            if worked == 0 {
+                self.sleep(&shared);
+            }
+        }
+        self.collect_kernel_drops(&shared);
+    }
+
+    /// One round over every source of packets; returns how many there were.
+    fn turn(&mut self, shared: &Arc<Shared>, umem: &crate::xsk::Umem, drops_due: &mut Duration) -> usize {
+        let Some(mailbox) = shared.workers.get(usize::from(self.id)) else { return 0 };
+        let (spd, network) = (shared.spd.load(), shared.network.load());
+        let now = shared.now();
+        let batch = Batch { umem, spd: &spd, network: &network, shared, mailbox, now };
+        self.sas.begin_batch();
+        let mut worked = self.obey(&batch);
+        for port in 0..self.ports.len() {
+            worked += self.take_batch(&batch, port);
+        }
+        worked += self.take_handed_over(&batch);
+        if self.id == 0 {
+            worked += self.take_from_kernel(&batch);
+        }
+        self.flush();
+        self.expire_held(&batch);
+        if worked > 0 {
+            batch.counters().batches.add(1);
+        }
+        if now >= *drops_due {
+            *drops_due = now + KERNEL_DROPS_INTERVAL;
+            self.collect_kernel_drops(shared);
+        }
+        worked
+    }
+
+    fn take_batch(&mut self, batch: &Batch<'_>, port: usize) -> usize {
+        let mut received = std::mem::take(&mut self.received);
+        let Some(from) = self.ports.get_mut(port) else { return 0 };
+        let count = from.socket.receive(&mut received, BATCH);
+        for packet in received.drain(..) {
+            self.take_frame(batch, port, packet);
+        }
+        self.received = received;
+        if let Some(from) = self.ports.get_mut(port) {
+            from.socket.refill(&mut self.free);
+        }
+        count
+    }
+
+    fn take_handed_over(&mut self, batch: &Batch<'_>) -> usize {
+        let mut count = 0;
+        while count < BATCH
+            && let Some(work) = batch.mailbox.work.pop()
+        {
+            count += 1;
+            match work {
+                Work::Seal(seal) => match self.sas.outbound(seal.outbound) {
+                    Found::Mine(_) => self.seal(batch, seal),
+                    // It moved or went while the packet was on its way.
+                    _ => self.discard(batch, seal.packet, DropReason::StaleSa),
+                },
+                Work::Open(open) => match self.sas.inbound(open.spi) {
+                    Found::Mine(_) => self.open(batch, open),
+                    _ => self.discard(batch, open.packet, DropReason::StaleSa),
+                },
+            }
+        }
+        count
+    }
+
+    fn obey(&mut self, batch: &Batch<'_>) -> usize {
+        let mut count = 0;
+        while let Some(command) = batch.mailbox.commands.pop() {
+            count += 1;
+            match command {
+                Command::PathChanged(path) => self.release_held(batch, path),
+                Command::SendDummy(outbound) => self.send_dummy(batch, outbound),
+            }
+        }
+        count
+    }
+
+    /// Packets that the kernel dropped between card and ring were received and dropped, by its own account.
+    fn collect_kernel_drops(&mut self, shared: &Shared) {
+        let Some(mailbox) = shared.workers.get(usize::from(self.id)) else { return };
+        for port in &mut self.ports {
+            let Ok(drops) = port.socket.take_kernel_drops() else { continue };
+            let source = match port.role {
+                Role::Wan => Source::Wan,
+                Role::Lan => Source::Lan,
+            };
+            for (reason, packets) in [
+                (DropReason::XskRxFull, drops.rx_full),
+                (DropReason::XskRxDropped, drops.rx_dropped),
+                (DropReason::XskInvalidDescriptor, drops.invalid_descriptors),
+            ] {
+                mailbox.counters.count_received_unseen(source, packets);
+                mailbox.counters.count_drops(reason, packets);
+            }
+        }
+    }
+}

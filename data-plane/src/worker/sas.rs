@@ -1,0 +1,29 @@
+//! What a worker keeps beside each SA that it owns.
+
+use std::sync::Arc;
+
+use super::facts::{InboundFacts, OncePerSecond};
+use super::paths::PathState;
+
+/// The SAs of one worker.
+pub type WorkerSas = crate::sa_table::WorkerSas<InboundExtra, OutboundExtra>;
+/// The SAs of all workers.
+pub type SaTable = crate::sa_table::SaTable<InboundExtra, OutboundExtra>;
+
+/// Beside an inbound SA.
+pub struct InboundExtra {
+    /// The path of its IKE SA.
+    pub path: Arc<PathState>,
+    /// Route-based: everything that comes out of it goes into this TUN device.
+    pub tun: Option<usize>,
+    /// What the control plane has heard.
+    pub facts: InboundFacts,
+}
+
+/// Beside an outbound SA.
+pub struct OutboundExtra {
+    /// The path of its IKE SA.
+    pub path: Arc<PathState>,
+    /// When the control plane last heard that data leaves on it.
+    pub reported: OncePerSecond,
+}

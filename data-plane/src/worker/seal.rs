@@ -1,0 +1,155 @@
+//! The second half of an outbound packet's way, at its SA's owner: fit, seal, outer header, send.
+
+use portcullis_common::DropReason;
+use portcullis_esp::{NextHeader, SealError};
+
+use super::Worker;
+use super::batch::Batch;
+use super::work::{Packet, Seal};
+use crate::event::DataPlaneEvent;
+use crate::packet::icmp::IcmpError;
+use crate::packet::outer::{OuterFields, OuterHeader};
+use crate::packet::{Inner, IpVersion, fragment, mss, protocol};
+use crate::sa_table::{Found, OutboundIndex};
+use crate::xsk::{HEADROOM, Umem};
+
+/// Bytes of IP and TCP headers without options, which the MSS does not count.
+const TCP_V4_HEADERS: usize = 20 + 20;
+const TCP_V6_HEADERS: usize = 40 + 20;
+
+/// What the outer header takes from the packet inside.
+struct InnerFields {
+    next_header: NextHeader,
+    traffic_class: u8,
+    dont_fragment: bool,
+}
+
+impl Worker {
+    /// Seals a packet and sends it on its SA's path.
+    pub(super) fn seal(&mut self, batch: &Batch<'_>, mut seal: Seal) {
+        let Found::Mine(sa) = self.sas.outbound(seal.outbound) else {
+            return self.discard(batch, seal.packet, DropReason::StaleSa);
+        };
+        let path = sa.extra.path.clone();
+        let snapshot = path.current();
+        let Some(header) = &snapshot.header else {
+            return self.seal_without_carrier(batch, path.id, snapshot.path.carrier, seal);
+        };
+        let mtu = header.inner_mtu(self.next_hop(batch, header.destination()).mtu());
+        if seal.inner.total_len > mtu {
+            return self.seal_too_big(batch, seal, header, mtu);
+        }
+        clamp_mss(batch.umem, &mut seal.packet, &seal.inner, mtu);
+        let fields = InnerFields::of(&seal.inner);
+        self.seal_and_send(batch, seal.outbound, seal.packet, header, fields);
+    }
+
+    /// A dummy packet (RFC 4303 section 2.6): the smallest that shows the peer a fresh sequence number.
+    pub(super) fn send_dummy(&mut self, batch: &Batch<'_>, outbound: OutboundIndex) {
+        let Found::Mine(sa) = self.sas.outbound(outbound) else { return };
+        let path = sa.extra.path.clone();
+        let snapshot = path.current();
+        let (Some(header), Some(frame)) = (&snapshot.header, self.free.take()) else { return };
+        match Packet::new(batch.umem, frame, HEADROOM, 0) {
+            Ok(packet) => {
+                batch.counters().originated.add(1);
+                let fields =
+                    InnerFields { next_header: NextHeader::DUMMY, traffic_class: 0, dont_fragment: true };
+                self.seal_and_send(batch, outbound, packet, header, fields);
+            }
+            Err(frame) => self.free.put(frame),
+        }
+    }
+
+    fn seal_and_send(
+        &mut self,
+        batch: &Batch<'_>,
+        outbound: OutboundIndex,
+        mut packet: Packet,
+        header: &OuterHeader,
+        inner: InnerFields,
+    ) {
+        let Found::Mine(sa) = self.sas.outbound(outbound) else {
+            return self.discard(batch, packet, DropReason::StaleSa);
+        };
+        let child = sa.info.child;
+        let sealed = packet.edit(batch.umem, |p| {
+            let (buffer, range) = p.parts_mut();
+            let sealed = sa.esp.seal(buffer, range, inner.next_header, batch.now_ns())?;
+            let fields = OuterFields {
+                inner_traffic_class: inner.traffic_class,
+                inner_dont_fragment: inner.dont_fragment,
+                identification: sealed.sequence as u16,
+            };
+            let fits = p.set_range(sealed.packet) && header.push(p, &fields).is_some();
+            if fits { Ok(sealed.event) } else { Err(SealError::NoRoom) }
+        });
+        match sealed.unwrap_or(Err(SealError::NoRoom)) {
+            Ok(event) => {
+                let is_data = inner.next_header != NextHeader::DUMMY;
+                if is_data
+                    && sa.extra.reported.is_due(batch.now)
+                    && batch.notify(DataPlaneEvent::Outbound { child })
+                {
+                    sa.extra.reported.reported(batch.now);
+                }
+                batch.notify_lifetime(child, event);
+                self.send_esp(batch, packet, header);
+            }
+            Err(error) => {
+                let (SealError::SequenceExhausted { first } | SealError::LifetimeExpired { first }) = error
+                else {
+                    return self.discard(batch, packet, error.into());
+                };
+                if first {
+                    batch.notify(DataPlaneEvent::HardLifetime { child });
+                }
+                self.discard(batch, packet, error.into());
+            }
+        }
+    }
+
+    /// RFC 4301 section 8.2.1: the sender learns what fits; an IPv4 sender that allows it is helped instead.
+    fn seal_too_big(&mut self, batch: &Batch<'_>, seal: Seal, header: &OuterHeader, mtu: usize) {
+        let Seal { packet, inner, outbound, sender } = seal;
+        if inner.dont_fragment {
+            let error = IcmpError::TooBig { mtu: mtu.try_into().unwrap_or(u16::MAX) };
+            self.answer_sender(batch, &packet, &inner, sender, error);
+            return self.discard(batch, packet, DropReason::TooBig);
+        }
+        let mut pieces = Vec::new();
+        if !fragment::split(packet.bytes(batch.umem), &inner, mtu, |piece| pieces.push(piece.to_vec())) {
+            return self.discard(batch, packet, DropReason::TooBig);
+        }
+        self.free.put(packet.into_frame());
+        batch.counters().originated.add(pieces.len() as u64 - 1);
+        for piece in pieces {
+            match self.packet_of(batch, &piece) {
+                Some(packet) => self.seal_and_send(batch, outbound, packet, header, InnerFields::of(&inner)),
+                None => batch.counters().count_drop(DropReason::TxFull),
+            }
+        }
+    }
+}
+
+impl InnerFields {
+    fn of(inner: &Inner) -> Self {
+        let (traffic_class, dont_fragment) = (inner.traffic_class, inner.dont_fragment);
+        Self { next_header: NextHeader(inner.next_header()), traffic_class, dont_fragment }
+    }
+}
+
+/// Lowers the MSS that a SYN announces to what fits a tunnel of this inner MTU.
+pub(super) fn clamp_mss(umem: &Umem, packet: &mut Packet, inner: &Inner, mtu: usize) {
+    if inner.protocol != protocol::TCP || inner.is_later_fragment() {
+        return;
+    }
+    let headers = match inner.version {
+        IpVersion::V4 => TCP_V4_HEADERS,
+        IpVersion::V6 => TCP_V6_HEADERS,
+    };
+    let limit = mtu.saturating_sub(headers).try_into().unwrap_or(u16::MAX);
+    packet.edit(umem, |p| {
+        p.bytes_mut().get_mut(inner.payload_offset..).map(|segment| mss::clamp(segment, limit))
+    });
+}

@@ -1,0 +1,111 @@
+//! What all workers and the handle see of each other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use crossbeam_queue::{ArrayQueue, SegQueue};
+use tokio::sync::mpsc;
+
+use super::command::Command;
+use super::wake::Wake;
+use super::work::Work;
+use crate::counters::WorkerCounters;
+use crate::event::{DataPlaneEvent, IkeDatagram};
+use crate::netlink::Snapshot;
+use crate::packet::TunnelOptions;
+use crate::spd::Spd;
+
+/// Packets that may wait between two workers.
+const HAND_OVER_LEN: usize = 1024;
+
+/// State that workers share; everything in it is read without locks on the way of a packet.
+pub struct Shared {
+    /// The policy database.
+    pub spd: ArcSwap<Spd>,
+    /// Routes, neighbours and interfaces.
+    pub network: Arc<ArcSwap<Snapshot>>,
+    /// TUN device and sockets; worker 0 alone reads them.
+    pub kernel: super::kernel_path::KernelPath,
+    /// One for each worker.
+    pub workers: Vec<Mailbox>,
+    /// To the control plane.
+    pub notifier: Notifier,
+    /// How tunnels treat headers.
+    pub options: TunnelOptions,
+    /// What workers count time from.
+    pub epoch: Instant,
+    stop: AtomicBool,
+}
+
+/// Where a worker is reached.
+pub struct Mailbox {
+    /// Packets of SAs that it owns.
+    pub work: ArrayQueue<Work>,
+    /// Orders of the handle, carried out before the next packet.
+    pub commands: SegQueue<Command>,
+    /// Wakes it.
+    pub wake: Wake,
+    /// What it counts.
+    pub counters: WorkerCounters,
+}
+
+/// Channels to the control plane; a full one never blocks a worker.
+pub struct Notifier {
+    /// Facts about SAs and policies.
+    pub events: mpsc::Sender<DataPlaneEvent>,
+    /// IKE messages.
+    pub ike: mpsc::Sender<IkeDatagram>,
+}
+
+impl Shared {
+    /// Shared state for workers that have not started yet.
+    pub fn new(
+        spd: Spd,
+        network: Arc<ArcSwap<Snapshot>>,
+        kernel: super::kernel_path::KernelPath,
+        workers: Vec<Mailbox>,
+        notifier: Notifier,
+        options: TunnelOptions,
+    ) -> Self {
+        let (epoch, stop) = (Instant::now(), AtomicBool::new(false));
+        Self { spd: ArcSwap::from_pointee(spd), network, kernel, workers, notifier, options, epoch, stop }
+    }
+
+    /// Time since the workers' epoch.
+    pub fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Gives an order to a worker.
+    pub fn command(&self, worker: u8, command: Command) {
+        if let Some(mailbox) = self.workers.get(usize::from(worker)) {
+            mailbox.commands.push(command);
+            mailbox.wake.wake();
+        }
+    }
+
+    /// Asks all workers to end.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.workers.iter().for_each(|w| w.wake.wake());
+    }
+
+    /// True once workers should end.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            work: ArrayQueue::new(HAND_OVER_LEN),
+            commands: SegQueue::new(),
+            wake: Wake::new()?,
+            counters: WorkerCounters::default(),
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! Packets between the steps of a worker, and between workers.
+
+use std::ops::Range;
+
+use portcullis_common::Spi;
+
+use super::facts::Arrival;
+use crate::packet::{Inner, PacketBuf};
+use crate::sa_table::OutboundIndex;
+use crate::xsk::{Frame, Umem};
+
+/// A packet in a frame.
+#[derive(Debug)]
+pub struct Packet {
+    frame: Frame,
+    range: Range<usize>,
+}
+
+impl Packet {
+    /// The packet of `len` bytes at `start` of a frame; gives the frame back if the packet would leave it.
+    pub fn new(umem: &Umem, frame: Frame, start: usize, len: usize) -> Result<Self, Frame> {
+        match start.checked_add(len) {
+            Some(end) if end <= umem.frame_size() => Ok(Self { frame, range: start..end }),
+            _ => Err(frame),
+        }
+    }
+
+    /// Its bytes.
+    pub fn bytes<'a>(&'a self, umem: &'a Umem) -> &'a [u8] {
+        umem.bytes(&self.frame).get(self.range.clone()).unwrap_or_default()
+    }
+
+    /// Runs `change` on the packet in its frame and keeps the bounds that it leaves.
+    pub fn edit<R>(&mut self, umem: &Umem, change: impl FnOnce(&mut PacketBuf<'_>) -> R) -> Option<R> {
+        let mut buffer = PacketBuf::new(umem.bytes_mut(&mut self.frame), self.range.start, self.range.len())?;
+        let result = change(&mut buffer);
+        self.range = buffer.range();
+        Some(result)
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// True if nothing is left of it.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// The frame, its packet's start and length: for the transmit ring.
+    pub fn into_parts(self) -> (Frame, usize, usize) {
+        (self.frame, self.range.start, self.range.len())
+    }
+
+    /// The frame, for reuse.
+    pub fn into_frame(self) -> Frame {
+        self.frame
+    }
+}
+
+/// A clear-text IP packet that its policy lets into a tunnel.
+#[derive(Debug)]
+pub struct Seal {
+    /// The packet, from its IP header on, without padding behind it.
+    pub packet: Packet,
+    /// What its headers say.
+    pub inner: Inner,
+    /// The outbound SA's index.
+    pub outbound: OutboundIndex,
+    /// How to reach its sender with an ICMP error.
+    pub sender: Sender,
+}
+
+/// An ESP packet for an SA of ours.
+#[derive(Debug)]
+pub struct Open {
+    /// The packet, from the SPI on.
+    pub packet: Packet,
+    /// Its SPI.
+    pub spi: Spi,
+    /// Where it came from.
+    pub arrival: Arrival,
+}
+
+/// What one worker does and another may have to: the second half of a packet's way, at its SA's owner.
+#[derive(Debug)]
+pub enum Work {
+    /// Encrypt and send.
+    Seal(Seal),
+    /// Decrypt and forward.
+    Open(Open),
+}
+
+impl Work {
+    /// The packet.
+    pub fn into_packet(self) -> Packet {
+        match self {
+            Self::Seal(seal) => seal.packet,
+            Self::Open(open) => open.packet,
+        }
+    }
+}
+
+/// Who sent a clear-text packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sender {
+    /// A neighbour on an AF_XDP port: the interface's index and the neighbour's link-layer address.
+    Neighbour {
+        /// Interface index.
+        ifindex: u32,
+        /// Where its frames come from.
+        mac: [u8; 6],
+    },
+    /// The kernel, through this TUN device.
+    Kernel {
+        /// Its number.
+        tun: usize,
+    },
+    /// A peer's host: it came out of a tunnel.
+    Tunnel,
+    /// This data plane: an ICMP error into a tunnel.
+    Own,
+}
