@@ -1,7 +1,7 @@
 //! Sans-IO IKEv2 (RFC 7296): bytes, time and commands in, actions out. No socket, no clock, no thread.
 //!
 //! From the bottom up: [`codec`] is the wire format, `crypto` the algorithms and the key schedule,
-//! [`proposal`] what two sides agree on.
+//! [`proposal`] what two sides agree on, [`stream`] the framing on TCP.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -11,3 +11,4 @@
 pub mod codec;
 mod crypto;
 pub mod proposal;
+pub mod stream;
