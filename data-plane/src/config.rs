@@ -14,6 +14,17 @@ pub enum Mode {
     Tun,
 }
 
+impl Mode {
+    /// The word for configuration, status and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Xdp => "xdp",
+            Self::Tun => "tun",
+        }
+    }
+}
+
 /// What is behind an interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
@@ -21,6 +32,16 @@ pub enum Role {
     Wan,
     /// Protected hosts are here.
     Lan,
+}
+
+impl Role {
+    /// The word for configuration, status and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Wan => "wan",
+            Self::Lan => "lan",
+        }
+    }
 }
 
 /// One interface.

@@ -1,0 +1,40 @@
+//! The verbs that talk to a running daemon: `status`, `up`, `down`, `rekey`.
+
+mod http;
+mod render;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::status::Status;
+
+/// Prints the status: for people, or the JSON as the daemon answers it.
+///
+/// # Errors
+/// If no daemon answers on the socket.
+pub fn status(socket: &Path, json: bool) -> Result<()> {
+    let body = http::request(socket, "GET", "/v1/status", None)?;
+    if json {
+        println!("{}", body.trim_end());
+    } else {
+        let status: Status =
+            serde_json::from_str(&body).context("the daemon is of another version: try `status --json`")?;
+        print!("{}", render::status(&status));
+    }
+    Ok(())
+}
+
+/// Carries out `up`, `down` or `rekey`, and waits for its outcome.
+///
+/// # Errors
+/// If no daemon answers on the socket, or with what it says against it.
+pub fn command(socket: &Path, connection: &str, verb: &str, child: Option<&str>, ike: bool) -> Result<()> {
+    let path = format!("/v1/connections/{}/{verb}", http::path_segment(connection));
+    let body = json!({ "child": child, "ike": ike }).to_string();
+    let answer = http::request(socket, "POST", &path, Some(&body))?;
+    let answer: serde_json::Value = serde_json::from_str(&answer).context("reading the daemon's answer")?;
+    println!("{}", answer["result"].as_str().unwrap_or("done"));
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Every configured connection, also the one that is down.
+
+use portcullis_ike::path::EspCarrier;
+use portcullis_ike::status::{Evidence, Reason, State};
+
+use super::Shown;
+use super::page::{Label, Page};
+use crate::snapshot::Snapshot;
+use crate::status::{Merged, connections};
+
+/// Adds the gauges of connections.
+pub(super) fn add(page: &mut Page, snapshot: &Snapshot, shown: &Shown<'_>) {
+    let all: Vec<Merged<'_>> = connections(snapshot).collect();
+    let by_state = page.gauge("connections", "Configured connections, by state");
+    for state in State::ALL {
+        let count = all.iter().filter(|c| state_of(c) == *state).count();
+        by_state.sample([("state", state.label().into())], count);
+    }
+
+    let own: Vec<&Merged<'_>> = all.iter().filter(|c| shown.has_own(c.config)).collect();
+    let name = |c: &Merged<'_>| -> (&'static str, Label) { ("connection", c.config.ike.name.clone().into()) };
+    let states = page.gauge("connection_state", "1 for the state the connection is in, 0 for all others");
+    for c in &own {
+        for state in State::ALL {
+            states.sample([name(c), ("state", state.label().into())], state_of(c) == *state);
+        }
+    }
+    let up = page.gauge("connection_up", "1 while a Child SA of the connection is in use");
+    for c in &own {
+        up.sample([name(c)], c.ike_sas.iter().any(|(_, sa)| sa.children.iter().any(|child| child.in_use)));
+    }
+    let reasons = page.gauge("connection_reason", "Why the connection is in its state; always 1");
+    for c in &own {
+        reasons
+            .sample([name(c), ("reason", c.status.map_or(Reason::None, |s| s.reason).label().into())], 1u64);
+    }
+    let evidence = page.gauge("connection_evidence", "What proves the carrier of ESP; always 1");
+    for c in &own {
+        let word = c.status.map_or(Evidence::None, |s| s.evidence).label();
+        evidence.sample([name(c), ("evidence", word.into())], 1u64);
+    }
+    let ike = page.gauge("connection_ike_transport", "What carries IKE of the newest IKE SA; always 1");
+    for c in &own {
+        if let Some((_, sa)) = c.ike_sas.first() {
+            ike.sample([name(c), ("transport", sa.transport.label().into())], 1u64);
+        }
+    }
+    let esp = page.gauge("connection_esp_transport", "What carries ESP of the newest IKE SA; always 1");
+    for c in &own {
+        let carrier = c.ike_sas.first().and_then(|(_, sa)| sa.esp_path).map(|path| path.carrier);
+        if let Some(EspCarrier::Direct(carrier)) = carrier {
+            esp.sample([name(c), ("transport", carrier.label().into())], 1u64);
+        }
+    }
+    let ike_sas = page.gauge("connection_ike_sas", "IKE SAs of the connection");
+    for c in &own {
+        ike_sas.sample([name(c)], c.ike_sas.len());
+    }
+    let child_sas = page.gauge("connection_child_sas", "Child SA pairs of the connection");
+    for c in &own {
+        child_sas.sample([name(c)], c.ike_sas.iter().map(|(_, sa)| sa.children.len()).sum::<usize>());
+    }
+    let age = page.gauge("connection_established_seconds", "Time since the newest IKE SA was authenticated");
+    for c in &own {
+        if let Some((_, sa)) = c.ike_sas.first() {
+            age.sample([name(c)], snapshot.clock.now.since(sa.established).as_secs_f64());
+        }
+    }
+}
+
+fn state_of(connection: &Merged<'_>) -> State {
+    connection.status.map_or(State::Idle, |status| status.state)
+}

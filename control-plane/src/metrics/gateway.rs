@@ -1,0 +1,173 @@
+//! The gateway as a whole: guard, workers, XDP, IKE messages.
+
+use portcullis_common::DropReason;
+use portcullis_data_plane::counters::{Sink, Source};
+use portcullis_ike::event::Counters;
+use portcullis_ike::path::IkeTransport;
+
+use super::page::Page;
+use crate::snapshot::Snapshot;
+
+/// Adds everything that has no `connection` label.
+pub(super) fn add(page: &mut Page, snapshot: &Snapshot) {
+    page.gauge("build_info", "The running version; always 1")
+        .sample([("version", env!("CARGO_PKG_VERSION").into())], 1u64);
+    page.gauge("uptime_seconds", "How long the daemon has run").only(snapshot.clock.uptime.as_secs_f64());
+    guard(page, snapshot);
+    workers(page, snapshot);
+    sa_table(page, snapshot);
+    drops(page, snapshot);
+    interfaces(page, snapshot);
+    ike(page, snapshot);
+}
+
+fn guard(page: &mut Page, snapshot: &Snapshot) {
+    let guard = &snapshot.data_plane.guard;
+    page.gauge("guard_installed", "1 while the kernel holds every policy of the guard").only(guard.installed);
+    page.gauge("guard_policies", "Policies of the guard").only(guard.policies);
+    page.counter("guard_restores", "Times that something took policies away and they were put back")
+        .only(guard.restores);
+    let drops = page.counter("guard_drops", "Packets that the guard stopped");
+    drops.sample([("direction", "outbound".into())], guard.drops.outbound);
+    drops.sample([("direction", "inbound".into())], guard.drops.inbound);
+}
+
+fn workers(page: &mut Page, snapshot: &Snapshot) {
+    let workers = &snapshot.data_plane.workers;
+    let number = |index: usize| index.to_string().into();
+    let received = page.counter("worker_received_packets", "Packets that a worker received, by source");
+    for (index, worker) in workers.iter().enumerate() {
+        for (source, count) in Source::ALL.iter().zip(worker.received) {
+            received.sample([("worker", number(index)), ("source", source.label().into())], count);
+        }
+    }
+    let bytes = page.counter("worker_received_bytes", "Octets that a worker received, by source");
+    for (index, worker) in workers.iter().enumerate() {
+        for (source, count) in Source::ALL.iter().zip(worker.received_bytes) {
+            bytes.sample([("worker", number(index)), ("source", source.label().into())], count);
+        }
+    }
+    let sent = page.counter("worker_sent_packets", "Packets that a worker sent, by sink");
+    for (index, worker) in workers.iter().enumerate() {
+        for (sink, count) in Sink::ALL.iter().zip(worker.sent) {
+            sent.sample([("worker", number(index)), ("sink", sink.label().into())], count);
+        }
+    }
+    let bytes = page.counter("worker_sent_bytes", "Octets that a worker sent, by sink");
+    for (index, worker) in workers.iter().enumerate() {
+        for (sink, count) in Sink::ALL.iter().zip(worker.sent_bytes) {
+            bytes.sample([("worker", number(index)), ("sink", sink.label().into())], count);
+        }
+    }
+    let originated =
+        page.counter("worker_originated_packets", "Packets of our own making: ICMP errors, dummies");
+    for (index, worker) in workers.iter().enumerate() {
+        originated.sample([("worker", number(index))], worker.originated);
+    }
+    let held = page.gauge("worker_held_packets", "Packets that wait for a carrier");
+    for (index, worker) in workers.iter().enumerate() {
+        held.sample([("worker", number(index))], worker.held);
+    }
+    let handed_over =
+        page.counter("worker_handed_over_packets", "Packets passed to the worker that owns their SA");
+    for (index, worker) in workers.iter().enumerate() {
+        handed_over.sample([("worker", number(index))], worker.handed_over);
+    }
+}
+
+fn sa_table(page: &mut Page, snapshot: &Snapshot) {
+    let table = snapshot.data_plane.sas;
+    page.gauge("sa_table_slots", "Slots of the SA table, for each direction").only(u64::from(table.slots));
+    let used = page.gauge("sa_table_used", "Slots of the SA table in use");
+    used.sample([("direction", "inbound".into())], u64::from(table.inbound));
+    used.sample([("direction", "outbound".into())], u64::from(table.outbound));
+}
+
+/// Every reason has a sample from the start, so that an alert on its rate sees the first packet.
+fn drops(page: &mut Page, snapshot: &Snapshot) {
+    let family = page.counter("drops", "Packets that were not forwarded, by reason and by what dropped them");
+    for reason in DropReason::ALL {
+        let workers =
+            snapshot.data_plane.workers.iter().map(|worker| worker.drops[*reason as usize]).sum::<u64>();
+        family.sample([("reason", reason.label().into()), ("path", "worker".into())], workers);
+        let verdicts = snapshot.data_plane.interfaces.iter().flat_map(|interface| &interface.xdp);
+        let xdp = verdicts
+            .filter(|(verdict, ..)| verdict.drop_reason() == Some(*reason))
+            .map(|(_, n, _)| n)
+            .sum::<u64>();
+        family.sample([("reason", reason.label().into()), ("path", "xdp".into())], xdp);
+    }
+}
+
+fn interfaces(page: &mut Page, snapshot: &Snapshot) {
+    let interfaces = &snapshot.data_plane.interfaces;
+    let paths = page.gauge("interface_path", "The path that packets of an interface take; always 1");
+    for interface in interfaces {
+        let labels = [
+            ("interface", interface.name.clone().into()),
+            ("role", interface.role.label().into()),
+            ("path", interface.path.label().into()),
+        ];
+        paths.sample(labels, 1u64);
+    }
+    let packets = page.counter("xdp_packets", "Packets that an XDP program saw, by verdict");
+    for interface in interfaces {
+        for (verdict, count, _) in &interface.xdp {
+            packets.sample(
+                [("interface", interface.name.clone().into()), ("verdict", verdict.label().into())],
+                *count,
+            );
+        }
+    }
+    let bytes = page.counter("xdp_bytes", "Octets of the frames that an XDP program saw, by verdict");
+    for interface in interfaces {
+        for (verdict, _, count) in &interface.xdp {
+            bytes.sample(
+                [("interface", interface.name.clone().into()), ("verdict", verdict.label().into())],
+                *count,
+            );
+        }
+    }
+}
+
+fn ike(page: &mut Page, snapshot: &Snapshot) {
+    let counters: Vec<&Counters> = snapshot.shards.iter().map(|shard| &shard.counters).collect();
+    let sum = |of: fn(&Counters) -> u64| counters.iter().map(|c| of(c)).sum::<u64>();
+    let transports = [IkeTransport::Udp, IkeTransport::Tcp];
+
+    let messages = page.counter("ike_messages", "IKE messages");
+    for (index, transport) in transports.iter().enumerate() {
+        for (direction, count) in [
+            ("inbound", counters.iter().map(|c| c.messages_in[index]).sum::<u64>()),
+            ("outbound", counters.iter().map(|c| c.messages_out[index]).sum::<u64>()),
+        ] {
+            messages
+                .sample([("transport", transport.label().into()), ("direction", direction.into())], count);
+        }
+    }
+    let bytes = page.counter("ike_bytes", "Octets of IKE messages");
+    for (index, transport) in transports.iter().enumerate() {
+        for (direction, count) in [
+            ("inbound", counters.iter().map(|c| c.bytes_in[index]).sum::<u64>()),
+            ("outbound", counters.iter().map(|c| c.bytes_out[index]).sum::<u64>()),
+        ] {
+            bytes.sample([("transport", transport.label().into()), ("direction", direction.into())], count);
+        }
+    }
+    page.counter("ike_retransmissions", "Requests sent again over UDP").only(sum(|c| c.retransmissions));
+    page.counter("ike_responses_repeated", "Stored responses sent again").only(sum(|c| c.responses_repeated));
+    page.counter("ike_cookies", "COOKIE notifications sent").only(sum(|c| c.cookies_sent));
+    page.counter("ike_stream_reconnects", "TCP streams dialled again for a live IKE SA")
+        .only(sum(|c| c.stream_reconnects));
+    page.counter("ike_esp_in_tcp_dropped", "ESP frames that came in TCP and were dropped")
+        .only(sum(|c| c.esp_in_tcp_dropped));
+    page.gauge("ike_half_open", "IKE SAs that are not authenticated yet").only(sum(|c| c.half_open));
+    page.gauge("ike_stranger_streams", "TCP streams without an authenticated IKE SA")
+        .only(sum(|c| c.stranger_streams));
+    let rejected = page.counter("ike_rejected", "Messages dropped or answered with an error");
+    let reasons: std::collections::BTreeSet<_> = counters.iter().flat_map(|c| c.rejected.keys()).collect();
+    for reason in reasons {
+        let count = counters.iter().filter_map(|c| c.rejected.get(reason)).sum::<u64>();
+        rejected.sample([("reason", (*reason).into())], count);
+    }
+}
