@@ -12,12 +12,14 @@ use self::message::{
 use super::GuardError;
 use super::model::{Action, DesiredPolicies, PolicySelector, PolicyValue};
 use super::report::Reconciled;
-use crate::netlink::raw::NetlinkSocket;
+use crate::netlink::owner;
+use crate::netlink::raw::{NetlinkSocket, Request};
 
 /// Room for the notifications of some ten thousand policies; what exceeds it is a reason to read anew.
 const NOTIFICATION_BYTES: i32 = 4 << 20;
 
-/// The policies of one owner.
+/// The policies of one owner: those whose selector has its tag in the `user` field, which the kernel compares when it
+/// looks for a policy to replace or remove, and never when it matches packets.
 #[derive(Debug)]
 pub struct XfrmBackend {
     socket: NetlinkSocket,
@@ -36,7 +38,7 @@ impl XfrmBackend {
     /// When the kernel has no XFRM.
     pub fn open(instance: &str) -> io::Result<Self> {
         let mut backend =
-            Self { socket: NetlinkSocket::open(libc::NETLINK_XFRM)?, owner: owner_tag(instance) };
+            Self { socket: NetlinkSocket::open(libc::NETLINK_XFRM)?, owner: owner::tag(instance) };
         backend.installed()?;
         Ok(backend)
     }
@@ -60,10 +62,12 @@ impl XfrmBackend {
         let owner = self.owner;
         let batch = changes.iter().map(|change| match *change {
             Change::Put(selector, value) => {
-                (UPDATE_POLICY, KernelPolicy { owner, selector, value }.encode().to_vec())
+                let body = KernelPolicy { owner, selector, value }.encode().to_vec();
+                Request { kind: UPDATE_POLICY, flags: 0, body }
             }
             Change::Remove(selector, value) => {
-                (DELETE_POLICY, KernelPolicy { owner, selector, value }.encode_id().to_vec())
+                let body = KernelPolicy { owner, selector, value }.encode_id().to_vec();
+                Request { kind: DELETE_POLICY, flags: 0, body }
             }
         });
         let refused = self.socket.send_batch(batch).map_err(GuardError::Xfrm)?;
@@ -148,14 +152,6 @@ fn changes(installed: &BTreeMap<PolicySelector, PolicyValue>, desired: &DesiredP
         }
     }
     steps.concat()
-}
-
-/// What the `user` field of our selectors holds: "P" and 24 bits of a hash of the instance's name (FNV-1a).
-/// The kernel compares the field when it looks for a policy to replace or remove, and never when it matches
-/// packets.
-fn owner_tag(instance: &str) -> u32 {
-    let hash = instance.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
-    u32::from_be_bytes([b'P', 0, 0, 0]) | ((hash ^ hash >> 24) & 0x00ff_ffff)
 }
 
 #[cfg(test)]

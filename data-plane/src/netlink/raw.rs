@@ -36,6 +36,17 @@ pub struct NetlinkSocket {
     buffer: Box<[u8]>,
 }
 
+/// One message of a batch.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Message type.
+    pub kind: u16,
+    /// Flags, besides those that this module sets by itself.
+    pub flags: u16,
+    /// What follows the header.
+    pub body: Vec<u8>,
+}
+
 /// The kernel refused one message of a batch.
 #[derive(Debug)]
 pub struct Refused {
@@ -93,7 +104,7 @@ impl NetlinkSocket {
     ///
     /// # Errors
     /// When the socket itself fails; what happened to the rest of the batch is then unknown.
-    pub fn send_batch(&mut self, messages: impl Iterator<Item = (u16, Vec<u8>)>) -> io::Result<Vec<Refused>> {
+    pub fn send_batch(&mut self, messages: impl Iterator<Item = Request>) -> io::Result<Vec<Refused>> {
         let mut refused = Vec::new();
         let mut messages = messages.peekable();
         let mut datagram = Vec::with_capacity(DATAGRAM_BYTES + 4096);
@@ -103,13 +114,13 @@ impl NetlinkSocket {
             let first_sequence = self.sequence.wrapping_add(1);
             let mut count = 0_u32;
             while datagram.len() < DATAGRAM_BYTES
-                && let Some((kind, body)) = messages.next()
+                && let Some(Request { kind, flags, body }) = messages.next()
             {
                 self.sequence = self.sequence.wrapping_add(1);
                 count += 1;
                 let is_last =
                     datagram.len() + HEADER_LEN + body.len() >= DATAGRAM_BYTES || messages.peek().is_none();
-                let flags = if is_last { FLAG_REQUEST | FLAG_ACK } else { FLAG_REQUEST };
+                let flags = flags | FLAG_REQUEST | if is_last { FLAG_ACK } else { 0 };
                 append(&mut datagram, kind, flags, self.sequence, &body);
             }
             self.send(&datagram)?;

@@ -1,170 +1,160 @@
-//! Routes, neighbours and interfaces at one moment, for look-ups without locks.
+//! The network as it was at one moment, made for look-ups.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// A network interface.
+/// Links, addresses, routes and neighbours, consistent with each other.
+#[derive(Clone, Default, Debug)]
+pub struct Snapshot {
+    pub(super) version: u64,
+    pub(super) interfaces: Arc<BTreeMap<u32, Interface>>,
+    pub(super) routes: Arc<RouteTable>,
+    pub(super) neighbours: Arc<HashMap<(u32, IpAddr), [u8; 6]>>,
+}
+
+/// One interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {
-    /// Its index.
-    pub index: u32,
     /// Its name.
     pub name: Arc<str>,
-    /// Link-layer address; zeros if it has none.
+    /// Its MAC address; zero where it has none.
     pub mac: [u8; 6],
-    /// Largest IP packet in bytes.
+    /// Largest IP packet in octets.
     pub mtu: u32,
-    /// Up and with a carrier.
+    /// Switched on, and its link is there.
     pub is_up: bool,
-    /// Addresses of this host on it.
+    /// Its addresses, in the kernel's order; those that failed duplicate address detection are left out.
     pub addresses: Vec<IpAddr>,
 }
 
-/// Where packets to a destination go.
+/// Where a packet goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Route {
-    /// The interface.
+    /// Interface it leaves by.
     pub ifindex: u32,
-    /// The next router; `None` if the destination is a neighbour.
+    /// Next hop; `None`: the destination is on the link.
     pub gateway: Option<IpAddr>,
-    /// The destination is an address of this host.
+    /// The destination is this host: an address of ours, broadcast or multicast.
     pub local: bool,
-    /// MTU in bytes if the route lowers it.
+    /// Largest packet of this route in octets, where the route says so.
     pub mtu: Option<u32>,
+    /// Source address that the route prefers.
+    pub source: Option<IpAddr>,
 }
-
-/// An entry of the routing table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RouteEntry {
-    /// Destination prefix: address and length in bits.
-    pub prefix: (IpAddr, u8),
-    /// Of two routes to one prefix the lower metric wins.
-    pub metric: u32,
-    /// Where to.
-    pub route: Route,
-}
-
-/// A neighbour whose link-layer address is known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Neighbour {
-    /// The interface.
-    pub ifindex: u32,
-    /// Its IP address.
-    pub address: IpAddr,
-    /// Its link-layer address.
-    pub mac: [u8; 6],
-}
-
-/// Everything at one moment.
-#[derive(Clone, Default, Debug)]
-pub struct Snapshot {
-    version: u64,
-    interfaces: HashMap<u32, Interface>,
-    v4: RouteTable,
-    v6: RouteTable,
-    neighbours: HashMap<(u32, IpAddr), [u8; 6]>,
-}
-
-/// Routes by prefix length, the longest first.
-#[derive(Clone, Default, Debug)]
-struct RouteTable(Vec<(u8, PrefixMap)>);
-
-/// Metric and route by the bits of the prefix.
-type PrefixMap = HashMap<u128, (u32, Route)>;
 
 impl Snapshot {
-    /// A snapshot; `version` differs from that of every other one that the same reader sees.
-    pub fn new(
-        version: u64,
-        interfaces: impl IntoIterator<Item = Interface>,
-        routes: impl IntoIterator<Item = RouteEntry>,
-        neighbours: impl IntoIterator<Item = Neighbour>,
-    ) -> Self {
-        let mut snapshot = Self {
-            version,
-            interfaces: interfaces.into_iter().map(|i| (i.index, i)).collect(),
-            neighbours: neighbours.into_iter().map(|n| ((n.ifindex, n.address), n.mac)).collect(),
-            ..Self::default()
-        };
-        for entry in routes {
-            snapshot.table_mut(entry.prefix.0).insert(&entry);
-        }
-        snapshot
-    }
-
-    /// Changes with every snapshot, so that look-ups can be cached.
+    /// Changes with every new content.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// The route to an address.
+    /// The longest prefix that holds `destination`: of the local table, else of the main table. `None` without a
+    /// route, or where the route says unreachable.
     pub fn route(&self, destination: IpAddr) -> Option<Route> {
-        let table = if destination.is_ipv4() { &self.v4 } else { &self.v6 };
-        table.find(destination)
+        self.routes.find(destination)
     }
 
-    /// The link-layer address of a neighbour.
+    /// MAC address of a neighbour, if the kernel believes in it.
     pub fn neighbour(&self, ifindex: u32, address: IpAddr) -> Option<[u8; 6]> {
         self.neighbours.get(&(ifindex, address)).copied()
     }
 
-    /// An interface.
+    /// An interface by its index.
     pub fn interface(&self, ifindex: u32) -> Option<&Interface> {
         self.interfaces.get(&ifindex)
     }
 
-    /// The interface with this name.
-    pub fn interface_named(&self, name: &str) -> Option<&Interface> {
-        self.interfaces.values().find(|i| &*i.name == name)
+    /// Index of an interface by its name.
+    pub fn ifindex(&self, name: &str) -> Option<u32> {
+        self.interfaces.iter().find(|(_, i)| &*i.name == name).map(|(&index, _)| index)
     }
 
-    /// Every interface, in no order.
-    pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
-        self.interfaces.values()
+    /// All addresses of this host, loopback included.
+    pub fn local_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.interfaces.values().flat_map(|i| i.addresses.iter().copied())
     }
 
-    /// An address of this host on the interface that leads to `destination`, of its family.
+    /// The address of ours that a packet to `destination` would have as its source: what the route prefers, else the
+    /// first of its family on the interface that leads there, link-local ones last.
     pub fn address_towards(&self, destination: IpAddr) -> Option<IpAddr> {
-        let interface = self.interface(self.route(destination)?.ifindex)?;
-        let mut of_family = interface.addresses.iter().filter(|a| a.is_ipv4() == destination.is_ipv4());
+        let route = self.route(destination)?;
+        let candidates = || {
+            let addresses = &self.interface(route.ifindex)?.addresses;
+            Some(addresses.iter().copied().filter(|a| a.is_ipv4() == destination.is_ipv4()))
+        };
         let is_link_local = |a: &IpAddr| matches!(a, IpAddr::V6(a) if a.is_unicast_link_local());
-        of_family.clone().find(|a| !is_link_local(a)).or(of_family.next()).copied()
+        route.source.or_else(|| candidates()?.find(|a| !is_link_local(a))).or_else(|| candidates()?.next())
     }
+}
 
-    fn table_mut(&mut self, family: IpAddr) -> &mut RouteTable {
-        if family.is_ipv4() { &mut self.v4 } else { &mut self.v6 }
-    }
+/// Routes of both families, ready for look-ups.
+#[derive(Clone, Default, Debug)]
+pub(super) struct RouteTable {
+    v4: Levels,
+    v6: Levels,
+}
+
+/// A hash per table and prefix length in use: local before main, long before short.
+#[derive(Clone, Default, Debug)]
+struct Levels(Vec<(LevelKey, HashMap<u128, Option<Route>>)>);
+
+/// Ordered as levels are searched.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct LevelKey {
+    is_main: bool,
+    /// 128 minus the prefix length within 128 bits.
+    host_bits: u8,
 }
 
 impl RouteTable {
-    fn insert(&mut self, entry: &RouteEntry) {
-        let (address, len) = entry.prefix;
-        let at = self.0.iter().position(|(other, _)| *other <= len).unwrap_or(self.0.len());
-        if self.0.get(at).is_none_or(|(other, _)| *other != len) {
-            self.0.insert(at, (len, HashMap::new()));
+    /// From prefixes with their routes; `None` is "unreachable". Of equal prefixes the first one counts.
+    pub fn new(routes: impl Iterator<Item = (Destination, Option<Route>)>) -> Self {
+        let mut levels: [BTreeMap<LevelKey, HashMap<u128, Option<Route>>>; 2] = Default::default();
+        for (destination, route) in routes {
+            let (family, key, prefix) = destination.level();
+            levels[family].entry(key).or_default().entry(prefix).or_insert(route);
         }
-        let Some((_, routes)) = self.0.get_mut(at) else { return };
-        let known = routes.entry(masked(address, len)).or_insert((entry.metric, entry.route));
-        if entry.metric < known.0 {
-            *known = (entry.metric, entry.route);
-        }
+        let [v4, v6] = levels.map(|l| Levels(l.into_iter().collect()));
+        Self { v4, v6 }
     }
 
-    fn find(&self, destination: IpAddr) -> Option<Route> {
-        let of_length =
-            |(len, routes): &(u8, PrefixMap)| routes.get(&masked(destination, *len)).map(|(_, route)| *route);
-        self.0.iter().find_map(of_length)
+    fn find(&self, address: IpAddr) -> Option<Route> {
+        let (levels, number) = match address {
+            IpAddr::V4(a) => (&self.v4, aligned(a.to_bits())),
+            IpAddr::V6(a) => (&self.v6, a.to_bits()),
+        };
+        let found = levels.0.iter().find_map(|(key, level)| level.get(&masked(number, key.host_bits)));
+        found.copied().flatten()
     }
 }
 
-/// The first `len` bits of an address.
-fn masked(address: IpAddr, len: u8) -> u128 {
-    let bits = match address {
-        IpAddr::V4(a) => u128::from(a.to_bits()) << 96,
-        IpAddr::V6(a) => a.to_bits(),
-    };
-    bits & !u128::MAX.checked_shr(u32::from(len)).unwrap_or(0)
+/// A prefix in one of the two tables that are looked up.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Destination {
+    pub is_main: bool,
+    pub address: IpAddr,
+    pub length: u8,
+}
+
+impl Destination {
+    fn level(&self) -> (usize, LevelKey, u128) {
+        let (family, number) = match self.address {
+            IpAddr::V4(a) => (0, aligned(a.to_bits())),
+            IpAddr::V6(a) => (1, a.to_bits()),
+        };
+        let host_bits = 128_u8.saturating_sub(self.length);
+        (family, LevelKey { is_main: self.is_main, host_bits }, masked(number, host_bits))
+    }
+}
+
+/// IPv4 in the upper bits, so that prefix lengths mean the same in both families.
+fn aligned(address: u32) -> u128 {
+    u128::from(address) << 96
+}
+
+fn masked(number: u128, host_bits: u8) -> u128 {
+    u128::MAX.checked_shl(host_bits.into()).map_or(0, |mask| number & mask)
 }
 
 #[cfg(test)]
@@ -172,49 +162,70 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_prefix_wins_and_then_the_lower_metric() {
-        let snapshot = snapshot(&[
-            ("0.0.0.0/0", 1, 0),
-            ("10.1.0.0/16", 2, 100),
-            ("10.1.0.0/16", 3, 50),
-            ("10.1.2.0/24", 4, 0),
-            ("10.1.2.3/32", 5, 0),
-        ]);
-        let via = |destination: &str| snapshot.route(destination.parse().unwrap()).map(|r| r.ifindex);
-        assert_eq!(via("10.1.2.3"), Some(5));
-        assert_eq!(via("10.1.2.4"), Some(4));
-        assert_eq!(via("10.1.9.9"), Some(3));
-        assert_eq!(via("192.0.2.1"), Some(1));
-        assert_eq!(via("2001:db8::1"), None);
+    fn the_longest_prefix_decides_and_the_local_table_comes_first() {
+        let table = RouteTable::new(
+            [
+                entry(true, "0.0.0.0", 0, Some(1)),
+                entry(true, "10.0.0.0", 8, Some(2)),
+                entry(true, "10.1.0.0", 16, Some(3)),
+                entry(true, "10.1.2.3", 32, Some(4)),
+                entry(false, "10.1.2.0", 24, Some(5)),
+                entry(true, "::", 0, Some(6)),
+                entry(true, "2001:db8::", 32, Some(7)),
+            ]
+            .into_iter(),
+        );
+        for (destination, expected) in [
+            ("192.0.2.1", 1),
+            ("10.9.9.9", 2),
+            ("10.1.9.9", 3),
+            ("10.1.2.3", 5),
+            ("2001:db8::1", 7),
+            ("2001:db9::1", 6),
+        ] {
+            assert_eq!(table.find(address(destination)).map(|r| r.ifindex), Some(expected), "{destination}");
+        }
     }
 
     #[test]
-    fn families_do_not_share_prefixes() {
-        let snapshot = snapshot(&[("::/0", 6, 0), ("2001:db8::/32", 7, 0)]);
-        assert_eq!(snapshot.route("10.0.0.1".parse().unwrap()), None);
-        assert_eq!(snapshot.route("2001:db8::1".parse().unwrap()).unwrap().ifindex, 7);
-        assert_eq!(snapshot.route("2001:db9::1".parse().unwrap()).unwrap().ifindex, 6);
+    fn an_unreachable_route_hides_shorter_ones() {
+        let routes = [entry(true, "0.0.0.0", 0, Some(1)), entry(true, "10.0.0.0", 8, None)];
+        let table = RouteTable::new(routes.into_iter());
+        assert_eq!(table.find(address("10.1.1.1")), None);
+        assert_eq!(table.find(address("2001:db8::1")), None);
+        assert!(table.find(address("11.1.1.1")).is_some());
     }
 
     #[test]
-    fn our_address_towards_a_host_is_of_its_family_and_rather_not_link_local() {
-        let mut snapshot = snapshot(&[("10.1.0.0/16", 2, 0), ("fd00::/16", 2, 0)]);
-        let addresses = ["fe80::1", "10.1.0.254", "fd00::fe"].map(|a| a.parse().unwrap()).to_vec();
-        let (index, name) = (2, "lan".into());
-        let interface = Interface { index, name, mac: [2; 6], mtu: 1500, is_up: true, addresses };
-        snapshot.interfaces.insert(2, interface);
-        let towards = |a: &str| snapshot.address_towards(a.parse().unwrap()).map(|a| a.to_string());
-        assert_eq!(towards("10.1.0.7"), Some("10.1.0.254".to_owned()));
-        assert_eq!(towards("fd00::7"), Some("fd00::fe".to_owned()));
-        assert_eq!(towards("192.0.2.1"), None);
+    fn a_packet_leaves_from_the_preferred_address_else_from_a_global_one_of_the_interface() {
+        let interface = Interface {
+            name: "wan0".into(),
+            mac: [2; 6],
+            mtu: 1500,
+            is_up: true,
+            addresses: vec![address("fe80::1"), address("192.0.2.1"), address("2001:db8::1")],
+        };
+        let preferred = Some(address("10.1.0.1"));
+        let routes = [entry(true, "0.0.0.0", 0, Some(1)), entry(true, "::", 0, Some(1)), {
+            let (destination, route) = entry(true, "10.2.0.0", 16, Some(1));
+            (destination, route.map(|r| Route { source: preferred, ..r }))
+        }];
+        let snapshot = Snapshot {
+            interfaces: Arc::new([(1, interface)].into()),
+            routes: Arc::new(RouteTable::new(routes.into_iter())),
+            ..Snapshot::default()
+        };
+        assert_eq!(snapshot.address_towards(address("198.51.100.1")), Some(address("192.0.2.1")));
+        assert_eq!(snapshot.address_towards(address("2001:db8:9::1")), Some(address("2001:db8::1")));
+        assert_eq!(snapshot.address_towards(address("10.2.0.9")), preferred);
     }
 
-    fn snapshot(routes: &[(&str, u32, u32)]) -> Snapshot {
-        let entries = routes.iter().map(|(prefix, ifindex, metric)| {
-            let (address, len) = prefix.split_once('/').unwrap();
-            let route = Route { ifindex: *ifindex, gateway: None, local: false, mtu: None };
-            RouteEntry { prefix: (address.parse().unwrap(), len.parse().unwrap()), metric: *metric, route }
-        });
-        Snapshot::new(1, [], entries, [])
+    fn entry(is_main: bool, prefix: &str, length: u8, ifindex: Option<u32>) -> (Destination, Option<Route>) {
+        let route = |ifindex| Route { ifindex, gateway: None, local: !is_main, mtu: None, source: None };
+        (Destination { is_main, address: address(prefix), length }, ifindex.map(route))
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
     }
 }

@@ -1,5 +1,3 @@
-use std::collections::BTreeSet;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -25,13 +23,6 @@ fn blocks_are_added_before_anything_is_removed_and_removed_last() {
             Change::Remove(selector(1), block(0)),
         ]
     );
-}
-
-#[test]
-fn instances_have_tags_of_their_own_that_start_with_p() {
-    let tags: BTreeSet<_> = (0..1000).map(|i| owner_tag(&format!("gateway-{i}"))).collect();
-    assert_eq!(tags.len(), 1000);
-    assert!(tags.iter().all(|t| t >> 24 == u32::from(b'P')));
 }
 
 proptest! {
