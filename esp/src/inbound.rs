@@ -122,8 +122,9 @@ impl<M: InboundMemory> Inbound<M> {
             return Err(OpenError::TooShort);
         }
         let (head, text) = packet.split_first_chunk_mut::<HEAD_LEN>().ok_or(OpenError::TooShort)?;
-        let [s0, s1, s2, s3, l0, l1, l2, l3, iv @ ..] = *head;
-        if Spi::from_be_bytes([s0, s1, s2, s3]) != self.spi {
+        let head = u128::from_be_bytes(*head);
+        let (spi, low, iv) = (Spi((head >> 96) as u32), (head >> 64) as u32, head as u64);
+        if spi != self.spi {
             return Err(OpenError::WrongSpi);
         }
         let live = self.memory.live();
@@ -133,7 +134,6 @@ impl<M: InboundMemory> Inbound<M> {
         let bits = self.memory.window();
         let window = (!bits.is_empty()).then(|| ReplayWindow::new(bits, read(&live.highest)));
         let highest = read(&live.highest);
-        let low = u32::from_be_bytes([l0, l1, l2, l3]);
         let sequence = if self.esn {
             let reach = if bits.is_empty() { NO_WINDOW_REACH } else { bits.len() as u64 * 64 };
             sequence::infer(low, highest, reach).ok_or(OpenError::Replay)?

@@ -47,7 +47,7 @@ impl KeyMaterial {
 #[derive(Debug)]
 pub struct ExpandedKeymat {
     pub(crate) key: ExpandedKey,
-    salt: [u8; Algorithm::SALT_LEN],
+    salt: u32,
 }
 
 impl ExpandedKeymat {
@@ -56,15 +56,17 @@ impl ExpandedKeymat {
     /// # Errors
     /// [`InvalidKeyLength`] if the provider does not take the key; [`KeyMaterial`] always has the right length.
     pub fn new(material: &KeyMaterial) -> Result<Self, InvalidKeyLength> {
-        Ok(Self { key: ExpandedKey::new(material.algorithm, material.key())?, salt: material.salt })
+        Ok(Self {
+            key: ExpandedKey::new(material.algorithm, material.key())?,
+            salt: u32::from_be_bytes(material.salt),
+        })
     }
 
     /// Salt, then IV (RFC 4106 section 4, RFC 7634 section 2).
     #[inline]
-    pub(crate) fn nonce(&self, iv: [u8; Algorithm::IV_LEN]) -> [u8; NONCE_LEN] {
-        let [s0, s1, s2, s3] = self.salt;
-        let [i0, i1, i2, i3, i4, i5, i6, i7] = iv;
-        [s0, s1, s2, s3, i0, i1, i2, i3, i4, i5, i6, i7]
+    pub(crate) fn nonce(&self, iv: u64) -> [u8; NONCE_LEN] {
+        let [nonce @ .., _, _, _, _] = (u128::from(self.salt) << 96 | u128::from(iv) << 32).to_be_bytes();
+        nonce
     }
 }
 

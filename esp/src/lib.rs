@@ -35,7 +35,8 @@ mod sequence;
 pub use algorithm::Algorithm;
 pub use error::{OpenError, SealError};
 pub use header::{
-    HEAD_LEN, MAX_TAIL_LEN, MIN_PACKET_LEN, NextHeader, packet_sequence_low, packet_spi, sealed_len,
+    HEAD_LEN, MAX_TAIL_LEN, MIN_PACKET_LEN, NextHeader, max_payload_len, packet_sequence_low, packet_spi,
+    sealed_len,
 };
 pub use inbound::{Inbound, InboundParameters, Opened};
 pub use key::{ExpandedKeymat, InvalidKeyLength, KeyMaterial};

@@ -6,7 +6,7 @@ use core::ops::Range;
 use portcullis_common::Spi;
 
 use crate::error::SealError;
-use crate::header::{ESP_HEADER_LEN, HEAD_LEN, NextHeader, TRAILER_LEN, pad_len, sealed_len};
+use crate::header::{ALIGNMENT, HEAD_LEN, NextHeader, TRAILER_LEN, pad_len, sealed_len};
 use crate::key::ExpandedKeymat;
 use crate::lifetime::{Expired, Lifetime, LifetimeEvent, LifetimeState};
 use crate::live::{OutboundMemory, add, read, write};
@@ -122,8 +122,9 @@ impl<M: OutboundMemory> Outbound<M> {
         write(&live.sequence, sequence);
 
         let aad = aad(self.spi, sequence, self.esn);
-        let iv = sequence.to_be_bytes();
-        write_head(head, self.spi, sequence, iv);
+        // The IV is the sequence number, which no packet of this key had before (RFC 4106 section 3.1).
+        let iv = sequence;
+        *head = self::head(self.spi, sequence, iv);
         write_trailer(text, inner_len, payload_len, next_header);
         // The only failure of the provider is a text of tens of gigabytes.
         *icv = self.key.key.seal(self.key.nonce(iv), aad.bytes(), text).map_err(|_| SealError::NoRoom)?;
@@ -156,7 +157,7 @@ pub(crate) const fn last_sequence(esn: bool) -> u64 {
 /// What the ICV covers besides the text: SPI and sequence number, all of it with ESN (RFC 4106 section 5,
 /// RFC 7634 section 2.1).
 pub(crate) struct AssociatedData {
-    octets: [u8; 12],
+    octets: [u8; 16],
     len: usize,
 }
 
@@ -167,39 +168,69 @@ impl AssociatedData {
     }
 }
 
+// Here and below fields are joined in one integer and stored at once: the provider reads them a moment later
+// in wider pieces, and a read of several narrow stores stalls.
 #[inline]
 pub(crate) fn aad(spi: Spi, sequence: u64, esn: bool) -> AssociatedData {
-    let [s0, s1, s2, s3] = spi.to_be_bytes();
-    let [h0, h1, h2, h3, l0, l1, l2, l3] = sequence.to_be_bytes();
-    if esn {
-        AssociatedData { octets: [s0, s1, s2, s3, h0, h1, h2, h3, l0, l1, l2, l3], len: 12 }
-    } else {
-        AssociatedData { octets: [s0, s1, s2, s3, l0, l1, l2, l3, 0, 0, 0, 0], len: ESP_HEADER_LEN }
-    }
+    let (number, len) =
+        if esn { (u128::from(sequence) << 32, 12) } else { (u128::from(sequence as u32) << 64, 8) };
+    AssociatedData { octets: (u128::from(spi.0) << 96 | number).to_be_bytes(), len }
 }
 
 #[inline]
-fn write_head(head: &mut [u8; HEAD_LEN], spi: Spi, sequence: u64, iv: [u8; Algorithm::IV_LEN]) {
-    let [s0, s1, s2, s3] = spi.to_be_bytes();
-    let [l0, l1, l2, l3] = (sequence as u32).to_be_bytes();
-    let [i0, i1, i2, i3, i4, i5, i6, i7] = iv;
-    *head = [s0, s1, s2, s3, l0, l1, l2, l3, i0, i1, i2, i3, i4, i5, i6, i7];
+fn head(spi: Spi, sequence: u64, iv: u64) -> [u8; HEAD_LEN] {
+    (u128::from(spi.0) << 96 | u128::from(sequence as u32) << 64 | u128::from(iv)).to_be_bytes()
 }
 
 /// Writes what follows the inner packet: TFC padding, padding 1, 2, 3, pad length, next header.
 #[inline]
-fn write_trailer(text: &mut [u8], inner_len: usize, payload_len: usize, next_header: NextHeader) {
+fn write_trailer(text: &mut [u8], inner_len: usize, payload_len: usize, NextHeader(next): NextHeader) {
     if payload_len > inner_len
         && let Some(tfc) = text.get_mut(inner_len..payload_len)
     {
         tfc.fill(0);
     }
-    let trailer = text.len() - pad_len(payload_len) - TRAILER_LEN;
-    match text.get_mut(trailer..) {
-        Some([length, next]) => (*length, *next) = (0, next_header.0),
-        Some([a, length, next]) => (*a, *length, *next) = (1, 1, next_header.0),
-        Some([a, b, length, next]) => (*a, *b, *length, *next) = (1, 2, 2, next_header.0),
-        Some([a, b, c, length, next]) => (*a, *b, *c, *length, *next) = (1, 2, 3, 3, next_header.0),
-        _ => {}
+    let pad_len = pad_len(payload_len);
+    let (Some(trailer), Some(end)) = (TRAILERS.get(pad_len), text.last_chunk_mut::<ALIGNMENT>()) else {
+        return;
+    };
+    let payload =
+        u128::from_be_bytes(*end) & u128::MAX.checked_shl(8 * (pad_len + TRAILER_LEN) as u32).unwrap_or(0);
+    *end = (payload | trailer | u128::from(next)).to_be_bytes();
+    // The longest padding begins one octet before that.
+    if pad_len == ALIGNMENT - 1
+        && let Some(first) = text.get_mut(payload_len)
+    {
+        *first = 1;
     }
+}
+
+/// The trailer for each pad length, as the last octets of a block with a zero for the next header.
+const TRAILERS: [u128; ALIGNMENT] = [
+    trailer(0),
+    trailer(1),
+    trailer(2),
+    trailer(3),
+    trailer(4),
+    trailer(5),
+    trailer(6),
+    trailer(7),
+    trailer(8),
+    trailer(9),
+    trailer(10),
+    trailer(11),
+    trailer(12),
+    trailer(13),
+    trailer(14),
+    trailer(15),
+];
+
+/// Padding 1, 2, 3, ..., then pad length and next header (RFC 4303 section 2.4).
+const fn trailer(pad_len: u128) -> u128 {
+    let (mut trailer, mut octet) = (0, 1);
+    while octet <= pad_len {
+        trailer = trailer << 8 | octet;
+        octet += 1;
+    }
+    (trailer << 8 | pad_len) << 8
 }

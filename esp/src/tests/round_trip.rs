@@ -20,7 +20,28 @@ fn a_sealed_packet_has_the_layout_of_rfc_4303_and_4106() {
         let mut text = packet[16..].to_vec();
         let key = aead::ExpandedKey::new(algorithm, key).unwrap();
         key.open(nonce.try_into().unwrap(), &aad, &mut text).unwrap();
-        assert_eq!(text[..12], *b"0123456789\x00\x04", "twelve octets need no padding");
+        assert_eq!(text[..16], *b"0123456789\x01\x02\x03\x04\x04\x04", "a whole block");
+    }
+}
+
+/// RFC 4303 section 2.4: padding 1, 2, 3, ..., pad length, next header, whatever was in the buffer before.
+#[test]
+fn the_trailer_is_that_of_the_rfc_for_every_length() {
+    let mut inbound = Setup { window: None, ..Setup::default() }.inbound();
+    for len in 0..100 {
+        let payload = vec![0xa5; len];
+        let mut packet = seal(&mut Setup::default().outbound(), &payload).unwrap();
+        let opened = open(&mut inbound, &packet).unwrap();
+        assert_eq!((opened.0.next_header, &opened.1), (NextHeader::IPV4, &payload));
+
+        let keymat = keymat(Algorithm::Aes256Gcm16);
+        let aad = crate::outbound::aad(SPI, 1, true);
+        keymat.key.open(keymat.nonce(1), aad.bytes(), &mut packet[16..]).unwrap();
+        let text = &packet[16..packet.len() - Algorithm::ICV_LEN];
+        let pad_len = (16 - (len + 2) % 16) % 16;
+        let expected: Vec<u8> =
+            payload.into_iter().chain(1..=pad_len as u8).chain([pad_len as u8, 4]).collect();
+        assert_eq!(text, expected);
     }
 }
 

@@ -39,7 +39,7 @@ fn published_packets_with_a_wrong_tag_do_not_open() {
 fn published_texts_seal_to_the_published_packets() {
     for vector in VECTORS {
         let packet = bytes(vector.packet);
-        let iv: [u8; 8] = packet[8..16].try_into().unwrap();
+        let iv = u64::from_be_bytes(packet[8..16].try_into().unwrap());
         let keymat = ExpandedKeymat::new(&material(vector)).unwrap();
         let aad = crate::outbound::aad(packet_spi(&packet).unwrap(), vector.sequence, vector.esn);
         let mut text = bytes(vector.text);
