@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use portcullis_esp::Algorithm;
 
 use super::checksum;
 use super::{PacketBuf, ecn, protocol};
@@ -11,8 +10,6 @@ use crate::sa::{Carrier, Path};
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
 const UDP_LEN: usize = 8;
-/// Octets of pad length and next header (RFC 4303 section 2).
-const ESP_TRAILER_LEN: usize = 2;
 const TTL: u8 = 64;
 const FLAG_DF: u16 = 0x4000;
 
@@ -114,8 +111,7 @@ impl OuterHeader {
 
     /// Largest inner packet whose outer packet has at most `mtu` bytes of IP; 0 if none has.
     pub fn inner_mtu(&self, mtu: usize) -> usize {
-        let text = mtu.saturating_sub(self.len + portcullis_esp::HEAD_LEN + Algorithm::ICV_LEN) & !3;
-        text.saturating_sub(ESP_TRAILER_LEN)
+        portcullis_esp::max_payload_len(mtu.saturating_sub(self.len))
     }
 
     /// True if ESP travels in UDP.
