@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-
 use super::checksum;
 use super::{PacketBuf, ecn, protocol};
 use crate::sa::{Carrier, Path};
