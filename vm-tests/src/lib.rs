@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod artefacts;
+mod bpf_maps;
 pub mod capture;
 pub mod cleanup;
 mod daemon_config;
@@ -35,6 +36,7 @@ mod udp_flow;
 mod wait;
 
 pub use artefacts::Artefacts;
+pub use bpf_maps::BpfMap;
 pub use daemon_config::{DaemonConfig, DataPlaneMode};
 pub use foreground::run_in_foreground;
 pub use gateway::Gateway;

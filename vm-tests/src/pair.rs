@@ -119,10 +119,10 @@ impl Pair {
         match (drained, last) {
             (Some(status), _) => status,
             (None, Some(Ok(status))) => {
-                let Accounting { received, sent, dropped } = status.data_plane.accounting;
-                let missing = received as i128 - sent as i128 - dropped as i128;
+                let Accounting { received, sent, dropped, held } = status.data_plane.accounting;
+                let missing = received as i128 - sent as i128 - dropped as i128 - held as i128;
                 anyhow::bail!(
-                    "{}: received {received}, sent {sent}, dropped {dropped}: {missing} without a trace; {:?}",
+                    "{}: received {received}, sent {sent}, dropped {dropped}, waiting {held}: {missing} without a trace; {:?}",
                     gateway.name(),
                     status.data_plane.drops
                 )
@@ -159,6 +159,8 @@ fn config_of(side: Side, options: PairOptions, artefacts: &Artefacts, secret: &P
     let secret = secret.to_str().context("the directory is UTF-8")?;
     config.set("data_plane/mode", options.mode.label());
     config.set("data_plane/xdp_object", artefacts.xdp_object.to_str().context("the object's path is UTF-8")?);
+    // Small enough for a dump of every map.
+    config.set("data_plane/sa_slots", 1024);
     config.set(&format!("{connection}/local/secret_file"), secret);
     config.set(&format!("{connection}/remote/secret_file"), secret);
     config.set(&format!("{connection}/ike/transport"), options.transport);

@@ -163,12 +163,14 @@ pub struct Accounting {
     pub sent: u64,
     /// Dropped, for every reason.
     pub dropped: u64,
+    /// Waiting for a carrier.
+    pub held: u64,
 }
 
 impl Accounting {
-    /// Every packet that came in went out or has a reason.
+    /// Every packet that came in went out or has a reason, and none waits.
     pub fn is_balanced(self) -> bool {
-        self.received == self.sent + self.dropped
+        self.received == self.sent + self.dropped && self.held == 0
     }
 }
 

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use portcullis_vm_tests::{Pair, PairOptions, Side};
+use portcullis_vm_tests::{BpfMap, Pair, PairOptions};
 
 use crate::{artefacts, wait_answered};
 
@@ -21,9 +20,9 @@ fn no_key_in_use_is_in_any_bpf_map() {
 
     let keys = keys_in(&log);
     assert!(keys.len() >= 4, "SK_ei, SK_er and a key for either direction: {}", keys.len());
-    let maps = maps_of(pair.a.process().unwrap().id());
+    let maps = BpfMap::of_process(pair.a.process().unwrap().id()).unwrap();
     assert!(!maps.is_empty(), "the daemon keeps its tables in BPF maps");
-    let dumps: Vec<_> = maps.iter().map(|id| (id, dump(*id))).collect();
+    let dumps: Vec<_> = maps.iter().map(|map| (map, map.all_octets().unwrap())).collect();
 
     let inbound = u32::from_str_radix(&connection.ike_sas[0].children[0].spi_in, 16).unwrap();
     assert!(
@@ -31,10 +30,10 @@ fn no_key_in_use_is_in_any_bpf_map() {
         "the search finds what is there: the inbound SPI"
     );
     for key in keys {
-        for (id, dump) in &dumps {
+        for (map, dump) in &dumps {
             // Half of a key is a secret too.
             for part in [&key[..], &key[..16], &key[key.len() - 16..]] {
-                assert!(!contains(dump, part), "map {id} of {} holds a key in use", Side::A.gateway_name());
+                assert!(!contains(dump, part), "{map:?} holds a key in use");
             }
         }
     }
@@ -60,46 +59,6 @@ fn key(field: &str) -> Option<Vec<u8>> {
     is_key.then(|| {
         (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect()
     })
-}
-
-/// Ids of the maps a process holds open.
-fn maps_of(pid: i32) -> BTreeSet<u32> {
-    let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
-    files
-        .filter_map(|file| fs::read_to_string(file.path()).ok())
-        .filter_map(|info| info.lines().find_map(|l| l.strip_prefix("map_id:")?.trim().parse().ok()))
-        .collect()
-}
-
-/// Keys and values of a map, as octets.
-fn dump(id: u32) -> Vec<u8> {
-    let output =
-        Command::new("bpftool").args(["--json", "map", "dump", "id", &id.to_string()]).output().unwrap();
-    // bpftool cannot read a map of sockets and says so in the JSON; that holds no octets to search.
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let mut octets = Vec::new();
-    collect(&json, &mut octets);
-    octets
-}
-
-/// Octets are strings like `0x1f`, in arrays in the order of memory.
-fn collect(json: &serde_json::Value, octets: &mut Vec<u8>) {
-    match json {
-        serde_json::Value::Array(items) => items.iter().for_each(|item| collect(item, octets)),
-        serde_json::Value::Object(fields) => {
-            // `formatted` repeats the same octets in the types of BTF.
-            fields
-                .iter()
-                .filter(|(name, _)| *name != "formatted")
-                .for_each(|(_, item)| collect(item, octets));
-        }
-        serde_json::Value::String(text) => {
-            if let Some(Ok(octet)) = text.strip_prefix("0x").map(|digits| u8::from_str_radix(digits, 16)) {
-                octets.push(octet);
-            }
-        }
-        _ => {}
-    }
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use portcullis_vm_tests::capture::{Capture, Counts};
 use portcullis_vm_tests::status::{ConnectionStatus, Status};
 use portcullis_vm_tests::{
-    Artefacts, DataPlaneMode, Metrics, Nat, Pair, PairOptions, Ping, Side, inner_prefixes, tcp_throughput,
+    Artefacts, BpfMap, DataPlaneMode, Metrics, Nat, Pair, PairOptions, Ping, Side, inner_prefixes,
+    tcp_throughput,
 };
 
 use super::account::Account;
@@ -75,6 +76,7 @@ impl Case {
         }
 
         let (a, b) = figures::drained(&pair, account)?;
+        keys_in_maps(&pair, account)?;
         let router = capture.finish()?;
         self.router(&router, account);
         figures::workers_agree_with_router(mode, (&a, &b), &router, account);
@@ -179,6 +181,23 @@ fn traffic(pair: &Pair, account: &mut Account) -> Result<()> {
         let end = |side: Side| (pair.lab.host(side), IpAddr::from(side.host().0));
         let report = tcp_throughput(end(from), end(to), STREAM_TIME)?;
         account.expect(name, report.bytes > 0, format!("{:.0} Mbit/s", report.mbit_per_second()));
+    }
+    Ok(())
+}
+
+/// Keys reach the data plane through a BPF map, wrapped: a record for each inbound SA.
+fn keys_in_maps(pair: &Pair, account: &mut Account) -> Result<()> {
+    for side in [Side::A, Side::B] {
+        let gateway = pair.gateway(side);
+        let pid = gateway.process().context("the daemon runs")?.id();
+        let maps = BpfMap::of_process(pid)?;
+        let keys = maps.iter().find(|map| map.name == "KEYS").context("a BPF map for keys")?;
+        let records = keys.values()?.iter().filter(|value| value.iter().any(|octet| *octet != 0)).count();
+        account.expect(
+            &format!("{} keys in its BPF map", side.gateway_name()),
+            records >= 1,
+            format!("{records} of its records are in use"),
+        );
     }
     Ok(())
 }
