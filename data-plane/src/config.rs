@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::packet::TunnelOptions;
+
 /// Which path packets take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
@@ -74,6 +76,8 @@ pub struct DataPlaneConfig {
     pub sa_slots: u32,
     /// Name of the TUN device.
     pub tun: Arc<str>,
+    /// How tunnels treat the headers of packets.
+    pub tunnel: TunnelOptions,
     /// Replay window of new SAs in packets.
     pub replay_window: u32,
 }

@@ -1,1 +1,89 @@
-//! The data plane as the control plane sees it.
+//! The data plane as the control plane sees it: one handle that starts everything, takes SAs, paths and policies,
+//! and reports.
+
+mod interfaces;
+mod policies;
+mod report;
+mod sas;
+mod start;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::config::DataPlaneConfig;
+use crate::guard::Guard;
+use crate::netlink::{Network, TunRoutes};
+use crate::worker::paths::PathTable;
+use crate::worker::sas::SaTable;
+use crate::worker::shared::Shared;
+pub use report::{DataPlaneReport, InterfacePath, InterfaceReport, SaTableReport};
+pub use sas::InstallError;
+pub use start::{DataPlaneSockets, Receivers, StartError};
+
+use interfaces::{BoundInterface, Xdp};
+use policies::Policies;
+use sas::Children;
+
+/// A running data plane. Clones are the same one; it ends with [`DataPlane::stop`] or when the last clone is
+/// dropped. The guard stays: it goes by `guard::release` alone.
+#[derive(Clone)]
+pub struct DataPlane {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: DataPlaneConfig,
+    shared: Arc<Shared>,
+    table: SaTable,
+    paths: PathTable,
+    policies: Mutex<Policies>,
+    children: Mutex<Children>,
+    guard: Arc<Guard>,
+    network: Network,
+    routes: Mutex<TunRoutes>,
+    interfaces: Vec<BoundInterface>,
+    xdp: Option<Arc<Xdp>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl DataPlane {
+    /// Sends an IKE message from UDP 4500. The non-ESP marker is in `payload` already (RFC 3948 section 2.2).
+    ///
+    /// # Errors
+    /// What the kernel says: no route, no buffer; NotFound if there is no socket of that family.
+    pub fn send_ike(&self, local: SocketAddr, remote: SocketAddr, payload: &[u8]) -> io::Result<()> {
+        let sockets = &self.inner.shared.kernel.udp;
+        let socket =
+            sockets.iter().find(|s| s.is_ipv4() == remote.is_ipv4()).ok_or(io::ErrorKind::NotFound)?;
+        socket.send(payload, local.ip(), remote)
+    }
+
+    /// Ends the workers and gives sockets and devices back. SAs are gone with it, the guard is not.
+    pub fn stop(&self) {
+        self.inner.stop();
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        self.shared.stop();
+        for thread in lock(&self.threads).drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker ended by a panic");
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// No holder of these locks leaves a half-made change behind when it panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -4,6 +4,7 @@
 //! packets; it knows nothing of IKE. The control plane hands it SAs, paths and policies as values and hears
 //! about packets through events.
 
+pub mod bpf;
 pub mod config;
 pub mod counters;
 pub mod event;

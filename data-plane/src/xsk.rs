@@ -6,6 +6,7 @@
 
 mod frames;
 mod mapping;
+mod queues;
 mod ring;
 mod socket;
 #[cfg(all(test, feature = "root-tests"))]
@@ -13,6 +14,8 @@ mod tests;
 mod umem;
 
 pub use frames::{FrameCache, FramePool};
+pub use mapping::Mapping;
+pub use queues::receive_queues;
 pub use ring::{Consumer, Descriptor, Producer, RingEntry, in_memory_ring};
 pub use socket::{BindMode, KernelDrops, Received, Rings, Socket, SocketConfig, XskError};
 pub use umem::{Frame, HEADROOM, Umem};

@@ -1,9 +1,10 @@
 //! Ethernet headers of the packets we send.
 
+use portcullis_common::ethernet as common;
+
 use super::{IpVersion, PacketBuf};
 
-/// Length of a header without VLAN tag.
-pub const HEADER_LEN: usize = 14;
+pub use common::HEADER_LEN;
 
 /// A link-layer address.
 pub type MacAddress = [u8; 6];
@@ -17,23 +18,13 @@ pub struct EthernetHeader {
     pub len: usize,
 }
 
-/// Reads the header of a frame that carries IP behind at most two VLAN tags (IEEE 802.1Q); else `None`.
+/// Reads the header of a frame that carries IP, as XDP does; `None` if it does not.
 pub fn parse(frame: &[u8]) -> Option<EthernetHeader> {
-    const VLAN: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
-    const IP: [[u8; 2]; 2] = [[0x08, 0x00], [0x86, 0xdd]];
     let source = *frame.get(6..)?.first_chunk::<6>()?;
-    let mut len = HEADER_LEN;
-    for _ in 0..3 {
-        let ethertype = *frame.get(len - 2..)?.first_chunk::<2>()?;
-        if IP.contains(&ethertype) {
-            return Some(EthernetHeader { source, len });
-        }
-        if !VLAN.contains(&ethertype) {
-            return None;
-        }
-        len += 4;
+    match common::parse(frame).ok()?.network {
+        common::Network::Ipv4(len) | common::Network::Ipv6(len) => Some(EthernetHeader { source, len }),
+        _ => None,
     }
-    None
 }
 
 /// Puts an Ethernet header before an IP packet; `None` if there is no room.

@@ -5,13 +5,15 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use crate::sockets::{IpSender, RawEsp, Udp4500};
 use crate::tun::Tun;
 
 /// TUN devices and sockets.
 pub struct KernelPath {
-    /// The first serves all policy-based connections, each other one a route-based connection.
-    pub tuns: Vec<Tun>,
+    /// TUN devices by number; a number is never used again.
+    tuns: ArcSwap<Vec<Arc<TunPort>>>,
     /// Port 4500, IPv4 and IPv6.
     pub udp: Vec<Udp4500>,
     /// Protocol 50, IPv4 and IPv6.
@@ -20,20 +22,52 @@ pub struct KernelPath {
     pub ip_v4: Option<IpSender>,
     /// As `ip_v4`, for IPv6.
     pub ip_v6: Option<IpSender>,
-    /// Interface names of the route-based TUN devices, by number; the first has none.
-    pub route_based: Vec<Option<Arc<str>>>,
+}
+
+/// A TUN device and whom it serves.
+pub struct TunPort {
+    /// The device.
+    pub tun: Tun,
+    /// The name of a route-based connection's device; `None`: it serves all others.
+    pub route_based: Option<Arc<str>>,
 }
 
 impl KernelPath {
-    /// The interface of a route-based connection; `None` for the TUN device of all others.
-    pub fn route_based(&self, tun: usize) -> Option<&str> {
-        self.route_based.get(tun)?.as_deref()
+    /// The devices and sockets that workers share; the first TUN device serves all policy-based connections.
+    pub fn new(
+        tuns: Vec<Arc<TunPort>>,
+        udp: Vec<Udp4500>,
+        raw: Vec<RawEsp>,
+        ip_v4: Option<IpSender>,
+        ip_v6: Option<IpSender>,
+    ) -> Self {
+        Self { tuns: ArcSwap::from_pointee(tuns), udp, raw, ip_v4, ip_v6 }
+    }
+
+    /// The TUN devices now.
+    pub fn tuns(&self) -> arc_swap::Guard<Arc<Vec<Arc<TunPort>>>> {
+        self.tuns.load()
+    }
+
+    /// Adds a route-based connection's device and returns its number.
+    pub fn add_tun(&self, tun: Tun, name: Arc<str>) -> usize {
+        let port = Arc::new(TunPort { tun, route_based: Some(name) });
+        let before = self.tuns.rcu(|tuns| {
+            let mut tuns = Vec::clone(tuns);
+            tuns.push(port.clone());
+            tuns
+        });
+        before.len()
+    }
+
+    /// The number of a route-based connection's device.
+    pub fn tun_named(&self, name: &str) -> Option<usize> {
+        self.tuns.load().iter().position(|t| t.route_based.as_deref() == Some(name))
     }
 
     /// Gives an IP packet to the kernel through a TUN device.
     pub fn write_tun(&self, tun: usize, packet: &[u8]) -> io::Result<()> {
-        let tun = self.tuns.get(tun).ok_or(io::ErrorKind::NotFound)?;
-        tun.write(packet)
+        self.tuns.load().get(tun).ok_or(io::ErrorKind::NotFound)?.tun.write(packet)
     }
 
     /// Sends an IP packet with the outer header that it brings.
@@ -43,9 +77,10 @@ impl KernelPath {
     }
 
     /// Everything to wait for.
-    pub fn fds(&self) -> impl Iterator<Item = RawFd> {
-        let tuns = self.tuns.iter().map(|t| t.as_fd().as_raw_fd());
-        let udp = self.udp.iter().map(|s| s.as_fd().as_raw_fd());
-        tuns.chain(udp).chain(self.raw.iter().map(|s| s.as_fd().as_raw_fd()))
+    pub fn fds(&self) -> Vec<RawFd> {
+        let mut fds: Vec<_> = self.tuns.load().iter().map(|t| t.tun.as_fd().as_raw_fd()).collect();
+        fds.extend(self.udp.iter().map(|s| s.as_fd().as_raw_fd()));
+        fds.extend(self.raw.iter().map(|s| s.as_fd().as_raw_fd()));
+        fds
     }
 }

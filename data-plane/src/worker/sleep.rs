@@ -33,7 +33,7 @@ impl Worker {
         let mut fds = vec![readable(wake)];
         fds.extend(self.ports.iter().filter_map(|p| p.socket.fd()).map(|fd| readable(fd.as_raw_fd())));
         if self.id == 0 {
-            fds.extend(shared.kernel.fds().map(readable));
+            fds.extend(shared.kernel.fds().into_iter().map(readable));
         }
         let milliseconds = nap.as_millis() as libc::c_int;
         // SAFETY: pointer and count describe the vector; a failed poll is a short nap.

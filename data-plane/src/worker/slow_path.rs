@@ -23,7 +23,7 @@ impl Worker {
     pub(super) fn take_from_kernel(&mut self, batch: &Batch<'_>) -> usize {
         let kernel = &batch.shared.kernel;
         let mut count = 0;
-        for tun in 0..kernel.tuns.len() {
+        for tun in 0..kernel.tuns().len() {
             count += self.repeat(|worker| worker.take_from_tun(batch, tun));
         }
         for socket in 0..kernel.udp.len() {
@@ -41,7 +41,8 @@ impl Worker {
 
     fn take_from_tun(&mut self, batch: &Batch<'_>, tun: usize) -> bool {
         let Some(mut frame) = self.free.take() else { return false };
-        let len = batch.shared.kernel.tuns.get(tun).and_then(|t| t.read(room(batch.umem, &mut frame)).ok());
+        let len =
+            batch.shared.kernel.tuns().get(tun).and_then(|t| t.tun.read(room(batch.umem, &mut frame)).ok());
         let Some(packet) = self.arrived(batch, frame, len, Source::Tun) else { return false };
         self.take_clear(batch, packet, Sender::Kernel { tun }, true);
         true

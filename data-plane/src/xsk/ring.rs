@@ -147,7 +147,7 @@ impl<T: RingEntry> Ring<T> {
     pub(super) fn new(mapping: Arc<Mapping>, offsets: &libc::xdp_ring_offset, size: u32) -> io::Result<Self> {
         let inside = |offset: u64, bytes: usize, align: usize| {
             let end = offset.checked_add(bytes as u64)?;
-            (end <= mapping.len() as u64 && offset.is_multiple_of(align as u64)).then_some(offset as usize)
+            (end <= mapping.size() as u64 && offset.is_multiple_of(align as u64)).then_some(offset as usize)
         };
         let word = |offset| inside(offset, size_of::<u32>(), align_of::<u32>());
         let entries = inside(offsets.desc, size as usize * size_of::<T>(), align_of::<T>());

@@ -93,7 +93,7 @@ impl Umem {
     pub(super) fn registration(&self) -> libc::xdp_umem_reg {
         libc::xdp_umem_reg {
             addr: self.mapping.base().as_ptr() as u64,
-            len: self.mapping.len() as u64,
+            len: self.mapping.size() as u64,
             chunk_size: self.frame_size,
             headroom: 0,
             flags: 0,

@@ -1,0 +1,292 @@
+//! The interfaces: which path each takes and why, XDP programs, AF_XDP sockets.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::lock;
+use super::report::{InterfacePath, InterfaceReport};
+use super::start::{StartError, system};
+use crate::bpf::{BpfError, InterfacePlan, LanClasses, Steering, XdpInstance, XdpInterface, find_object};
+use crate::config::{DataPlaneConfig, InterfaceConfig, Mode};
+use crate::netlink::Snapshot;
+use crate::policy::PolicySet;
+use crate::sa_table::Backing;
+use crate::worker::Port;
+use crate::xsk::{BindMode, Frame, FrameCache, FramePool, Socket, SocketConfig, Umem, receive_queues};
+
+/// Entries of each ring of each socket.
+const RING: u32 = 2048;
+/// Frames that each socket can have in its rings at once: receiving and sending.
+const FRAMES_PER_SOCKET: u32 = 2 * RING;
+/// Frames for what is not in a ring.
+const FRAMES_PER_WORKER: u32 = 1024;
+const FRAME_BYTES: u32 = 4096;
+/// Free frames that a worker keeps to itself.
+const CACHED_FRAMES: usize = 512;
+/// A queue that a predecessor has just closed is free within this time.
+const BUSY_RETRY: Duration = Duration::from_secs(5);
+
+/// Everything that the workers get to work on.
+pub(super) struct Devices {
+    pub bound: Vec<BoundInterface>,
+    pub xdp: Option<Xdp>,
+    pub umem: Arc<Umem>,
+    pub pool: Arc<FramePool>,
+    /// The ports of each worker.
+    pub ports: Vec<Vec<Port>>,
+    pub backing: Backing,
+}
+
+/// An interface in use.
+pub(super) struct BoundInterface {
+    config: InterfaceConfig,
+    path: InterfacePath,
+    reason: String,
+    program: Option<Mutex<XdpInterface>>,
+}
+
+/// The maps that the XDP programs share.
+pub(super) struct Xdp {
+    instance: Mutex<XdpInstance>,
+}
+
+/// Decides on a path for all interfaces, attaches XDP, and opens the sockets.
+///
+/// # Errors
+/// An interface is missing; in `xdp` mode also whatever keeps XDP or a socket from working.
+pub(super) fn open(
+    config: &DataPlaneConfig,
+    policies: &PolicySet,
+    network: &Snapshot,
+) -> Result<Devices, StartError> {
+    for interface in &config.interfaces {
+        network.ifindex(&interface.name).ok_or_else(|| StartError::NoInterface(interface.name.clone()))?;
+    }
+    let (path, reason) = decide(config, network);
+    match path {
+        InterfacePath::AfXdp { zero_copy } => open_af_xdp(config, policies, network, zero_copy, reason),
+        InterfacePath::Tun => open_tun(config, policies, network, &reason),
+    }
+}
+
+/// A worker's share of the frames.
+pub(super) fn frame_cache(pool: &Arc<FramePool>) -> FrameCache {
+    FrameCache::new(pool.clone(), CACHED_FRAMES)
+}
+
+/// The path for all interfaces and the reason. AF_XDP that copies is slower than TUN: only if it was asked for.
+fn decide(config: &DataPlaneConfig, network: &Snapshot) -> (InterfacePath, String) {
+    let refusal = || {
+        config.interfaces.iter().find_map(|i| {
+            let error = probe_zero_copy(network.ifindex(&i.name)?).err()?;
+            Some(format!("no zero-copy AF_XDP on {}: {error}", i.name))
+        })
+    };
+    match config.mode {
+        Mode::Tun => (InterfacePath::Tun, "configured".to_owned()),
+        Mode::Auto if config.interfaces.is_empty() => {
+            (InterfacePath::Tun, "no interfaces configured".to_owned())
+        }
+        Mode::Auto => match refusal() {
+            None => (InterfacePath::AfXdp { zero_copy: true }, "zero-copy AF_XDP binds".to_owned()),
+            Some(refusal) => (InterfacePath::Tun, refusal),
+        },
+        Mode::Xdp => match refusal() {
+            None => (InterfacePath::AfXdp { zero_copy: true }, "configured".to_owned()),
+            Some(refusal) => (InterfacePath::AfXdp { zero_copy: false }, format!("configured; {refusal}")),
+        },
+    }
+}
+
+fn probe_zero_copy(ifindex: u32) -> Result<(), std::io::Error> {
+    let (umem, _frames) = Umem::new(64, FRAME_BYTES)?;
+    let mode = BindMode::ZeroCopy;
+    let config = SocketConfig { ifindex, queue: 0, ring_size: 32, mode, busy_retry: BUSY_RETRY };
+    Socket::bind(&config, Arc::new(umem), None).map(drop).map_err(|e| e.source)
+}
+
+fn open_af_xdp(
+    config: &DataPlaneConfig,
+    policies: &PolicySet,
+    network: &Snapshot,
+    zero_copy: bool,
+    reason: String,
+) -> Result<Devices, StartError> {
+    if !zero_copy {
+        tracing::warn!(%reason, "AF_XDP copies every packet; `data_plane: tun` is faster here");
+    }
+    let object = find_object(config.xdp_object.as_deref())?;
+    let mut instance = XdpInstance::open(&config.instance, &object, config.sa_slots)?;
+    let mut programs = load(&mut instance, config, Steering::Redirect)?;
+    let backing = fill_maps(&mut instance, policies, network)?;
+    for program in &mut programs {
+        program.attach(true)?;
+    }
+    let queues = queues(config)?;
+    let workers = workers(config, &queues);
+    let sockets: u32 = queues.iter().sum();
+    let (umem, frames) = umem(sockets * FRAMES_PER_SOCKET + workers * FRAMES_PER_WORKER)?;
+    let mut ports: Vec<Vec<Port>> = (0..workers).map(|_| Vec::new()).collect();
+    let mode = if zero_copy { BindMode::ZeroCopy } else { BindMode::Copy };
+    for ((interface, program), queues) in config.interfaces.iter().zip(&mut programs).zip(&queues) {
+        let ifindex = program.index();
+        let mac = network.interface(ifindex).map_or([0; 6], |i| i.mac);
+        for queue in 0..*queues {
+            let socket_config =
+                SocketConfig { ifindex, queue, ring_size: RING, mode, busy_retry: BUSY_RETRY };
+            let share = ports.iter().flatten().next().map(|port| &port.socket);
+            let socket = Socket::bind(&socket_config, umem.clone(), share)?;
+            if let Some(fd) = socket.fd() {
+                program.set_socket(queue, &fd)?;
+            }
+            let port = Port::new(ifindex, interface.role, interface.protected, mac, socket);
+            if let Some(ports) = ports.get_mut((queue % workers) as usize) {
+                ports.push(port);
+            }
+        }
+    }
+    let path = InterfacePath::AfXdp { zero_copy };
+    let bound = config.interfaces.iter().zip(programs).map(|(interface, program)| BoundInterface {
+        config: interface.clone(),
+        path,
+        reason: reason.clone(),
+        program: Some(Mutex::new(program)),
+    });
+    let (bound, xdp) = (bound.collect(), Some(Xdp { instance: Mutex::new(instance) }));
+    Ok(Devices { bound, xdp, umem, pool: FramePool::new(frames), ports, backing })
+}
+
+/// Without AF_XDP one worker does it all. XDP still classifies, counts and drops where the driver takes it.
+fn open_tun(
+    config: &DataPlaneConfig,
+    policies: &PolicySet,
+    network: &Snapshot,
+    reason: &str,
+) -> Result<Devices, StartError> {
+    let (xdp, backing, programs) = match try_classify(config, policies, network) {
+        Ok((instance, backing, programs)) => {
+            (Some(Xdp { instance: Mutex::new(instance) }), backing, programs)
+        }
+        Err(error) => {
+            let without: Vec<_> = config.interfaces.iter().map(|_| Err(error.to_string())).collect();
+            (None, Backing::Memory, without)
+        }
+    };
+    let bound = config.interfaces.iter().zip(programs).map(|(interface, program)| {
+        let (program, reason) = match program {
+            Ok(program) => (Some(Mutex::new(program)), reason.to_owned()),
+            Err(without) => (None, format!("{reason}; without XDP: {without}")),
+        };
+        BoundInterface { config: interface.clone(), path: InterfacePath::Tun, reason, program }
+    });
+    let (umem, frames) = umem(FRAMES_PER_WORKER)?;
+    let (bound, pool) = (bound.collect(), FramePool::new(frames));
+    Ok(Devices { bound, xdp, umem, pool, ports: vec![Vec::new()], backing })
+}
+
+type Classified = (XdpInstance, Backing, Vec<Result<XdpInterface, String>>);
+
+fn try_classify(
+    config: &DataPlaneConfig,
+    policies: &PolicySet,
+    network: &Snapshot,
+) -> Result<Classified, BpfError> {
+    let object = find_object(config.xdp_object.as_deref())?;
+    let mut instance = XdpInstance::open(&config.instance, &object, config.sa_slots)?;
+    let programs = load(&mut instance, config, Steering::Kernel)?;
+    let backing = fill_maps(&mut instance, policies, network)?;
+    let attached = programs.into_iter().map(|mut program| match program.attach(false) {
+        Ok(_) => Ok(program),
+        Err(error) => Err(error.to_string()),
+    });
+    Ok((instance, backing, attached.collect()))
+}
+
+fn load(
+    instance: &mut XdpInstance,
+    config: &DataPlaneConfig,
+    steering: Steering,
+) -> Result<Vec<XdpInterface>, BpfError> {
+    let names: Vec<_> = config.interfaces.iter().map(|i| i.name.clone()).collect();
+    instance.retain(&names)?;
+    let plan = |i: &InterfaceConfig| InterfacePlan {
+        name: i.name.clone(),
+        role: i.role,
+        steering,
+        protected: i.protected,
+    };
+    config.interfaces.iter().map(|interface| instance.load(&plan(interface))).collect()
+}
+
+fn fill_maps(
+    instance: &mut XdpInstance,
+    policies: &PolicySet,
+    network: &Snapshot,
+) -> Result<Backing, BpfError> {
+    let Some(maps) = instance.shared() else { return Ok(Backing::Memory) };
+    maps.set_local_addresses(network.local_addresses())?;
+    maps.set_lan_classes(LanClasses::new(policies))?;
+    Ok(Backing::Maps { steer: maps.steer()?, keys: maps.keys()? })
+}
+
+/// Receive queues of each interface.
+fn queues(config: &DataPlaneConfig) -> Result<Vec<u32>, StartError> {
+    let count = |i: &InterfaceConfig| receive_queues(&i.name).map_err(system("count receive queues"));
+    config.interfaces.iter().map(count).collect()
+}
+
+/// Every worker needs a queue on every interface, to send on.
+fn workers(config: &DataPlaneConfig, queues: &[u32]) -> u32 {
+    let fewest = queues.iter().copied().min().unwrap_or(1);
+    let workers = u32::from(config.workers).clamp(1, fewest);
+    if workers < u32::from(config.workers) {
+        tracing::warn!(
+            workers,
+            configured = config.workers,
+            "an interface has fewer queues than there are workers"
+        );
+    }
+    workers
+}
+
+fn umem(frames: u32) -> Result<(Arc<Umem>, Vec<Frame>), StartError> {
+    let (umem, frames) = Umem::new(frames, FRAME_BYTES).map_err(system("packet memory"))?;
+    Ok((Arc::new(umem), frames))
+}
+
+impl BoundInterface {
+    /// How it stands.
+    pub(super) fn report(&self) -> InterfaceReport {
+        let verdicts = self.program.as_ref().and_then(|program| lock(program).verdicts().ok());
+        let xdp = verdicts.iter().flat_map(|v| v.iter()).map(|(verdict, c)| (verdict, c.packets, c.bytes));
+        InterfaceReport {
+            name: self.config.name.clone(),
+            role: self.config.role,
+            path: self.path,
+            reason: self.reason.clone(),
+            xdp: xdp.collect(),
+        }
+    }
+}
+
+impl Xdp {
+    /// Replaces what the LAN side knows of policies.
+    pub(super) fn set_policies(&self, policies: &PolicySet) -> Result<(), BpfError> {
+        match lock(&self.instance).shared() {
+            Some(maps) => maps.set_lan_classes(LanClasses::new(policies)),
+            None => Ok(()),
+        }
+    }
+
+    /// Replaces what the programs know of this host's addresses.
+    pub(super) fn set_local_addresses(
+        &self,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<(), BpfError> {
+        match lock(&self.instance).shared() {
+            Some(maps) => maps.set_local_addresses(addresses),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! SAs and paths, as the control plane names them.
+
+use std::collections::HashMap;
+
+use portcullis_common::Spi;
+use portcullis_esp::Usage;
+
+use super::{DataPlane, lock};
+use crate::policy::PolicyKey;
+use crate::sa::{ChildId, InboundSa, OutboundSa, Path, PathId, SaSelectors, SaUsage};
+use crate::sa_table::{self, OutboundIndex, TableFull};
+use crate::spd;
+use crate::worker::command::Command;
+use crate::worker::facts::{InboundFacts, OncePerSecond};
+use crate::worker::sas::{InboundExtra, OutboundExtra};
+
+/// Why an SA was not installed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The table refused it.
+    #[error(transparent)]
+    Table(#[from] sa_table::InstallError),
+    /// Its path was never set.
+    #[error("path {} is not known", .0.0)]
+    UnknownPath(PathId),
+}
+
+/// The SAs of each pair.
+#[derive(Default)]
+pub(super) struct Children {
+    pairs: HashMap<ChildId, Pair>,
+    /// SAs by owner, so that the next goes where fewest are.
+    owned: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Pair {
+    inbound: Option<Spi>,
+    outbound: Option<OutboundPart>,
+}
+
+#[derive(Clone)]
+struct OutboundPart {
+    index: OutboundIndex,
+    policy: PolicyKey,
+    selectors: SaSelectors,
+}
+
+impl DataPlane {
+    /// Promises an inbound SPI to a negotiation.
+    ///
+    /// # Errors
+    /// [`TableFull`]: every slot is in use.
+    pub fn allocate_spi(&self) -> Result<Spi, TableFull> {
+        self.inner.table.reserve_spi()
+    }
+
+    /// Gives a promised SPI back whose negotiation failed.
+    pub fn release_spi(&self, spi: Spi) {
+        self.inner.table.release_spi(spi);
+    }
+
+    /// Makes an inbound SA live: when this returns its packets are opened.
+    ///
+    /// # Errors
+    /// See [`InstallError`].
+    pub fn install_inbound(&self, sa: &InboundSa) -> Result<(), InstallError> {
+        let inner = &*self.inner;
+        let path = inner.paths.get(sa.common.path).ok_or(InstallError::UnknownPath(sa.common.path))?;
+        let tun = lock(&inner.policies).interface(&sa.common.policy);
+        let tun = tun.and_then(|name| inner.shared.kernel.tun_named(&name));
+        let mut children = lock(&inner.children);
+        let owner = children.least_loaded(inner.shared.workers.len());
+        let extra = InboundExtra { path, tun, facts: InboundFacts::default() };
+        inner.table.install_inbound(sa, owner, extra, self.now_ns())?;
+        children.count(owner, 1);
+        children.pairs.entry(sa.common.child).or_default().inbound = Some(sa.spi);
+        Ok(())
+    }
+
+    /// Puts an outbound SA in place; nothing uses it until [`DataPlane::use_outbound`].
+    ///
+    /// # Errors
+    /// See [`InstallError`].
+    pub fn install_outbound(&self, sa: &OutboundSa) -> Result<(), InstallError> {
+        let inner = &*self.inner;
+        let path = inner.paths.get(sa.common.path).ok_or(InstallError::UnknownPath(sa.common.path))?;
+        let mut children = lock(&inner.children);
+        let owner = children.least_loaded(inner.shared.workers.len());
+        let extra = OutboundExtra { path, reported: OncePerSecond::default() };
+        let index = inner.table.install_outbound(sa, owner, extra, self.now_ns())?;
+        children.count(owner, 1);
+        let (policy, selectors) = (sa.common.policy.clone(), sa.common.selectors.clone());
+        let part = OutboundPart { index, policy, selectors };
+        children.pairs.entry(sa.common.child).or_default().outbound = Some(part);
+        Ok(())
+    }
+
+    /// The rekey switch: from now on packets of the pair's policy inside its selectors use its outbound SA.
+    /// False if there is no such SA or policy.
+    pub fn use_outbound(&self, child: ChildId) -> bool {
+        let Some(part) = self.outbound_part(child) else { return false };
+        let Some(protect) = lock(&self.inner.policies).protect(&part.policy) else { return false };
+        protect.use_outbound(spd::Outbound { child, index: part.index, selectors: part.selectors });
+        true
+    }
+
+    /// Stops using the pair's outbound SA and forgets it.
+    pub fn remove_outbound(&self, child: ChildId) {
+        let Some(part) = self.outbound_part(child) else { return };
+        if let Some(protect) = lock(&self.inner.policies).protect(&part.policy) {
+            protect.remove_outbound(child);
+        }
+        let owner = self.inner.table.outbound_owner(part.index);
+        self.inner.table.remove_outbound(part.index);
+        self.forget(child, owner, |pair| pair.outbound = None);
+    }
+
+    /// Forgets the pair's inbound SA: packets with its SPI are unknown from now on.
+    pub fn remove_inbound(&self, child: ChildId, spi: Spi) {
+        let owner = self.inner.table.inbound_owner(spi);
+        self.inner.table.remove_inbound(spi);
+        self.forget(child, owner, |pair| pair.inbound = None);
+    }
+
+    /// Sets how ESP of an IKE SA travels. Always precedes the first SA of it.
+    pub fn update_path(&self, id: PathId, path: Path) {
+        self.inner.paths.update(id, path, self.inner.shared.options);
+        // What was held for it lies with the owners of its SAs.
+        for worker in 0..self.inner.shared.workers.len() {
+            self.inner.shared.command(worker as u8, Command::PathChanged(id));
+        }
+    }
+
+    /// Forgets a path that no SA uses any more.
+    pub fn remove_path(&self, id: PathId) {
+        self.inner.paths.remove(id);
+    }
+
+    /// Sends one dummy packet (RFC 4303 section 2.6) on the pair's outbound SA.
+    pub fn send_dummy(&self, child: ChildId) {
+        let Some(part) = self.outbound_part(child) else { return };
+        if let Some(owner) = self.inner.table.outbound_owner(part.index) {
+            self.inner.shared.command(owner, Command::SendDummy(part.index));
+        }
+    }
+
+    /// What the SAs of a pair have done so far, inbound and outbound; `None` if it has neither.
+    pub fn usage(&self, child: ChildId) -> Option<(SaUsage, SaUsage)> {
+        let children = lock(&self.inner.children);
+        let pair = children.pairs.get(&child)?;
+        let inbound = pair.inbound.and_then(|spi| self.inner.table.inbound_usage(spi));
+        let outbound = pair.outbound.as_ref().and_then(|part| self.inner.table.outbound_usage(part.index));
+        Some((inbound.map_or_else(SaUsage::default, usage), outbound.map_or_else(SaUsage::default, usage)))
+    }
+
+    fn outbound_part(&self, child: ChildId) -> Option<OutboundPart> {
+        lock(&self.inner.children).pairs.get(&child)?.outbound.clone()
+    }
+
+    /// Takes an SA out of the books and lets its owner, who may sleep, drop it.
+    fn forget(&self, child: ChildId, owner: Option<u8>, forget: impl FnOnce(&mut Pair)) {
+        let mut children = lock(&self.inner.children);
+        if let Some(pair) = children.pairs.get_mut(&child) {
+            forget(pair);
+            if pair.inbound.is_none() && pair.outbound.is_none() {
+                children.pairs.remove(&child);
+            }
+        }
+        if let Some(owner) = owner {
+            children.count(owner, -1);
+            if let Some(mailbox) = self.inner.shared.workers.get(usize::from(owner)) {
+                mailbox.wake.wake();
+            }
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.inner.shared.now().as_nanos() as u64
+    }
+}
+
+impl Children {
+    fn least_loaded(&mut self, workers: usize) -> u8 {
+        self.owned.resize(workers, 0);
+        let least = self.owned.iter().enumerate().min_by_key(|(_, owned)| **owned);
+        least.map_or(0, |(worker, _)| worker as u8)
+    }
+
+    fn count(&mut self, owner: u8, change: isize) {
+        if let Some(owned) = self.owned.get_mut(usize::from(owner)) {
+            *owned = owned.saturating_add_signed(change);
+        }
+    }
+}
+
+fn usage(usage: Usage) -> SaUsage {
+    let Usage { packets, bytes, sequence, replays, icv_failures, .. } = usage;
+    SaUsage { packets, bytes, sequence, replays, icv_failures }
+}
