@@ -11,6 +11,7 @@ mod answer;
 mod keyword;
 mod offer;
 mod select;
+mod size;
 mod suite;
 mod text;
 
@@ -19,6 +20,7 @@ use crate::codec::{KeMethod, PrfId, SnId, TransformType};
 pub use answer::{AnswerError, accept_esp, accept_ike};
 pub use offer::{offer_esp, offer_ike};
 pub use select::{Selection, select_esp, select_ike};
+pub use size::ike_sa_init_fits_udp;
 pub use suite::{AdditionalKe, Encryption, EspSuite, IkeSuite};
 pub use text::{Missing, ProposalError, ProposalKind};
 

@@ -146,7 +146,8 @@ fn the_lengths_and_counts_inside_an_sa_payload_have_to_agree() {
     assert_eq!(sa_with(&valid, 8, 3), ("LastSubstruc", 12));
     assert_eq!(sa_with(&valid, 3, 15), ("LastSubstruc", 4));
     assert_eq!(sa_with(&valid, 3, 3), ("Length", 4));
-    assert_eq!(sa_with(&valid, 11, 7), ("Length", 12));
+    assert_eq!(sa_with(&valid, 11, 7), ("LastSubstruc", 12));
+    assert_eq!(sa_with(&valid, 11, 3), ("Length", 12));
     assert_eq!(sa_with(&valid, 4, 0), ("ProposalNumber", 8));
     assert_eq!(sa_with(&valid, 5, 3), ("SpiSize", 10));
 
