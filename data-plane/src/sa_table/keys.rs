@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use portcullis_common::Spi;
+use portcullis_common::maps::KEY_RECORD_LEN;
 use portcullis_esp::{Algorithm, KeyMaterial};
 use zeroize::Zeroizing;
 
@@ -13,7 +14,7 @@ use super::key_wrap::{ICV_LEN, KeyWrap};
 use super::memory::SharedArray;
 
 /// Words of one slot: number, text, ICV.
-pub(super) const WORDS: usize = 8;
+pub(super) const WORDS: usize = KEY_RECORD_LEN / 8;
 const TEXT_LEN: usize = 40;
 const ALGORITHM_AT: usize = Algorithm::MAX_KEYMAT_LEN;
 
