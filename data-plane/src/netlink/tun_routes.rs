@@ -184,7 +184,7 @@ fn encode_route(table: u32, &(address, length, ifindex): &OwnRoute) -> Vec<u8> {
 }
 
 fn decode_route(message: &RouteMessage, table: u32) -> Option<OwnRoute> {
-    let has_table = message.attributes.iter().any(|a| *a == RouteAttribute::Table(table));
+    let has_table = message.attributes.contains(&RouteAttribute::Table(table));
     if !has_table || u8::from(message.header.protocol) != PROTOCOL {
         return None;
     }

@@ -120,14 +120,22 @@ fn neighbour_discovery_passes_but_is_not_forwarded() {
     let mut spec = spec([protect("::/0", "::/0")]);
     spec.local_addresses = [address("2001:db8:1::1")].into();
     let policies = desired(&spec);
-    for (from, to) in [("fe80::1", "ff02::1:ff00:7"), ("2001:db8:1::1", "2001:db8:1::7"), ("::", "ff02::1")] {
-        for kind in 133..=137 {
+    let ours = ["fe80::1", "2001:db8:1::1"];
+    let out = [("fe80::1", "ff02::1:ff00:7"), (ours[1], "2001:db8:1::7"), ("::", "ff02::1:ff00:1")];
+    let arriving =
+        [("fe80::7", "ff02::1"), ("2001:db8:1::7", ours[1]), ("2001:db8:1::7", ours[0]), ("::", "ff02::1")];
+    for kind in 133..=137 {
+        for (from, to) in out {
             let packet = Packet::new(from, to).with(ICMPV6, kind, 0);
             assert_eq!(verdict(&policies, Direction::Out, &packet), Some(Action::Allow), "{packet:?}");
-            let answer = Packet::new(to, from).with(ICMPV6, kind, 0);
-            assert_eq!(verdict(&policies, Direction::In, &answer), Some(Action::Allow), "{answer:?}");
-            assert_eq!(verdict(&policies, Direction::Forward, &answer), Some(Action::Block), "{answer:?}");
         }
+        for (from, to) in arriving {
+            let packet = Packet::new(from, to).with(ICMPV6, kind, 0);
+            assert_eq!(verdict(&policies, Direction::In, &packet), Some(Action::Allow), "{packet:?}");
+            assert_eq!(verdict(&policies, Direction::Forward, &packet), Some(Action::Block), "{packet:?}");
+        }
+    }
+    for (from, to) in out {
         let echo = Packet::new(from, to).with(ICMPV6, 128, 0);
         assert_eq!(verdict(&policies, Direction::Out, &echo), Some(Action::Block));
     }
