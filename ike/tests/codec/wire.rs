@@ -94,6 +94,44 @@ fn the_non_esp_marker_tells_ike_from_esp() {
     assert_eq!(without_non_esp_marker(&[0xff]), None);
 }
 
+/// Messages that another encoder wrote: the seeds of the fuzz targets, made by a script from the figures of the RFC.
+#[test]
+fn an_ike_sa_init_of_another_encoder_is_understood() {
+    let bytes = include_bytes!("../../../fuzz/seeds/ike_message/ike_sa_init_request");
+    let message = Message::decode(bytes).unwrap();
+    assert_eq!((message.header.spi_i, message.header.spi_r), (0x1122_3344_5566_7788, 0));
+    assert_eq!(message.header.exchange, ExchangeType::IKE_SA_INIT);
+    assert_eq!(message.header.flags, Flags { initiator: true, response: false });
+    let sa = message.payloads.iter().find_map(Payload::as_sa).unwrap();
+    let types: Vec<_> = sa.proposals[0].transforms.iter().map(|t| (t.transform_type, t.id)).collect();
+    let expected = [
+        (TransformType::ENCR, 20),
+        (TransformType::PRF, 6),
+        (TransformType::KE, 31),
+        (TransformType::ADDKE1, 36),
+    ];
+    assert_eq!(types, expected);
+    let notifies: Vec<_> =
+        message.payloads.iter().filter_map(Payload::as_notify).map(|notify| notify.notify_type.0).collect();
+    assert_eq!(notifies, [16388, 16389, 16430, 16438, 16431, 42241]);
+    assert_eq!(encode_message(&message.header, &message.payloads).unwrap(), bytes);
+}
+
+#[test]
+fn an_ike_auth_of_another_encoder_is_understood() {
+    let (first, content) =
+        include_bytes!("../../../fuzz/seeds/ike_chain/ike_auth_psk").split_first().unwrap();
+    let payloads = decode_chain(PayloadType(*first), content).unwrap();
+    let id = payloads.iter().find_map(Payload::as_id_i).unwrap();
+    assert_eq!((id.id_type, &*id.data), (IdType::FQDN, &b"gw1.example.net"[..]));
+    let ts = payloads.iter().find_map(Payload::as_ts_r).unwrap();
+    let printed: Vec<_> = ts.ip().iter().map(TrafficSelector::to_string).collect();
+    assert_eq!(printed, ["10.1.0.0/16[tcp/80]", "2001:db8::/32"]);
+    assert_eq!(ts.entries.len(), 3, "the selector of unknown type is kept");
+    let chain = PayloadChain::encode(&payloads).unwrap();
+    assert_eq!((chain.first.0, chain.bytes.as_slice()), (*first, content));
+}
+
 fn encoded(payload: Payload<'_>) -> Vec<u8> {
     PayloadChain::encode(&[payload]).unwrap().bytes
 }
