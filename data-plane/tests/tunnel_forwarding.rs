@@ -11,7 +11,8 @@ use tunnel::{TUN, Tunnel, XDP};
 #[test]
 fn af_xdp_carries_both_families_in_both_over_both_carriers() {
     let tunnel = Tunnel::new(XDP);
-    for (carrier, outer_v6) in [(Carrier::Udp, false), (Carrier::Ip, false), (Carrier::Udp, true), (Carrier::Ip, true)]
+    for (carrier, outer_v6) in
+        [(Carrier::Udp, false), (Carrier::Ip, false), (Carrier::Udp, true), (Carrier::Ip, true)]
     {
         tunnel.set_path(carrier, outer_v6);
         tunnel.exchange_all(50);
@@ -26,7 +27,8 @@ fn af_xdp_carries_both_families_in_both_over_both_carriers() {
 #[test]
 fn tun_and_sockets_carry_both_families_in_both_over_both_carriers() {
     let tunnel = Tunnel::new(TUN);
-    for (carrier, outer_v6) in [(Carrier::Udp, false), (Carrier::Ip, false), (Carrier::Udp, true), (Carrier::Ip, true)]
+    for (carrier, outer_v6) in
+        [(Carrier::Udp, false), (Carrier::Ip, false), (Carrier::Udp, true), (Carrier::Ip, true)]
     {
         tunnel.set_path(carrier, outer_v6);
         tunnel.exchange_all(50);

@@ -31,6 +31,8 @@ pub const CHILD: ChildId = ChildId(1);
 pub struct Tunnel {
     pub a: Side,
     pub b: Side,
+    /// Inbound SPIs of the pair that it was made with.
+    pub first_spis: (Spi, Spi),
 }
 
 /// One gateway with its host.
@@ -49,7 +51,6 @@ pub struct Shape {
     pub mode: Mode,
     pub workers: u8,
     pub queues: u32,
-    pub lifetime: Lifetime,
 }
 
 pub const NO_LIMITS: Lifetime = Lifetime {
@@ -60,15 +61,15 @@ pub const NO_LIMITS: Lifetime = Lifetime {
     hard_time: std::time::Duration::from_secs(3600),
 };
 
-pub const XDP: Shape = Shape { mode: Mode::Xdp, workers: 1, queues: 1, lifetime: NO_LIMITS };
+pub const XDP: Shape = Shape { mode: Mode::Xdp, workers: 1, queues: 1 };
 pub const TUN: Shape = Shape { mode: Mode::Tun, ..XDP };
 
 impl Tunnel {
     /// Namespaces, data planes and one pair of SAs over UDP and IPv4.
     pub fn new(shape: Shape) -> Self {
-        let tunnel = Self::without_sas(shape);
+        let mut tunnel = Self::without_sas(shape);
         tunnel.set_path(Carrier::Udp, false);
-        tunnel.install(CHILD, shape.lifetime);
+        tunnel.first_spis = tunnel.install(CHILD, NO_LIMITS);
         tunnel
     }
 
@@ -79,13 +80,15 @@ impl Tunnel {
         veth((&gateway_a, "wan0"), (&gateway_b, "wan0"), shape.queues);
         veth((&gateway_a, "lan0"), (&host_a, "eth0"), shape.queues);
         veth((&gateway_b, "lan0"), (&host_b, "eth0"), shape.queues);
-        Self { a: Side::start(1, gateway_a, host_a, shape), b: Side::start(2, gateway_b, host_b, shape) }
+        let (a, b) = (Side::start(1, gateway_a, host_a, shape), Side::start(2, gateway_b, host_b, shape));
+        Self { a, b, first_spis: (Spi(0), Spi(0)) }
     }
 
     pub fn set_path(&self, carrier: Carrier, outer_v6: bool) {
         for (side, other) in [(&self.a, &self.b), (&self.b, &self.a)] {
             let (local, remote) = (side.wan_address(outer_v6), other.wan_address(outer_v6));
-            side.plane.update_path(PATH, Path { carrier, local, local_port: 4500, remote, remote_port: 4500 });
+            side.plane
+                .update_path(PATH, Path { carrier, local, local_port: 4500, remote, remote_port: 4500 });
         }
     }
 
@@ -102,7 +105,8 @@ impl Tunnel {
 
     /// Sends numbered datagrams from host to host, one after the other, and expects each.
     pub fn exchange(&self, from: &str, to: &str, count: u32) {
-        let (source, sink) = if from == HOST_A || from == HOST_A_V6 { (&self.a, &self.b) } else { (&self.b, &self.a) };
+        let (source, sink) =
+            if from == HOST_A || from == HOST_A_V6 { (&self.a, &self.b) } else { (&self.b, &self.a) };
         let sender = source.host.run(|| bind(from));
         let receiver = sink.host.run(|| bind(to));
         receiver.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -173,7 +177,10 @@ impl Side {
         let drops = portcullis_common::DropReason::ALL.iter().filter(|r| accounting.dropped(**r) > 0);
         let drops: Vec<_> = drops.map(|r| format!("{r} {}", accounting.dropped(*r))).collect();
         let verdicts: Vec<_> = report.interfaces.iter().map(|i| format!("{} {:?}", i.name, i.xdp)).collect();
-        format!("received {:?} sent {:?} drops {drops:?} xdp {verdicts:?}", accounting.received, accounting.sent)
+        format!(
+            "received {:?} sent {:?} drops {drops:?} xdp {verdicts:?}",
+            accounting.received, accounting.sent
+        )
     }
 
     /// The next event that `wanted` picks, skipping others.
@@ -295,7 +302,9 @@ fn veth(left: (&Namespace, &str), right: (&Namespace, &str), queues: u32) {
         namespace.ip(&["link", "set", name, "up"]);
     }
     for (namespace, name) in [left, right] {
-        wait_until("the carrier is seen", || namespace.ip(&["-o", "link", "show", "dev", name]).contains("state UP"));
+        wait_until("the carrier is seen", || {
+            namespace.ip(&["-o", "link", "show", "dev", name]).contains("state UP")
+        });
     }
 }
 
