@@ -5,7 +5,7 @@
 
 /// Array of [`crate::SteerWord`], memory-mapped; as many as the SA table has slots.
 pub const STEER: &str = "STEER";
-/// Array of [`KeyRecord`], one for each slot of the SA table. No program reads it.
+/// Array of [`KeyRecord`], memory-mapped: the inbound slots, then as many outbound ones. No program reads it.
 pub const KEYS: &str = "KEYS";
 /// Hash of our IPv4 addresses.
 pub const LOCAL_IPV4: &str = "LOCAL_IPV4";

@@ -14,7 +14,7 @@ mod tests;
 mod umem;
 
 pub use frames::{FrameCache, FramePool};
-pub use mapping::Mapping;
+pub(crate) use mapping::Mapping;
 pub use queues::receive_queues;
 pub use ring::{Consumer, Descriptor, Producer, RingEntry, in_memory_ring};
 pub use socket::{BindMode, KernelDrops, Received, Rings, Socket, SocketConfig, XskError};

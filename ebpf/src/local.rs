@@ -1,0 +1,25 @@
+//! Our addresses.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::HashMap;
+use portcullis_common::ip::Address;
+use portcullis_common::maps::MAX_LOCAL_ADDRESSES;
+use portcullis_common::wan::LocalAddresses;
+
+#[map]
+static LOCAL_IPV4: HashMap<[u8; 4], u8> = HashMap::with_max_entries(MAX_LOCAL_ADDRESSES, 0);
+#[map]
+static LOCAL_IPV6: HashMap<[u8; 16], u8> = HashMap::with_max_entries(MAX_LOCAL_ADDRESSES, 0);
+
+/// The addresses that user space listed.
+pub struct Listed;
+
+impl LocalAddresses for Listed {
+    #[inline(always)]
+    fn contains(&self, address: &Address) -> bool {
+        match address {
+            Address::V4(a) => LOCAL_IPV4.get_ptr(a).is_some(),
+            Address::V6(a) => LOCAL_IPV6.get_ptr(a).is_some(),
+        }
+    }
+}
