@@ -46,6 +46,16 @@ pub enum Identity {
     KeyId(Vec<u8>),
 }
 
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fqdn(name) | Self::Email(name) => f.write_str(name),
+            Self::Address(address) => address.fmt(f),
+            Self::KeyId(octets) => octets.iter().try_for_each(|octet| write!(f, "{octet:02x}")),
+        }
+    }
+}
+
 /// How a side proves who it is. Certificates join here later.
 #[derive(Clone, Debug)]
 pub enum Auth {

@@ -1,0 +1,155 @@
+//! What the operator asks for, and how it ends.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Endpoint;
+use super::connection::{Goal, Pending};
+use crate::command::{Command, CommandKind};
+use crate::event::Event;
+use crate::live::Task;
+use crate::status::Reason;
+use crate::time::Time;
+
+impl Endpoint {
+    /// Takes a command; its outcome is an [`Event::CommandDone`] with the same number.
+    pub fn command(&mut self, now: Time, command: Command) {
+        let Command { request, connection: name, kind } = command;
+        let Some(connection) = self.connections.get_mut(&*name) else {
+            return self.done(request, Err(format!("there is no connection {name:?}")));
+        };
+        let child = match &kind {
+            CommandKind::Up { child } | CommandKind::Down { child } | CommandKind::RekeyChild { child } => child.as_deref(),
+            CommandKind::RekeyIke => None,
+        };
+        let Some(children) = connection.named(child) else {
+            let child = child.unwrap_or_default();
+            return self.done(request, Err(format!("connection {name:?} has no child {child:?}")));
+        };
+        match kind {
+            CommandKind::Up { .. } => {
+                if !connection.can_initiate() && connection.live.is_empty() {
+                    let cause = format!("connection {name:?} has no peer address to dial: remote.address is any");
+                    return self.done(request, Err(cause));
+                }
+                connection.wanted.extend(children.iter().cloned());
+                connection.pending.push(Pending { request, goal: Goal::Up(children) });
+                self.bring_up(now, &name);
+            }
+            CommandKind::Down { child: None } => {
+                connection.pending.push(Pending { request, goal: Goal::Down });
+                self.take_down(now, &name, Reason::OperatorDown);
+            }
+            CommandKind::Down { child: Some(_) } => {
+                connection.wanted.retain(|wanted| !children.contains(wanted));
+                connection.pending.push(Pending { request, goal: Goal::ChildrenDown(children.clone()) });
+                self.for_children(now, &name, &children, Task::DeleteChild);
+            }
+            CommandKind::RekeyIke => {
+                let Some(id) = connection.live.last().copied() else {
+                    return self.done(request, Err(format!("connection {name:?} is not up")));
+                };
+                connection.pending.push(Pending { request, goal: Goal::RekeyIke });
+                if let Some(live) = self.live.get_mut(&id) {
+                    live.want(Task::RekeyIke);
+                }
+                self.touch(now, id);
+            }
+            CommandKind::RekeyChild { .. } => {
+                let up = self.children_up(&name);
+                let children: BTreeSet<_> = children.intersection(&up).cloned().collect();
+                if children.is_empty() {
+                    return self.done(request, Err(format!("connection {name:?} has no such child up")));
+                }
+                if let Some(connection) = self.connections.get_mut(&*name) {
+                    connection.pending.push(Pending { request, goal: Goal::RekeyChildren(children.clone()) });
+                }
+                self.for_children(now, &name, &children, Task::RekeyChild);
+            }
+        }
+        self.refresh(now, &name);
+    }
+
+    /// What is wanted of a connection is asked for: over the IKE SA that is there, or a new one.
+    pub(super) fn bring_up(&mut self, now: Time, name: &str) {
+        let newest = self.connections.get(name).and_then(|connection| connection.live.last().copied());
+        match newest.and_then(|id| self.live.remove(&id)) {
+            Some(mut live) => {
+                let id = live.id;
+                if live.is_open() {
+                    self.want_missing(&mut live);
+                }
+                self.live.insert(id, live);
+                self.touch(now, id);
+            }
+            None => {
+                if let Some(connection) = self.connections.get_mut(name) {
+                    connection.next_attempt = None;
+                }
+                self.consider(now, name);
+            }
+        }
+    }
+
+    /// Commands whose goal is reached are done.
+    pub(super) fn settle_commands(&mut self, _now: Time, name: &str) {
+        if self.connections.get(name).is_none_or(|connection| connection.pending.is_empty()) {
+            return;
+        }
+        let up = self.children_up(name);
+        let Some(connection) = self.connections.get_mut(name) else { return };
+        let (no_live, no_attempt) = (connection.live.is_empty(), connection.attempt.is_none());
+        let is_reached = |goal: &Goal| match goal {
+            Goal::Up(children) => children.is_subset(&up),
+            Goal::ChildrenDown(children) => children.is_disjoint(&up),
+            Goal::Down => no_live && no_attempt,
+            Goal::RekeyIke => false,
+            Goal::RekeyChildren(children) => children.is_empty(),
+        };
+        self.finish_commands(name, is_reached, &Ok(String::new()));
+    }
+
+    /// Ends the commands that `selects` names.
+    pub(super) fn finish_commands(
+        &mut self,
+        name: &str,
+        selects: impl Fn(&Goal) -> bool,
+        result: &Result<String, String>,
+    ) {
+        let Some(connection) = self.connections.get_mut(name) else { return };
+        let done: Vec<Pending> = connection.pending.extract_if(.., |pending| selects(&pending.goal)).collect();
+        for pending in done {
+            self.done(pending.request, result.clone());
+        }
+    }
+
+    fn done(&mut self, request: u64, result: Result<String, String>) {
+        self.core.event(Event::CommandDone { request, result });
+    }
+
+    fn children_up(&self, name: &str) -> BTreeSet<Arc<str>> {
+        let ids = self.connections.get(name).map(|connection| connection.live.clone()).unwrap_or_default();
+        let open = ids.iter().filter_map(|id| self.live.get(id)).filter(|live| live.is_open());
+        open.flat_map(|live| live.children.iter().filter(|child| child.is_live()).map(|c| c.name.clone())).collect()
+    }
+
+    fn for_children(
+        &mut self,
+        now: Time,
+        name: &str,
+        children: &BTreeSet<Arc<str>>,
+        task: fn(crate::action::ChildId) -> Task,
+    ) {
+        let ids = self.connections.get(name).map(|connection| connection.live.clone()).unwrap_or_default();
+        for id in ids {
+            if let Some(live) = self.live.get_mut(&id) {
+                let named = live.children.iter().filter(|child| child.is_live() && children.contains(&child.name));
+                let found: Vec<_> = named.map(|child| child.id).collect();
+                for child in found {
+                    live.want(task(child));
+                }
+            }
+            self.touch(now, id);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A configured connection: what is wanted of it, what is being tried, what it says of itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::action::IkeSaId;
+use crate::config::{ChildConfig, ConnectionConfig, RemoteAddress, StartMode};
+use crate::status::{Evidence, Reason, State};
+use crate::time::Time;
+use crate::transport::backoff::Backoff;
+
+/// See the module.
+pub(crate) struct Connection {
+    /// As configured.
+    pub(crate) config: Arc<ConnectionConfig>,
+    /// Its children, shared so that SAs can hold them.
+    pub(crate) child_configs: Vec<Arc<ChildConfig>>,
+    /// Children that are to be up, by configuration, command or traffic.
+    pub(crate) wanted: BTreeSet<Arc<str>>,
+    /// The set-up attempt under way.
+    pub(crate) attempt: Option<IkeSaId>,
+    /// When the next one is due.
+    pub(crate) next_attempt: Option<Time>,
+    /// Why the last one failed, or the last IKE SA went: state, reason and a sentence, until something is up again.
+    pub(crate) trouble: Option<(State, Reason, String)>,
+    /// Its IKE SAs, oldest first.
+    pub(crate) live: BTreeSet<IkeSaId>,
+    /// Commands that wait for their outcome.
+    pub(crate) pending: Vec<Pending>,
+    /// What was reported last.
+    pub(crate) reported: (State, Reason, Evidence),
+    /// Children that were lost or could not be made are tried again then.
+    pub(crate) children_at: Option<Time>,
+    /// Waits between attempts.
+    pub(crate) backoff: Backoff,
+}
+
+/// A command that waits for its outcome.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Pending {
+    /// The caller's number.
+    pub(crate) request: u64,
+    /// What it waits for.
+    pub(crate) goal: Goal,
+}
+
+/// What a command waits for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Goal {
+    /// These children are up.
+    Up(BTreeSet<Arc<str>>),
+    /// These children are gone.
+    ChildrenDown(BTreeSet<Arc<str>>),
+    /// Every IKE SA is gone.
+    Down,
+    /// The IKE SA has new keys.
+    RekeyIke,
+    /// These children have been replaced.
+    RekeyChildren(BTreeSet<Arc<str>>),
+}
+
+impl Connection {
+    /// A connection that does nothing yet.
+    pub(crate) fn new(config: ConnectionConfig) -> Self {
+        let mut connection = Self {
+            child_configs: config.children.iter().cloned().map(Arc::new).collect(),
+            backoff: Backoff::new(config.ike.retry_min, config.ike.retry_max),
+            config: Arc::new(config),
+            wanted: BTreeSet::new(),
+            attempt: None,
+            next_attempt: None,
+            trouble: None,
+            live: BTreeSet::new(),
+            pending: Vec::new(),
+            reported: (State::Idle, Reason::None, Evidence::None),
+            children_at: None,
+        };
+        connection.want_configured();
+        connection
+    }
+
+    /// The children of `start: always` are wanted.
+    pub(crate) fn want_configured(&mut self) {
+        let always = self.config.children.iter().filter(|child| child.start == StartMode::Always);
+        self.wanted = always.map(|child| child.name.clone()).collect();
+    }
+
+    /// We can initiate: the peer's address is known.
+    pub(crate) fn can_initiate(&self) -> bool {
+        matches!(self.config.remote_address, RemoteAddress::Ip(_))
+    }
+
+    /// Nothing is under way and something is wanted.
+    pub(crate) fn should_start(&self) -> bool {
+        self.can_initiate() && !self.wanted.is_empty() && self.attempt.is_none() && self.live.is_empty()
+    }
+
+    /// The children that a command names: one, or all.
+    pub(crate) fn named(&self, child: Option<&str>) -> Option<BTreeSet<Arc<str>>> {
+        let all = self.config.children.iter().map(|child| child.name.clone());
+        match child {
+            None => Some(all.collect()),
+            Some(name) => {
+                let one: BTreeSet<_> = all.filter(|other| **other == *name).collect();
+                (!one.is_empty()).then_some(one)
+            }
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! From authentication to a live IKE SA, both roles.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::Endpoint;
+use super::half_open::{HalfOpen, InitiatorState, Role};
+use crate::action::IkeSaId;
+use crate::codec::{ExchangeType, NotifyType};
+use crate::config::{ConnectionConfig, RemoteAddress};
+use crate::event::Event;
+use crate::live::{Generation, LiveSa, Outcome, Task};
+use crate::path::DirectCarrier;
+use crate::sa::auth;
+use crate::sa::child_offer::{ChildAnswer, ChildOffer, ChildTerms};
+use crate::sa::children::Children;
+use crate::sa::error::ExchangeError;
+use crate::sa::negotiate::allows;
+use crate::sa::payloads::{self, Out, Received};
+use crate::sa::settled::Settled;
+use crate::status::Reason;
+use crate::time::Time;
+use crate::transport::backoff::earlier;
+use crate::transport::carrier::{Basis, Carrier};
+use crate::transport::link::Link;
+use crate::transport::table;
+
+impl Endpoint {
+    /// The IKE_AUTH response.
+    pub(super) fn establish_initiator(
+        &mut self,
+        now: Time,
+        id: IkeSaId,
+        settled: Settled,
+        offer: Option<Box<ChildOffer>>,
+        auth_id: u32,
+        received: &Received,
+    ) {
+        let Some(half_open) = self.half_open.get(&id) else { return };
+        let Some(attempt) = half_open.attempt().cloned() else { return };
+        let config = attempt.config.clone();
+        let spi_in = offer.as_ref().map(|offer| offer.spi_in);
+        if let Err(error) = auth::verify_responder(&settled, &config, received, auth_id) {
+            if let Some(spi) = spi_in {
+                self.core.spi_source.release(spi);
+            }
+            self.say_goodbye(id, &settled, error);
+            return self.fail(now, id, error.reason(), error.to_string());
+        }
+        let nat = settled.nat.0 || settled.nat.1;
+        let carrier = table::first_carrier(&config.esp, half_open.started_on, settled.separate, nat);
+        let child = offer.map(|offer| {
+            let name = offer.config.name.clone();
+            let terms = carrier.map_err(ExchangeError::Policy).and_then(|_| offer.answered(received));
+            (name, terms)
+        });
+        let Some(half_open) = self.take_half_open(id) else { return };
+        let nonces = (settled.nonce_i.clone(), settled.nonce_r.clone());
+        let first = carrier.unwrap_or(DirectCarrier::Udp);
+        let mut live = self.go_live(now, half_open, settled, config.clone(), first, attempt.reason);
+        let new = match child {
+            None => None,
+            Some((_, Ok(terms))) => Some(terms.keyed(&live.current.keys, &nonces.0, &nonces.1, &[])),
+            Some((name, Err(error))) => {
+                if let Some(spi) = spi_in {
+                    self.core.spi_source.release(spi);
+                }
+                let (reason, detail) = (error.reason(), error.to_string());
+                live.outcomes.push(Outcome::ChildFailed { name: name.clone(), reason, detail: detail.clone() });
+                self.core.event(Event::ChildFailed {
+                    connection: config.name.clone(),
+                    child_name: name,
+                    reason,
+                    detail,
+                });
+                None
+            }
+        };
+        if let Some(new) = new {
+            let child = live.install(&mut self.core, now, new);
+            live.use_outbound(&mut self.core, now, child);
+        }
+        self.want_missing(&mut live);
+        live.start_next(&mut self.core, now);
+        self.live.insert(id, live);
+        self.enlist(now, id, false);
+    }
+
+    /// The IKE_AUTH request.
+    pub(super) fn establish_responder(
+        &mut self,
+        now: Time,
+        id: IkeSaId,
+        settled: Settled,
+        message_id: u32,
+        received: &Received,
+    ) {
+        let exchange = ExchangeType::IKE_AUTH;
+        let config = match self.connection_for(id, received) {
+            Ok(config) => config,
+            Err(error) => return self.refuse_setup(now, id, &settled, exchange, message_id, error, None),
+        };
+        let name = config.name.clone();
+        let verified = match auth::verify_initiator(&settled, &config, received, message_id) {
+            Ok(verified) => verified,
+            Err(error) => return self.refuse_setup(now, id, &settled, exchange, message_id, error, Some(name)),
+        };
+        let mut out = auth::response(&settled, &config, message_id, &verified);
+        let Some(mut half_open) = self.take_half_open(id) else { return };
+        let nat = settled.nat.0 || settled.nat.1;
+        let carrier = table::first_carrier(&config.esp, half_open.started_on, settled.separate, nat);
+        let is_ours = config.ike.proposals.iter().any(|ours| allows(ours, &settled.choice));
+        let refusal = match is_ours {
+            false => Some(Reason::NoProposalChosen),
+            true => table::refusal(&config.ike, half_open.link.transport(), settled.separate, carrier),
+        };
+        let child = match refusal {
+            Some(reason) => Err(ExchangeError::Policy(reason)),
+            None => self.choose_child(&name, received, &mut out),
+        };
+        if let Err(error) = child {
+            self.core.reject(error.label());
+            out.extend(payloads::error(error, None));
+        }
+        let fragment_size = config.ike.fragment_size;
+        let sealed = half_open.seal(&settled, exchange, true, message_id, &out, fragment_size);
+        let nonces = (settled.nonce_i.clone(), settled.nonce_r.clone());
+        let first = carrier.unwrap_or(DirectCarrier::Udp);
+        let began = half_open.began;
+        let Some((sealed, _)) = sealed else {
+            self.core.reject("response_too_long");
+            return;
+        };
+        let mut live = self.go_live(now, half_open, settled, config.clone(), first, Reason::None);
+        if received.has(NotifyType::INITIAL_CONTACT) {
+            self.initial_contact(now, &live, began);
+        }
+        match child {
+            Ok(terms) => {
+                let new = terms.keyed(&live.current.keys, &nonces.0, &nonces.1, &[]);
+                let child = live.install(&mut self.core, now, new);
+                self.core.transmit(&live.link, &sealed.messages, None);
+                live.use_outbound(&mut self.core, now, child);
+            }
+            Err(error) => {
+                self.core.transmit(&live.link, &sealed.messages, None);
+                let remote = live.link.remote();
+                self.responder_failed(now, Some(name.clone()), remote, error);
+            }
+        }
+        live.current.channel.window.responded(message_id, sealed.messages);
+        if let Some(reason) = refusal {
+            live.close(now, reason);
+            live.start_next(&mut self.core, now);
+        }
+        self.live.insert(id, live);
+        self.enlist(now, id, refusal.is_some());
+    }
+
+    /// The child of a request in IKE_AUTH, with its payloads added to the response.
+    fn choose_child(
+        &mut self,
+        name: &str,
+        received: &Received,
+        out: &mut Out,
+    ) -> Result<ChildTerms, ExchangeError> {
+        let children = self.connections.get(name).map(|connection| connection.child_configs.clone()).unwrap_or_default();
+        let answer = ChildAnswer::choose(received, &children, None, false, false)?;
+        let spi_in = self.core.spi_source.allocate().ok_or(ExchangeError::Full)?;
+        let (sa, selectors, terms) = answer.accept(spi_in);
+        out.push(sa);
+        out.extend(selectors);
+        Ok(terms)
+    }
+
+    /// The connection that an initiator means: by the identities it claims, among those its address may mean.
+    fn connection_for(&self, id: IkeSaId, received: &Received) -> Result<Arc<ConnectionConfig>, ExchangeError> {
+        let (id_i, id_r) = auth::claimed(received)?;
+        let Some(HalfOpen { role: Role::Responder(responder), .. }) = self.half_open.get(&id) else {
+            return Err(ExchangeError::Authentication);
+        };
+        let configs = responder.candidates.iter().filter_map(|name| self.connections.get(name));
+        let is_meant = |config: &&Arc<ConnectionConfig>| {
+            config.remote_id == *id_i && id_r.is_none_or(|wanted| *wanted == config.local_id)
+        };
+        configs.map(|connection| &connection.config).find(is_meant).cloned().ok_or(ExchangeError::Authentication)
+    }
+
+    /// INITIAL_CONTACT: the peer has no other IKE SA, so those that were there before this one began are left-overs (RFC 7296
+    /// section 2.4). One that was set up at the same time from the other end is not: `settle_duplicates` decides.
+    fn initial_contact(&mut self, now: Time, new: &LiveSa, began: Time) {
+        let old: Vec<IkeSaId> = self
+            .live
+            .values()
+            .filter(|other| is_same_peer(other, new) && other.established <= began)
+            .map(|other| other.id)
+            .collect();
+        for id in old {
+            if let Some(live) = self.live.get_mut(&id) {
+                live.end(Reason::PeerDeleted);
+            }
+            self.touch(now, id);
+        }
+    }
+
+    /// Children that are wanted and not there are asked for.
+    pub(super) fn want_missing(&mut self, live: &mut LiveSa) {
+        let Some(connection) = self.connections.get(&*live.config.name) else { return };
+        let failed = live.outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::ChildFailed { name, .. } => Some(name.clone()),
+            _ => None,
+        });
+        let failed: Vec<_> = failed.collect();
+        for name in connection.wanted.iter().filter(|name| !failed.contains(name)) {
+            if live.children.live(name).is_none() {
+                live.want(Task::CreateChild(name.clone()));
+            }
+        }
+    }
+
+    /// An IKE SA from what set-up has left.
+    fn go_live(
+        &mut self,
+        now: Time,
+        half_open: HalfOpen,
+        settled: Settled,
+        config: Arc<ConnectionConfig>,
+        first: DirectCarrier,
+        reason: Reason,
+    ) -> LiveSa {
+        let HalfOpen { id, channel, link, started_on, began, traffic, role, init_path, .. } = half_open;
+        let is_initiator = matches!(role, Role::Initiator(_));
+        let first_began = match &role {
+            Role::Initiator(initiator) => initiator.attempt.first_began,
+            Role::Responder(_) => began,
+        };
+        let port = self.core.config.nat_port;
+        let esp_port = |address: SocketAddr| match &link {
+            Link::Udp(path) if path.local.port() == port => address,
+            _ => SocketAddr::new(address.ip(), port),
+        };
+        // On a UDP start the responder sends to where IKE_SA_INIT came from (rule 4), which TCP has hidden by now.
+        let remote = match init_path {
+            Some(path) if !is_initiator && path.local.port() == port => path.remote,
+            _ => esp_port(link.remote()),
+        };
+        let local = SocketAddr::new(link.local().ip(), port);
+        let basis = Basis {
+            is_initiator,
+            started_on,
+            separate: settled.separate,
+            nat: settled.nat,
+            first,
+            local,
+            remote,
+            reason,
+        };
+        let carrier = Carrier::new(basis, config.esp.clone(), now);
+        let ike = &config.ike;
+        let renew_at = now + earlier(ike.rekey_after, ike.rekey_jitter_percent, &mut self.core.rng);
+        let algorithms = settled.choice.notation.to_string();
+        self.core.event(Event::IkeEstablished {
+            connection: config.name.clone(),
+            ike_sa: id,
+            is_initiator,
+            remote: link.remote(),
+            transport: link.transport(),
+            started_on,
+            separate_transports: settled.separate,
+            handshake: now.since(first_began),
+            udp_bytes: traffic.udp,
+            tcp_bytes: traffic.tcp,
+            algorithms,
+        });
+        let child_configs = self.connections.get(&*config.name).map(|c| c.child_configs.clone()).unwrap_or_default();
+        let lowest_nonce = (&settled.nonce_i).min(&settled.nonce_r).as_slice().into();
+        let additional_ke = !settled.choice.additional.is_empty();
+        let Settled { choice, keys, separate, fragments, .. } = settled;
+        LiveSa {
+            id,
+            child_configs,
+            is_initiator,
+            started_on,
+            separate,
+            fragments,
+            additional_ke,
+            link,
+            carrier,
+            current: Generation {
+                channel,
+                keys: keys.establish(),
+                choice,
+                active: None,
+                made: now,
+                renew_at,
+                is_deleted: false,
+            },
+            previous: Vec::new(),
+            replaced_by_peer: None,
+            series: Vec::new(),
+            children: Children::default(),
+            queue: Default::default(),
+            pause_until: None,
+            began,
+            established: now,
+            expires_at: now + config.ike.lifetime,
+            config,
+            ike_seen: now,
+            esp_seen: None,
+            lowest_nonce,
+            closing: None,
+            ended: None,
+            outcomes: Vec::new(),
+        }
+    }
+
+    /// A live IKE SA joins its connection.
+    fn enlist(&mut self, now: Time, id: IkeSaId, refused: bool) {
+        let Some(live) = self.live.get(&id) else { return };
+        let name = live.config.name.clone();
+        for spi in live.our_spis() {
+            self.core.spis.insert(spi, id);
+        }
+        let is_initiator = live.is_initiator;
+        if let Some(connection) = self.connections.get_mut(&name) {
+            connection.live.insert(id);
+            if connection.attempt == Some(id) {
+                connection.attempt = None;
+            }
+            if !refused {
+                connection.trouble = None;
+                connection.next_attempt = None;
+                connection.backoff.reset();
+                if !is_initiator {
+                    // The initiator brings its own children up first; what is missing then is ours to ask for.
+                    connection.children_at = Some(now + connection.config.ike.retry_min);
+                }
+            }
+        }
+        if !refused {
+            self.cancel_attempt_beside(&name, id);
+            self.settle_duplicates(now, id);
+        }
+        self.touch(now, id);
+    }
+
+    /// Both ends initiated at once, and the peer was faster: an attempt of ours that has not come to IKE_AUTH is dropped.
+    fn cancel_attempt_beside(&mut self, name: &str, established: IkeSaId) {
+        let Some(connection) = self.connections.get_mut(name) else { return };
+        let Some(attempt) = connection.attempt.filter(|attempt| *attempt != established) else { return };
+        let is_past_auth = self.half_open.get(&attempt).is_some_and(|half_open| {
+            matches!(&half_open.role, Role::Initiator(initiator) if matches!(initiator.state, InitiatorState::Auth(..)))
+        });
+        if !is_past_auth && connection.config.remote_address != RemoteAddress::Any {
+            connection.attempt = None;
+            self.drop_half_open(attempt);
+        }
+    }
+
+    /// Two IKE SAs between the same identities that both ends set up at once: the one with the lowest of the four nonces is
+    /// closed by its initiator, as for rekeys (RFC 7296 section 2.8.2). Both ends see the same nonces, so they agree.
+    fn settle_duplicates(&mut self, now: Time, id: IkeSaId) {
+        let Some(new) = self.live.get(&id) else { return };
+        let at_once = |other: &&LiveSa| {
+            other.id != id
+                && other.is_open()
+                && is_same_peer(other, new)
+                && other.is_initiator != new.is_initiator
+                && new.began < other.established
+                && other.began < new.established
+        };
+        let Some(other) = self.live.values().find(at_once) else { return };
+        let loser = if new.lowest_nonce < other.lowest_nonce { new.id } else { other.id };
+        if let Some(live) = self.live.get_mut(&loser)
+            && live.is_initiator
+        {
+            live.close(now, Reason::None);
+            live.start_next(&mut self.core, now);
+        }
+        self.touch(now, loser);
+    }
+
+    /// The initiator tells the responder that it could not verify it (RFC 7296 section 2.21.2), once and without waiting.
+    fn say_goodbye(&mut self, id: IkeSaId, settled: &Settled, error: ExchangeError) {
+        let out = payloads::error(error, None);
+        let Some(half_open) = self.half_open.get_mut(&id) else { return };
+        let Some(message_id) = half_open.channel.window.next_request_id() else { return };
+        if out.is_empty() {
+            return;
+        }
+        let exchange = ExchangeType::INFORMATIONAL;
+        if let Some((sealed, _)) = half_open.seal(settled, exchange, false, message_id, &out, 1280) {
+            self.core.transmit(&half_open.link, &sealed.messages, None);
+        }
+    }
+}
+
+/// The same two identities; with `address: any` the peer's address as well, because many peers share one connection.
+fn is_same_peer(a: &LiveSa, b: &LiveSa) -> bool {
+    let same_connection = a.config.name == b.config.name;
+    let is_any = a.config.remote_address == RemoteAddress::Any;
+    same_connection && (!is_any || a.link.remote().ip() == b.link.remote().ip())
+}

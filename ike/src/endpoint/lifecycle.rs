@@ -1,0 +1,443 @@
+//! The life of connections and SAs around their exchanges: failures, retries, timers, states.
+
+use std::sync::Arc;
+
+use super::connection::Goal;
+use super::half_open::{Attempt, HalfOpen, Role};
+use super::{Connection, Endpoint, Timer};
+use crate::action::IkeSaId;
+use crate::config::ConnectionConfig;
+use crate::event::Event;
+use crate::live::{Outcome, Task};
+use crate::status::{Evidence, Reason, State};
+use crate::time::Time;
+use crate::transport::backoff::jitter;
+
+/// After the peer's DELETE our own start waits this long (rule 9).
+const AFTER_PEER_DELETE: core::time::Duration = core::time::Duration::from_secs(30);
+
+impl Endpoint {
+    /// Replaces the configuration: connections that are the same stay untouched, those that are gone or changed are taken
+    /// down, new ones start.
+    pub fn set_connections(&mut self, now: Time, connections: Vec<ConnectionConfig>) {
+        let mut wanted: Vec<ConnectionConfig> = connections;
+        let is_kept = |old: &Connection, wanted: &[ConnectionConfig]| wanted.iter().any(|new| is_same(&old.config, new));
+        let gone: Vec<Arc<str>> =
+            self.connections.iter().filter(|(_, old)| !is_kept(old, &wanted)).map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            self.forget_connection(now, &name);
+        }
+        wanted.retain(|new| !self.connections.contains_key(&new.name));
+        for config in wanted {
+            let name = config.name.clone();
+            self.connections.insert(name.clone(), Connection::new(config));
+            self.consider(now, &name);
+        }
+    }
+
+    /// Deletes every IKE SA and starts nothing any more. [`Endpoint::is_drained`] tells when the peers have answered, or
+    /// were given up.
+    pub fn shutdown(&mut self, now: Time) {
+        self.is_shutting_down = true;
+        let names: Vec<_> = self.connections.keys().cloned().collect();
+        for name in names {
+            self.take_down(now, &name, Reason::OperatorDown);
+        }
+        let responders: Vec<_> = self.half_open.keys().copied().collect();
+        for id in responders {
+            self.drop_half_open(id);
+        }
+    }
+
+    /// Nothing is left after [`Endpoint::shutdown`].
+    pub fn is_drained(&self) -> bool {
+        self.live.is_empty() && self.half_open.is_empty()
+    }
+
+    /// Starts what should be up and is not.
+    pub(super) fn consider(&mut self, now: Time, name: &str) {
+        if !self.is_shutting_down && self.connections.get(name).is_some_and(Connection::should_start) {
+            self.start_attempt(now, name);
+        }
+        self.refresh(now, name);
+    }
+
+    /// Takes a connection down: no attempt, no IKE SA, nothing wanted.
+    pub(super) fn take_down(&mut self, now: Time, name: &str, reason: Reason) {
+        let Some(connection) = self.connections.get_mut(name) else { return };
+        connection.wanted.clear();
+        connection.next_attempt = None;
+        connection.children_at = None;
+        connection.trouble = None;
+        let attempt = connection.attempt.take();
+        let live: Vec<_> = connection.live.iter().copied().collect();
+        if let Some(id) = attempt {
+            self.drop_half_open(id);
+        }
+        for id in live {
+            if let Some(live) = self.live.get_mut(&id) {
+                live.close(now, reason);
+                live.start_next(&mut self.core, now);
+            }
+            self.touch(now, id);
+        }
+        self.refresh(now, name);
+    }
+
+    /// A set-up of ours has failed.
+    pub(super) fn fail(&mut self, now: Time, id: IkeSaId, reason: Reason, detail: String) {
+        let Some(half_open) = self.take_half_open(id) else { return };
+        self.close_streams_of(id);
+        if let Role::Initiator(initiator) = half_open.role {
+            self.core.event(Event::IkeFailed {
+                connection: Some(initiator.attempt.config.name.clone()),
+                is_initiator: true,
+                remote: half_open.link.remote(),
+                reason,
+                detail: detail.clone(),
+            });
+            self.attempt_failed(now, &initiator.attempt, reason, detail);
+        }
+    }
+
+    /// An attempt is over: the next one waits.
+    pub(super) fn attempt_failed(&mut self, now: Time, attempt: &Attempt, reason: Reason, detail: String) {
+        let name = attempt.config.name.clone();
+        self.note_trouble(&name, reason, &detail);
+        if let Some(connection) = self.connections.get_mut(&name) {
+            connection.attempt = None;
+            self.wait_for_next_attempt(now, &name);
+        }
+        self.finish_commands(&name, |_| true, &Err(detail));
+        self.refresh(now, &name);
+    }
+
+    /// Half-open state is taken out, and what points to it forgotten.
+    pub(super) fn take_half_open(&mut self, id: IkeSaId) -> Option<HalfOpen> {
+        let half_open = self.half_open.remove(&id)?;
+        self.core.spis.remove(&half_open.channel.our_spi());
+        if let Role::Responder(_) = half_open.role {
+            let admitted = half_open.init_path.map_or(half_open.link.remote(), |path| path.remote);
+            self.by_initiator.retain(|_, other| *other != id);
+            self.half_open_quota.leave(admitted.ip());
+        }
+        Some(half_open)
+    }
+
+    /// Half-open state is dropped without a word.
+    pub(super) fn drop_half_open(&mut self, id: IkeSaId) {
+        use super::half_open::InitiatorState;
+        let Some(half_open) = self.take_half_open(id) else { return };
+        if let Role::Initiator(initiator) = half_open.role
+            && let InitiatorState::Auth(_, Some(offer), _) = initiator.state
+        {
+            self.core.spi_source.release(offer.spi_in);
+        }
+        self.unschedule(&Timer::Sa(id));
+        for stream in self.core.streams.of(id) {
+            if stream.is_accepted() {
+                if let Some(stream) = self.core.streams.get_mut(stream) {
+                    stream.owner = None;
+                }
+            } else {
+                self.core.close_stream(stream);
+            }
+        }
+    }
+
+    /// Why a connection is not up.
+    pub(super) fn note_trouble(&mut self, name: &str, reason: Reason, detail: &str) {
+        let Some(connection) = self.connections.get_mut(name) else { return };
+        if connection.live.is_empty() {
+            let state = match reason {
+                Reason::PeerSilent => State::PeerDead,
+                Reason::NoRoute => State::LocalDown,
+                _ => State::Blocked,
+            };
+            connection.trouble = Some((state, reason, detail.to_string()));
+        }
+    }
+
+    /// Something has happened to an IKE SA: its outcomes, its end and its timers.
+    pub(super) fn touch(&mut self, now: Time, id: IkeSaId) {
+        let Some(live) = self.live.get_mut(&id) else { return self.reschedule(id) };
+        let name = live.config.name.clone();
+        live.start_next(&mut self.core, now);
+        for outcome in core::mem::take(&mut live.outcomes) {
+            self.outcome(now, id, &name, outcome);
+        }
+        if let Some(reason) = self.live.get(&id).and_then(|live| live.ended) {
+            self.remove_live(now, id, reason);
+        }
+        self.reschedule(id);
+        self.refresh(now, &name);
+    }
+
+    /// Something is due on an IKE SA.
+    pub(super) fn sa_timeout(&mut self, now: Time, id: IkeSaId) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.timeout(&mut self.core, now);
+        } else if let Some(half_open) = self.half_open.get_mut(&id) {
+            if let Some((path, at)) = half_open.keepalive
+                && at <= now
+            {
+                let connection = match &half_open.role {
+                    Role::Initiator(initiator) => Some(&initiator.attempt.config.name),
+                    Role::Responder(responder) => responder.candidates.first(),
+                };
+                let interval = connection.and_then(|name| self.connections.get(name)).map(|c| c.config.esp.keepalive);
+                half_open.keepalive = interval.map(|interval| (path, now + interval));
+                self.core.send_keepalive(path);
+            }
+            match half_open.role {
+                Role::Initiator(_) => self.initiator_timeout(now, id),
+                Role::Responder(_) if half_open.deadline <= now => {
+                    self.core.reject("half_open_timeout");
+                    self.drop_half_open(id);
+                }
+                Role::Responder(_) => {}
+            }
+        }
+        self.touch(now, id);
+    }
+
+    /// Something is due on a connection.
+    pub(super) fn connection_timeout(&mut self, now: Time, name: &str) {
+        let Some(connection) = self.connections.get_mut(name) else { return };
+        if connection.next_attempt.is_some_and(|at| at <= now) {
+            connection.next_attempt = None;
+            self.consider(now, name);
+        }
+        let Some(connection) = self.connections.get_mut(name) else { return };
+        if connection.children_at.is_some_and(|at| at <= now) {
+            connection.children_at = None;
+            if let Some(id) = connection.live.last().copied()
+                && let Some(mut live) = self.live.remove(&id)
+            {
+                if live.is_open() {
+                    self.want_missing(&mut live);
+                }
+                self.live.insert(id, live);
+                self.touch(now, id);
+            }
+        }
+        self.reschedule_connection(name);
+    }
+
+    /// State, reason and evidence as they are now; a change is an event.
+    pub(super) fn refresh(&mut self, now: Time, name: &str) {
+        let Some((state, reason, evidence, detail)) = self.describe(name) else { return };
+        let Some(connection) = self.connections.get_mut(name) else { return };
+        let from = connection.reported.0;
+        if connection.reported != (state, reason, evidence) {
+            connection.reported = (state, reason, evidence);
+            let connection = connection.config.name.clone();
+            self.core.event(Event::StateChanged { connection, from, to: state, reason, evidence, detail });
+        }
+        self.settle_commands(now, name);
+        self.reschedule_connection(name);
+    }
+
+    /// How a connection stands, in the words of the transport policy.
+    pub(super) fn describe(&self, name: &str) -> Option<(State, Reason, Evidence, String)> {
+        let connection = self.connections.get(name)?;
+        let newest = connection.live.iter().rev().filter_map(|id| self.live.get(id)).find(|live| live.is_open());
+        if let Some(live) = newest
+            && live.children.iter().any(|child| child.exists())
+        {
+            let (state, reason, evidence) = live.carrier.state();
+            return Some((state, reason, evidence, String::new()));
+        }
+        if let Some(id) = connection.attempt {
+            let reason = self.half_open.get(&id).and_then(HalfOpen::attempt).map_or(Reason::None, |a| a.reason);
+            return Some((State::Connecting, reason, Evidence::None, String::new()));
+        }
+        if let Some((state, reason, detail)) = &connection.trouble {
+            return Some((*state, *reason, Evidence::None, detail.clone()));
+        }
+        let state = if newest.is_some() { State::Connecting } else { State::Idle };
+        Some((state, Reason::None, Evidence::None, String::new()))
+    }
+
+    /// Plans the next call for an IKE SA.
+    pub(super) fn reschedule(&mut self, id: IkeSaId) {
+        let at = match (self.live.get(&id), self.half_open.get(&id)) {
+            (Some(live), _) => live.next_timeout(),
+            (None, Some(half_open)) => half_open.next_timeout(),
+            (None, None) => None,
+        };
+        self.schedule(Timer::Sa(id), at);
+    }
+
+    pub(super) fn reschedule_streams(&mut self) {
+        let at = self.core.streams.next_timeout();
+        self.schedule(Timer::Streams, at);
+    }
+
+    pub(super) fn close_streams_of(&mut self, id: IkeSaId) {
+        for stream in self.core.streams.of(id) {
+            self.core.close_stream(stream);
+        }
+    }
+
+    fn reschedule_connection(&mut self, name: &str) {
+        let Some(connection) = self.connections.get(name) else { return };
+        let at = connection.next_attempt.into_iter().chain(connection.children_at).min();
+        let timer = Timer::Connection(connection.config.name.clone());
+        self.schedule(timer, at);
+    }
+
+    fn schedule(&mut self, timer: Timer, at: Option<Time>) {
+        if self.due.get(&timer).copied() == at {
+            return;
+        }
+        self.unschedule(&timer);
+        if let Some(at) = at {
+            self.timers.insert((at, timer.clone()));
+            self.due.insert(timer, at);
+        }
+    }
+
+    fn unschedule(&mut self, timer: &Timer) {
+        if let Some(at) = self.due.remove(timer) {
+            self.timers.remove(&(at, timer.clone()));
+        }
+    }
+
+    fn wait_for_next_attempt(&mut self, now: Time, name: &str) {
+        let Some(connection) = self.connections.get_mut(name) else { return };
+        if !connection.wanted.is_empty() && connection.can_initiate() && connection.live.is_empty() {
+            let wait = connection.backoff.next(&mut self.core.rng);
+            connection.next_attempt = Some(now + wait);
+        }
+    }
+
+    fn outcome(&mut self, now: Time, id: IkeSaId, name: &Arc<str>, outcome: Outcome) {
+        match outcome {
+            Outcome::ChildUp { name: child, rekeyed } => {
+                if let Some(connection) = self.connections.get_mut(name) {
+                    connection.trouble = None;
+                    if rekeyed {
+                        child_done(&mut connection.pending, &child);
+                    }
+                }
+            }
+            Outcome::ChildFailed { name: child, reason, detail } => {
+                let about_it = |goal: &Goal| match goal {
+                    Goal::Up(children) | Goal::RekeyChildren(children) => children.contains(&child),
+                    _ => false,
+                };
+                self.finish_commands(name, about_it, &Err(detail.clone()));
+                self.child_missing(now, id, name, Some((reason, detail)));
+            }
+            Outcome::ChildLost { .. } => self.child_missing(now, id, name, None),
+            Outcome::IkeRekeyed => {
+                if let Some(live) = self.live.get(&id) {
+                    for spi in live.our_spis() {
+                        self.core.spis.insert(spi, id);
+                    }
+                }
+                self.finish_commands(name, |goal| *goal == Goal::RekeyIke, &Ok("rekeyed".into()));
+            }
+            Outcome::IkeRekeyFailed { detail } => {
+                self.finish_commands(name, |goal| *goal == Goal::RekeyIke, &Err(detail));
+            }
+        }
+    }
+
+    /// A child that may be wanted is not there. An IKE SA that is left without any is closed, so that the failure shows and
+    /// is tried again from the start.
+    fn child_missing(&mut self, now: Time, id: IkeSaId, name: &Arc<str>, failure: Option<(Reason, String)>) {
+        let Some(connection) = self.connections.get_mut(name) else { return };
+        connection.children_at = Some(now + connection.backoff.next(&mut self.core.rng));
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let has_children = live.children.iter().any(|child| child.exists());
+        let is_trying = live.queue.iter().any(|task| matches!(task, Task::CreateChild(_)));
+        if let Some((reason, detail)) = failure
+            && !has_children
+            && !is_trying
+            && live.is_initiator
+        {
+            connection.trouble = Some((State::Blocked, reason, detail));
+            live.close(now, reason);
+            live.start_next(&mut self.core, now);
+        }
+    }
+
+    fn remove_live(&mut self, now: Time, id: IkeSaId, reason: Reason) {
+        let Some(mut live) = self.live.remove(&id) else { return };
+        let name = live.config.name.clone();
+        live.release_all(&mut self.core);
+        live.remove_everything(&mut self.core);
+        for spi in live.our_spis() {
+            self.core.spis.remove(&spi);
+        }
+        self.close_streams_of(id);
+        self.core.event(Event::IkeRemoved { connection: name.clone(), ike_sa: id, reason });
+        let Some(connection) = self.connections.get_mut(&name) else { return };
+        connection.live.remove(&id);
+        if !connection.live.is_empty() {
+            self.use_what_is_left(now, &name);
+            return;
+        }
+        match reason {
+            Reason::PeerSilent => {
+                let detail = "the peer answered nothing for ike.dead_after: is it running and reachable?".into();
+                connection.trouble = Some((State::PeerDead, reason, detail));
+            }
+            Reason::PeerDeleted | Reason::AuthenticationFailed => {
+                let detail = format!("the peer ended the IKE SA ({reason})");
+                connection.trouble.get_or_insert((State::Blocked, reason, detail));
+            }
+            Reason::None | Reason::OperatorDown => {}
+            reason => {
+                connection.trouble.get_or_insert((State::Blocked, reason, String::new()));
+            }
+        }
+        if connection.wanted.is_empty() || !connection.can_initiate() || self.is_shutting_down {
+            if reason == Reason::OperatorDown || reason == Reason::None {
+                connection.trouble = None;
+            }
+        } else if reason == Reason::None && connection.attempt.is_none() {
+            // Its hard lifetime: nothing is wrong, so the next one starts at once.
+            self.start_attempt(now, &name);
+        } else if reason == Reason::PeerDeleted {
+            let wait = AFTER_PEER_DELETE + jitter(AFTER_PEER_DELETE / 4, &mut self.core.rng);
+            connection.next_attempt = Some(now + wait);
+        } else {
+            self.wait_for_next_attempt(now, &name);
+        }
+    }
+
+    /// One of two IKE SAs of a connection is gone: traffic takes the other's children.
+    fn use_what_is_left(&mut self, now: Time, name: &str) {
+        let Some(id) = self.connections.get(name).and_then(|connection| connection.live.last().copied()) else { return };
+        if let Some(live) = self.live.get_mut(&id) {
+            live.use_all_again(&mut self.core, now);
+        }
+    }
+
+    fn forget_connection(&mut self, now: Time, name: &str) {
+        self.take_down(now, name, Reason::OperatorDown);
+        self.finish_commands(name, |_| true, &Err("the connection was removed from the configuration".into()));
+        self.unschedule(&Timer::Connection(name.into()));
+        self.connections.remove(name);
+    }
+}
+
+fn child_done(pending: &mut [super::connection::Pending], child: &Arc<str>) {
+    for pending in pending {
+        if let Goal::RekeyChildren(children) = &mut pending.goal {
+            children.remove(child);
+        }
+    }
+}
+
+/// Nothing has changed that an SA depends on. Secrets are compared as well.
+fn is_same(old: &ConnectionConfig, new: &ConnectionConfig) -> bool {
+    use crate::config::Auth;
+    let (Auth::Psk(old_local), Auth::Psk(new_local)) = (&old.local_auth, &new.local_auth);
+    let (Auth::Psk(old_remote), Auth::Psk(new_remote)) = (&old.remote_auth, &new.remote_auth);
+    let same_secrets = old_local.expose() == new_local.expose() && old_remote.expose() == new_remote.expose();
+    same_secrets && format!("{old:?}") == format!("{new:?}")
+}

@@ -1,0 +1,267 @@
+//! A responder's answer to IKE_SA_INIT: limits, cookies, which connections may be meant.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::Endpoint;
+use super::core::Traffic;
+use super::half_open::{HalfOpen, Responder, Role};
+use crate::codec::{ExchangeType, Flags, Header, Message, NotifyType, encode_message};
+use crate::config::{ConnectionConfig, RemoteAddress};
+use crate::event::Event;
+use crate::live::Source;
+use crate::path::UdpPath;
+use crate::sa::channel::Channel;
+use crate::sa::error::ExchangeError;
+use crate::sa::init::{Ends, Terms, respond_to_init};
+use crate::sa::payloads::{self, Out, Received};
+use crate::status::Reason;
+use crate::time::Time;
+use crate::transport::link::{Link, TcpLink};
+use crate::transport::table;
+
+impl Endpoint {
+    /// An IKE_SA_INIT request. Nothing is kept before it is worth an answer.
+    pub(super) fn init_request(&mut self, now: Time, source: Source, raw: &[u8], message: Message<'_>) {
+        let header = message.header;
+        let Some(ends) = self.ends_of(source) else { return };
+        if header.message_id != 0 {
+            return self.core.reject("init_with_message_id");
+        }
+        if self.repeat_init_response(source, &header, raw) {
+            return;
+        }
+        if let Source::Tcp(stream) = source
+            && self.core.streams.get(stream).is_some_and(|stream| stream.owner.is_some())
+        {
+            // One IKE SA per stream (transport policy, "IKE over TCP").
+            return self.core.reject("second_ike_sa_on_stream");
+        }
+        let received = Received::new(message.payloads);
+        let candidates = self.candidates(ends);
+        if candidates.is_empty() {
+            self.init_error(source, &header, ExchangeError::NoProposal);
+            return self.responder_failed(now, None, ends.remote, ExchangeError::Policy(Reason::NoProposalChosen));
+        }
+        if raw.len() > self.core.config.max_half_open_bytes {
+            return self.core.reject("init_too_long");
+        }
+        if !self.cookie_is_good(now, source, &header, &received, ends.remote.ip()) {
+            return;
+        }
+        if !self.half_open_quota.admit(ends.remote.ip()) {
+            return self.core.reject("too_many_half_open");
+        }
+        if let Err(error) = self.answer_init(now, source, raw, &header, &received, ends, &candidates) {
+            self.half_open_quota.leave(ends.remote.ip());
+            self.init_error(source, &header, error);
+            let wants_another = matches!(error, ExchangeError::WrongKeMethod(_));
+            if !wants_another {
+                let connection = match candidates.as_slice() {
+                    [only] => Some(only.name.clone()),
+                    _ => None,
+                };
+                self.responder_failed(now, connection, ends.remote, error);
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all parts of one message")]
+    fn answer_init(
+        &mut self,
+        now: Time,
+        source: Source,
+        raw: &[u8],
+        header: &Header,
+        received: &Received,
+        ends: Ends,
+        candidates: &[Arc<ConnectionConfig>],
+    ) -> Result<(), ExchangeError> {
+        let allows = |config: &&Arc<ConnectionConfig>| table::allows_separate(&config.ike);
+        let separate = (self.core.config.tcp_listens && candidates.iter().any(|config| allows(&config)))
+            .then_some(NotifyType(self.core.config.separate_transports_notify));
+        let proposals: Vec<_> = candidates.iter().map(|config| config.ike.proposals.as_slice()).collect();
+        let terms = Terms {
+            proposals: &proposals,
+            separate,
+            assume_code_points: candidates.iter().any(|config| config.ike.assume_code_points),
+        };
+        let id = self.core.new_ike_sa_id();
+        let spi_r = self.core.new_ike_spi(id);
+        let nonce_r = self.core.nonce();
+        let spis = (header.spi_i, spi_r);
+        let answered = respond_to_init(received, raw, spis, ends, &terms, nonce_r, &mut self.core.rng);
+        let encoded = answered.and_then(|(out, settled)| {
+            let flags = Flags { initiator: false, response: true };
+            let header = Header { spi_i: header.spi_i, spi_r, exchange: ExchangeType::IKE_SA_INIT, flags, message_id: 0 };
+            Ok((encode_message(&header, &out).map_err(|_| ExchangeError::Malformed)?, settled))
+        });
+        let (response, mut settled) = match encoded {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                self.core.spis.remove(&spi_r);
+                return Err(error);
+            }
+        };
+        settled.messages.1 = response.clone();
+        let link = match source {
+            Source::Udp(path) => Link::Udp(path),
+            Source::Tcp(stream) => {
+                if let Some(stream) = self.core.streams.get_mut(stream) {
+                    stream.owner = Some(id);
+                }
+                Link::Tcp(TcpLink::on_stream(false, ends.local, ends.remote, stream))
+            }
+        };
+        let mut half_open = HalfOpen {
+            id,
+            channel: Channel::new(header.spi_i, spi_r, false),
+            link,
+            started_on: source.transport(),
+            began: now,
+            deadline: now + self.core.config.half_open_timeout,
+            traffic: Traffic::default(),
+            init_path: match source {
+                Source::Udp(path) => Some(path),
+                Source::Tcp(_) => None,
+            },
+            keepalive: None,
+            generations: 0,
+            role: Role::Responder(Responder {
+                settled: None,
+                candidates: candidates.iter().map(|config| config.name.clone()).collect(),
+            }),
+        };
+        half_open.traffic.received(source.transport(), raw.len() as u64);
+        if settled.nat.0
+            && let (Source::Udp(path), Some(first)) = (source, candidates.first())
+        {
+            half_open.keepalive = Some((path, now + first.esp.keepalive));
+        }
+        half_open.log_keys(&mut self.core, &settled);
+        self.core.transmit(&half_open.link, &vec![response.clone()], Some(&mut half_open.traffic));
+        half_open.channel.window.responded(0, vec![response]);
+        half_open.role = match half_open.role {
+            Role::Responder(responder) => {
+                Role::Responder(Responder { settled: Some(Box::new(settled)), ..responder })
+            }
+            role => role,
+        };
+        self.by_initiator.insert((header.spi_i, ends.remote), id);
+        self.half_open.insert(id, half_open);
+        self.reschedule(id);
+        Ok(())
+    }
+
+    /// The same request again gets the same response (RFC 7296 section 2.1).
+    fn repeat_init_response(&mut self, source: Source, header: &Header, raw: &[u8]) -> bool {
+        let Some(remote) = self.ends_of(source).map(|ends| ends.remote) else { return false };
+        let Some(id) = self.by_initiator.get(&(header.spi_i, remote)) else { return false };
+        let Some(settled) = self.half_open.get(id).and_then(HalfOpen::settled) else { return false };
+        if settled.messages.0 != raw {
+            return false;
+        }
+        let response = settled.messages.1.clone();
+        self.core.counters.responses_repeated += 1;
+        match source {
+            Source::Udp(path) => {
+                self.core.send_datagram(path, &response);
+            }
+            Source::Tcp(stream) => {
+                self.core.send_on_stream(stream, &vec![response]);
+            }
+        }
+        true
+    }
+
+    /// Above the threshold a request over UDP needs a cookie (RFC 7296 section 2.6). Over TCP the address is proven, so none is
+    /// asked for (RFC 9329 section 6.5).
+    fn cookie_is_good(
+        &mut self,
+        now: Time,
+        source: Source,
+        header: &Header,
+        received: &Received,
+        address: IpAddr,
+    ) -> bool {
+        let Source::Udp(path) = source else { return true };
+        if self.half_open_quota.held() < self.core.config.cookie_threshold {
+            return true;
+        }
+        let Some(nonce) = &received.nonce else {
+            self.core.reject("missing_or_repeated_payload");
+            return false;
+        };
+        let (jar, rng) = (&mut self.cookies, &mut self.core.rng);
+        let is_good = received
+            .first(NotifyType::COOKIE)
+            .is_some_and(|cookie| jar.verify(now, rng, &cookie.data, nonce, address, header.spi_i));
+        if !is_good {
+            let cookie = jar.bake(now, rng, nonce, address, header.spi_i);
+            self.core.counters.cookies_sent += 1;
+            self.plain_response(Source::Udp(path), header, &vec![payloads::notify_with(NotifyType::COOKIE, cookie)]);
+        }
+        is_good
+    }
+
+    /// Connections that these addresses may mean: named peers before `any`.
+    fn candidates(&self, ends: Ends) -> Vec<Arc<ConnectionConfig>> {
+        let fits_local = |config: &ConnectionConfig| config.local_address.is_none_or(|ip| ip == ends.local.ip());
+        let all = self.connections.values().map(|connection| &connection.config).filter(|config| fits_local(config));
+        let (named, any): (Vec<_>, Vec<_>) =
+            all.cloned().partition(|config| config.remote_address != RemoteAddress::Any);
+        let is_peer = |config: &Arc<ConnectionConfig>| config.remote_address == RemoteAddress::Ip(ends.remote.ip());
+        named.into_iter().filter(is_peer).chain(any).collect()
+    }
+
+    /// An unprotected error (RFC 7296 section 2.21.1).
+    fn init_error(&mut self, source: Source, header: &Header, error: ExchangeError) {
+        self.core.reject(error.label());
+        let out = payloads::error(error, None);
+        if !out.is_empty() {
+            self.plain_response(source, header, &out);
+        }
+    }
+
+    /// An IKE_SA_INIT response that makes no state: our SPI is zero.
+    pub(super) fn plain_response(&mut self, source: Source, request: &Header, out: &Out) {
+        let flags = Flags { initiator: false, response: true };
+        let header = Header { spi_r: 0, flags, ..*request };
+        let Ok(response) = encode_message(&header, out) else { return };
+        match source {
+            Source::Udp(path) => {
+                self.core.send_datagram(path, &response);
+            }
+            Source::Tcp(stream) => {
+                self.core.send_on_stream(stream, &vec![response]);
+            }
+        }
+    }
+
+    /// The two ends of where a message came from.
+    pub(super) fn ends_of(&self, source: Source) -> Option<Ends> {
+        match source {
+            Source::Udp(UdpPath { local, remote }) => Some(Ends { local, remote }),
+            Source::Tcp(stream) => {
+                self.core.streams.get(stream).map(|stream| Ends { local: stream.local, remote: stream.remote })
+            }
+        }
+    }
+
+    /// A set-up that the peer began has failed. What it says about a connection that is up stays as it is.
+    pub(super) fn responder_failed(
+        &mut self,
+        now: Time,
+        connection: Option<Arc<str>>,
+        remote: SocketAddr,
+        error: ExchangeError,
+    ) {
+        let detail = error.to_string();
+        if let Some(name) = &connection {
+            self.note_trouble(name, error.reason(), &detail);
+            self.refresh(now, name);
+        }
+        let reason = error.reason();
+        self.core.event(Event::IkeFailed { connection, is_initiator: false, remote, reason, detail });
+    }
+}

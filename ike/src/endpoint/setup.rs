@@ -1,0 +1,284 @@
+//! From keys to authentication: IKE_INTERMEDIATE and IKE_AUTH, both roles.
+
+use super::Endpoint;
+use super::half_open::{HalfOpen, InitiatorState, Role};
+use crate::action::IkeSaId;
+use crate::codec::{ExchangeType, Message};
+use crate::live::Source;
+use crate::path::{IkeTransport, StreamId};
+use crate::sa::channel::{Opened, Opening};
+use crate::sa::child_offer::ChildOffer;
+use crate::sa::error::ExchangeError;
+use crate::sa::intermediate::{IntermediateSent, respond_to_intermediate};
+use crate::sa::payloads::{self, Out, Received};
+use crate::sa::settled::Settled;
+use crate::sa::{auth, window::Incoming};
+use crate::status::Reason;
+use crate::time::Time;
+use crate::transport::link::{Link, TcpLink};
+
+impl Endpoint {
+    /// The next request of an initiator: another key exchange, or IKE_AUTH.
+    pub(super) fn go_on(&mut self, now: Time, id: IkeSaId, settled: Box<Settled>) {
+        let prepared = match settled.next_round() {
+            Some(method) => IntermediateSent::new(method, &mut self.core.rng)
+                .map(|(out, sent)| (ExchangeType::IKE_INTERMEDIATE, out, Some(Box::new(sent)), None)),
+            None => Ok(self.auth_request(id, &settled)),
+        };
+        let (exchange, out, sent, offer) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return self.fail(now, id, error.reason(), error.to_string()),
+        };
+        let Some(half_open) = self.half_open.get_mut(&id) else { return };
+        let Some(message_id) = half_open.channel.window.next_request_id() else { return };
+        let Some((packet_size, first_wait, timeout)) = half_open.attempt().map(|attempt| {
+            let ike = &attempt.config.ike;
+            (ike.fragment_size, ike.retransmit_after, ike.tcp_timeout)
+        }) else {
+            return;
+        };
+        let sealed = half_open.seal(&settled, exchange, false, message_id, &out, packet_size);
+        let Some((sealed, content)) = sealed else {
+            return self.fail(now, id, Reason::ProtocolError, "a request does not fit a message".into());
+        };
+        let mut settled = settled;
+        if half_open.link.transport() == IkeTransport::Tcp {
+            half_open.deadline = now + timeout;
+        }
+        let state = match sent {
+            Some(sent) => {
+                settled.cover(true, &sealed.int_auth_a, &content.bytes);
+                InitiatorState::Intermediate(settled, sent)
+            }
+            None => InitiatorState::Auth(settled, offer, message_id),
+        };
+        half_open.put_state(state);
+        half_open.send_request(&mut self.core, now, sealed, first_wait);
+    }
+
+    /// IKE_AUTH with the first child that is wanted.
+    #[allow(clippy::type_complexity, reason = "four parts of one request, taken apart by its only caller")]
+    fn auth_request(
+        &mut self,
+        id: IkeSaId,
+        settled: &Settled,
+    ) -> (ExchangeType, Out, Option<Box<IntermediateSent>>, Option<Box<ChildOffer>>) {
+        let exchange = ExchangeType::IKE_AUTH;
+        let Some(half_open) = self.half_open.get(&id) else { return (exchange, Out::new(), None, None) };
+        let Some(attempt) = half_open.attempt() else { return (exchange, Out::new(), None, None) };
+        let config = attempt.config.clone();
+        let message_id = half_open.channel.window.next_request_id().unwrap_or_default();
+        let connection = self.connections.get(&*config.name);
+        let has_other = connection.is_some_and(|connection| !connection.live.is_empty());
+        let wanted = connection.and_then(|connection| {
+            let is_wanted = |child: &&std::sync::Arc<crate::config::ChildConfig>| connection.wanted.contains(&child.name);
+            connection.child_configs.iter().find(is_wanted).cloned()
+        });
+        let offer = wanted.and_then(|child| {
+            let spi_in = self.core.spi_source.allocate()?;
+            Some(Box::new(ChildOffer { config: child, spi_in, replaces: None, with_ke: false }))
+        });
+        let mut out = auth::request(settled, &config, message_id, !has_other);
+        if let Some(offer) = &offer {
+            out.push(offer.sa());
+            out.extend(offer.selectors());
+        }
+        (exchange, out, None, offer)
+    }
+
+    /// A message of an IKE SA that is not established yet. Returns false if it is forged.
+    pub(super) fn half_open_message(
+        &mut self,
+        now: Time,
+        id: IkeSaId,
+        source: Source,
+        raw: &[u8],
+        message: &Message<'_>,
+    ) -> bool {
+        let Some(half_open) = self.half_open.get_mut(&id) else { return true };
+        let header = message.header;
+        let Some(settled) = half_open.settled() else {
+            self.core.reject("too_early");
+            return true;
+        };
+        let is_for_us = header.flags.initiator != half_open.channel.is_initiator
+            && (header.spi_i, header.spi_r) == (half_open.channel.spi_i, half_open.channel.spi_r)
+            && header.flags.response == half_open.channel.is_initiator;
+        let on_wrong_transport = match (source, &half_open.link) {
+            // Transport policy rule 10: after SEPARATE_TRANSPORTS nothing but IKE_SA_INIT counts over UDP.
+            (Source::Udp(_), _) => settled.separate || half_open.link.transport() == IkeTransport::Tcp,
+            (Source::Tcp(_), Link::Udp(_)) => half_open.channel.is_initiator,
+            (Source::Tcp(_), Link::Tcp(_)) => false,
+        };
+        if !is_for_us || on_wrong_transport {
+            self.core.reject(if is_for_us { "wrong_transport" } else { "wrong_spi" });
+            return true;
+        }
+        let window = &half_open.channel.window;
+        let is_repeated = !header.flags.response && window.classify(header.message_id) == Incoming::Repeated;
+        let is_wanted = match header.flags.response {
+            true => window.outstanding().is_some_and(|o| o.message_id == header.message_id),
+            false => window.classify(header.message_id) != Incoming::Outside,
+        };
+        if !is_wanted {
+            self.core.reject("outside_window");
+            return true;
+        }
+        if is_repeated {
+            self.repeat_half_open_response(id, source);
+            return true;
+        }
+        let key = settled.keys.keys().sk_e(!half_open.channel.is_initiator).clone();
+        let most = self.core.config.max_half_open_bytes;
+        let opened = match half_open.channel.open(&key, raw, message, most) {
+            Opening::Whole(opened) => opened,
+            Opening::Part(_) => return true,
+            Opening::Forged => {
+                self.core.reject("not_authentic");
+                return false;
+            }
+        };
+        half_open.traffic.received(source.transport(), raw.len() as u64);
+        follow(half_open, source, &mut self.core);
+        match header.flags.response {
+            true => self.setup_response(now, id, header.message_id, opened),
+            false => self.setup_request(now, id, header.exchange, header.message_id, opened),
+        }
+        true
+    }
+
+    fn repeat_half_open_response(&mut self, id: IkeSaId, source: Source) {
+        let Some(half_open) = self.half_open.get_mut(&id) else { return };
+        let Some(messages) = half_open.channel.window.stored_response().cloned() else { return };
+        self.core.counters.responses_repeated += 1;
+        match source {
+            Source::Udp(path) => {
+                for message in &messages {
+                    self.core.send_datagram(path, message);
+                }
+            }
+            Source::Tcp(stream) => {
+                self.core.send_on_stream(stream, &messages);
+            }
+        }
+    }
+
+    fn setup_response(&mut self, now: Time, id: IkeSaId, message_id: u32, opened: Opened) {
+        let Some(half_open) = self.half_open.get_mut(&id) else { return };
+        half_open.channel.window.answered(message_id);
+        let received = match Received::decode(&opened.content) {
+            Ok(received) => received,
+            Err(error) => return self.fail(now, id, error.reason(), error.to_string()),
+        };
+        match half_open.take_state() {
+            InitiatorState::Intermediate(mut settled, sent) => {
+                settled.cover(false, &opened.int_auth_a, &opened.content.bytes);
+                match sent.answered(&received) {
+                    Ok(shared) => {
+                        let settled = Box::new(settled.advance(&shared));
+                        half_open.log_keys(&mut self.core, &settled);
+                        self.go_on(now, id, settled);
+                    }
+                    Err(error) => self.fail(now, id, error.reason(), error.to_string()),
+                }
+            }
+            InitiatorState::Auth(settled, offer, auth_id) => {
+                self.establish_initiator(now, id, *settled, offer, auth_id, &received);
+            }
+            state => half_open.put_state(state),
+        }
+    }
+
+    fn setup_request(
+        &mut self,
+        now: Time,
+        id: IkeSaId,
+        exchange: ExchangeType,
+        message_id: u32,
+        opened: Opened,
+    ) {
+        let Some(half_open) = self.half_open.get_mut(&id) else { return };
+        let Role::Responder(responder) = &mut half_open.role else { return };
+        let Some(mut settled) = responder.settled.take() else { return };
+        let received = match Received::decode(&opened.content) {
+            Ok(received) => received,
+            Err(error) => return self.refuse_setup(now, id, &settled, exchange, message_id, error, None),
+        };
+        match (exchange, settled.next_round()) {
+            (ExchangeType::IKE_INTERMEDIATE, Some(_)) => {
+                let (out, shared) = match respond_to_intermediate(&settled, &received, &mut self.core.rng) {
+                    Ok(answer) => answer,
+                    Err(error) => return self.refuse_setup(now, id, &settled, exchange, message_id, error, None),
+                };
+                let sealed = half_open.seal(&settled, exchange, true, message_id, &out, FRAGMENT_SIZE);
+                let Some((sealed, content)) = sealed else { return self.drop_half_open(id) };
+                settled.cover(true, &opened.int_auth_a, &opened.content.bytes);
+                settled.cover(false, &sealed.int_auth_a, &content.bytes);
+                half_open.send_response(&mut self.core, message_id, sealed);
+                let settled = Box::new(settled.advance(&shared));
+                half_open.log_keys(&mut self.core, &settled);
+                if let Role::Responder(responder) = &mut half_open.role {
+                    responder.settled = Some(settled);
+                }
+            }
+            (ExchangeType::IKE_AUTH, None) => self.establish_responder(now, id, *settled, message_id, &received),
+            _ => {
+                let error = ExchangeError::Payloads("an exchange that is not due");
+                self.refuse_setup(now, id, &settled, exchange, message_id, error, None);
+            }
+        }
+    }
+
+    /// An error for the initiator, and the end of the half-open IKE SA (RFC 7296 section 2.21.2).
+    #[allow(clippy::too_many_arguments, reason = "all parts of one message")]
+    pub(super) fn refuse_setup(
+        &mut self,
+        now: Time,
+        id: IkeSaId,
+        settled: &Settled,
+        exchange: ExchangeType,
+        message_id: u32,
+        error: ExchangeError,
+        connection: Option<std::sync::Arc<str>>,
+    ) {
+        self.core.reject(error.label());
+        let out = payloads::error(error, None);
+        if let Some(half_open) = self.half_open.get_mut(&id)
+            && let Some((sealed, _)) = half_open.seal(settled, exchange, true, message_id, &out, FRAGMENT_SIZE)
+        {
+            let remote = half_open.link.remote();
+            half_open.send_response(&mut self.core, message_id, sealed);
+            self.responder_failed(now, connection, remote, error);
+        }
+        self.drop_half_open(id);
+    }
+}
+
+/// Fragments of a responder that does not know its connection yet (RFC 7383 section 2.5.1: 1280 is safe).
+const FRAGMENT_SIZE: u16 = 1280;
+
+/// An authentic message: this is where the peer is (RFC 7296 section 2.23, RFC 9329 section 6.1).
+fn follow(half_open: &mut HalfOpen, source: Source, core: &mut super::core::Core) {
+    match source {
+        Source::Udp(path) => {
+            if let Link::Udp(ours) = &mut half_open.link {
+                *ours = path;
+            }
+        }
+        Source::Tcp(stream) => {
+            core.streams.authenticated(stream, half_open.id);
+            follow_stream(half_open, stream, core);
+        }
+    }
+}
+
+fn follow_stream(half_open: &mut HalfOpen, stream: StreamId, core: &super::core::Core) {
+    match &mut half_open.link {
+        Link::Tcp(link) => link.up(stream),
+        Link::Udp(_) => {
+            if let Some(known) = core.streams.get(stream) {
+                half_open.link = Link::Tcp(TcpLink::on_stream(false, known.local, known.remote, stream));
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What is due when on a live IKE SA.
+
+use super::{Active, LiveSa, Task};
+use super::dispatch::Which;
+use crate::action::Action;
+use crate::endpoint::core::Core;
+use crate::path::UdpPath;
+use crate::sa::children::{Child, Outbound, Stage};
+use crate::status::Reason;
+use crate::time::Time;
+use crate::transport::carrier::Effect;
+use crate::transport::link::Link;
+
+impl LiveSa {
+    /// When [`LiveSa::timeout`] has to be called.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        let generations = self.previous.iter().chain([&self.current]);
+        let retransmit = generations.filter_map(|generation| generation.channel.window.next_timeout()).min();
+        let previous = self.previous.iter().map(|generation| generation.renew_at).min();
+        let rekey = (!self.is_under_way_or_queued(&Task::RekeyIke) && self.is_open()).then_some(self.current.renew_at);
+        let pause = self.pause_until.filter(|_| !self.queue.is_empty());
+        [
+            retransmit,
+            previous,
+            rekey,
+            pause,
+            Some(self.expires_at),
+            self.dead_at(),
+            self.liveness_at(),
+            self.closing.map(|(_, until)| until),
+            self.children.next_timeout(),
+            self.next_series_timeout(),
+            self.carrier.next_timeout(),
+            self.link.tcp().and_then(|link| link.next_timeout()),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Time has passed.
+    pub(crate) fn timeout(&mut self, core: &mut Core, now: Time) {
+        self.sweep(core, now);
+        self.expire_series(core, now);
+        if self.dead_at().is_some_and(|at| at <= now) {
+            return self.end(self.closing.map_or(Reason::PeerSilent, |(reason, _)| reason));
+        }
+        if let Some((reason, until)) = self.closing
+            && until <= now
+        {
+            return self.end(reason);
+        }
+        if self.expires_at <= now {
+            self.close(now, Reason::None);
+        }
+        self.renew_children(now);
+        if self.current.renew_at <= now {
+            self.current.renew_at = now + self.config.ike.retry_max;
+            self.want(Task::RekeyIke);
+        }
+        self.drop_previous(core, now);
+        if self.liveness_at().is_some_and(|at| at <= now) {
+            self.want(Task::Liveness);
+        }
+        let has_child = self.children.iter().any(|child| child.is_live());
+        let effects = self.carrier.timeout(now, has_child);
+        self.carry_out(core, effects);
+        self.dial(core, now);
+        self.retransmit(core, now);
+        self.start_next(core, now);
+    }
+
+    /// Carries out what the carrier asks for.
+    pub(crate) fn carry_out(&mut self, core: &mut Core, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Path(path) => {
+                    if self.children.iter().next().is_some() {
+                        core.actions.push_back(Action::UpdatePath { ike_sa: self.id, path });
+                    }
+                }
+                Effect::Dummy => {
+                    let in_use = |child: &&Child| child.outbound == Outbound::InUse;
+                    if let Some(child) = self.children.iter().find(in_use) {
+                        core.actions.push_back(Action::SendDummy { child: child.id });
+                    }
+                }
+                Effect::Keepalive => {
+                    let path = self.carrier.path();
+                    core.send_keepalive(UdpPath {
+                        local: (path.local, path.local_port).into(),
+                        remote: (path.remote, path.remote_port).into(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// A request has gone unanswered for `dead_after`. Without a stream the clock stands still while ESP comes in
+    /// (transport policy, "IKE over TCP").
+    fn dead_at(&self) -> Option<Time> {
+        let generations = self.previous.iter().chain([&self.current]);
+        let vital = generations.filter(|generation| !is_only_clearing_up(generation, self));
+        let since = vital.filter_map(|g| g.channel.window.outstanding()).map(|o| o.since).min()?;
+        let since = match &self.link {
+            Link::Tcp(link) if link.current.is_none() => since.max(self.esp_seen.unwrap_or(Time::ZERO)),
+            _ => since,
+        };
+        Some(since + self.config.ike.dead_after)
+    }
+
+    /// Nothing has been heard for a while (RFC 7296 section 2.4). Over TCP only IKE counts: liveness runs while ESP flows
+    /// (rule 5).
+    fn liveness_at(&self) -> Option<Time> {
+        if !self.is_open() || self.is_under_way_or_queued(&Task::Liveness) || self.current.active.is_some() {
+            return None;
+        }
+        let seen = match &self.link {
+            Link::Tcp(_) => self.ike_seen,
+            Link::Udp(_) => self.ike_seen.max(self.esp_seen.unwrap_or(Time::ZERO)),
+        };
+        Some(seen + self.config.ike.liveness_after)
+    }
+
+    fn is_under_way_or_queued(&self, task: &Task) -> bool {
+        self.queue.contains(task) || self.is_under_way(task)
+    }
+
+    fn renew_children(&mut self, now: Time) {
+        let retry = self.config.ike.retry_max;
+        let mut tasks = Vec::new();
+        for child in self.children.iter_mut() {
+            if child.exists() && child.expires_at <= now {
+                // Asked again, should the DELETE not come through.
+                child.expires_at = now + retry;
+                tasks.push(Task::DeleteChild(child.id));
+            } else if child.stage == Stage::Live && child.rekey_at <= now {
+                child.rekey_at = now + retry;
+                tasks.push(Task::RekeyChild(child.id));
+            }
+        }
+        for task in tasks {
+            self.want(task);
+        }
+    }
+
+    /// Old generations: those that are deleted are forgotten, the others are deleted by us now.
+    fn drop_previous(&mut self, core: &mut Core, now: Time) {
+        let mut index = 0;
+        while let Some(generation) = self.previous.get_mut(index) {
+            if generation.renew_at > now {
+                index += 1;
+                continue;
+            }
+            let is_asked = matches!(generation.active, Some(Active::DeleteIke));
+            if generation.is_deleted || is_asked {
+                let generation = self.previous.remove(index);
+                core.spis.remove(&generation.channel.our_spi());
+                continue;
+            }
+            generation.renew_at = now + self.config.ike.dead_after;
+            generation.active = None;
+            self.delete_generation(core, now, Which::Previous(index));
+            index += 1;
+        }
+    }
+
+    /// Our addresses or links have changed: a missing stream is dialled again at once.
+    pub(crate) fn redial_now(&mut self, now: Time) {
+        if let Some(link) = self.link.tcp_mut()
+            && link.redial_at.is_some()
+        {
+            link.redial_at = Some(now);
+        }
+    }
+
+    fn dial(&mut self, core: &mut Core, now: Time) {
+        let id = self.id;
+        let timeout = self.config.ike.tcp_timeout;
+        let local = self.link.local_ip();
+        let Some(link) = self.link.tcp_mut() else { return };
+        if let Some((stream, give_up)) = link.dialling
+            && give_up <= now
+        {
+            core.close_stream(stream);
+            link.down(stream, now, &mut core.rng);
+        }
+        if link.redial_at.is_some_and(|at| at <= now) {
+            let stream = core.dial(now, id, local, link.remote);
+            link.dialled(stream, now + timeout);
+        }
+    }
+}
+
+/// The DELETE of an old generation may go unanswered without any harm to the IKE SA.
+fn is_only_clearing_up(generation: &super::Generation, sa: &LiveSa) -> bool {
+    matches!(generation.active, Some(Active::DeleteIke)) && !core::ptr::eq(generation, &sa.current)
+}

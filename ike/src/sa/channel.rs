@@ -1,0 +1,104 @@
+//! The messages of one set of IKE keys: SPIs, window, Initialization Vectors, fragments.
+
+use super::protect::{self, IvCounter, Sealed};
+use super::reassembly::{Piece, Reassembly};
+use super::window::Window;
+use crate::codec::{Encrypted, ExchangeType, Flags, Header, Message, PayloadChain};
+use crate::crypto::AeadKey;
+
+/// See the module. Rekeying an IKE SA makes a new one (RFC 7296 section 2.18: Message IDs start over).
+#[derive(Debug)]
+pub(crate) struct Channel {
+    /// IKE SA Initiator's SPI.
+    pub(crate) spi_i: u64,
+    /// IKE SA Responder's SPI; zero until it is known.
+    pub(crate) spi_r: u64,
+    /// We are the initiator of this IKE SA: whose flag is set, and which keys are ours.
+    pub(crate) is_initiator: bool,
+    /// Message IDs and stored messages.
+    pub(crate) window: Window,
+    iv: IvCounter,
+    reassembly: Option<Reassembly>,
+}
+
+/// A message of the peer, authenticated and decrypted.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The inner payloads.
+    pub(crate) content: PayloadChain,
+    /// IntAuth_A (RFC 9242 section 3.3.2).
+    pub(crate) int_auth_a: Vec<u8>,
+}
+
+/// What became of a received message.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    /// Here it is.
+    Whole(Opened),
+    /// An authentic fragment of a message that is not complete yet; is it number 1?
+    Part(bool),
+    /// Not authentic.
+    Forged,
+}
+
+impl Channel {
+    /// A channel with no message yet.
+    pub(crate) fn new(spi_i: u64, spi_r: u64, is_initiator: bool) -> Self {
+        Self { spi_i, spi_r, is_initiator, window: Window::default(), iv: IvCounter::default(), reassembly: None }
+    }
+
+    /// Our SPI: the one that messages to us are found by.
+    pub(crate) fn our_spi(&self) -> u64 {
+        if self.is_initiator { self.spi_i } else { self.spi_r }
+    }
+
+    /// The header of a message of ours.
+    pub(crate) fn header(&self, exchange: ExchangeType, is_response: bool, message_id: u32) -> Header {
+        let flags = Flags { initiator: self.is_initiator, response: is_response };
+        Header { spi_i: self.spi_i, spi_r: self.spi_r, exchange, flags, message_id }
+    }
+
+    /// Encrypts a message of ours; `most_bytes` is the size from which it leaves in fragments.
+    pub(crate) fn seal(
+        &mut self,
+        key: &AeadKey,
+        header: &Header,
+        content: &PayloadChain,
+        most_bytes: Option<usize>,
+    ) -> Option<Sealed> {
+        protect::seal(header, content, key, &mut self.iv, most_bytes)
+    }
+
+    /// Decrypts a message of the peer. Parts of fragmented ones are kept, at most `most_bytes` of them.
+    pub(crate) fn open(&mut self, key: &AeadKey, raw: &[u8], message: &Message<'_>, most_bytes: usize) -> Opening {
+        let Some(encrypted) = &message.encrypted else { return Opening::Forged };
+        let Some(text) = protect::open(encrypted, key) else { return Opening::Forged };
+        let Some(fragment) = encrypted.fragment else {
+            return opened(encrypted, text);
+        };
+        let piece = Piece {
+            message_id: message.header.message_id,
+            number: fragment.number,
+            total: fragment.total,
+            message: raw,
+            content: text,
+        };
+        match Reassembly::add(&mut self.reassembly, piece, most_bytes) {
+            None => Opening::Part(fragment.number == 1),
+            Some(whole) => match Message::decode(&whole.first).map(|first| first.encrypted) {
+                Ok(Some(first)) => opened(&first, whole.content),
+                _ => Opening::Forged,
+            },
+        }
+    }
+}
+
+fn opened(encrypted: &Encrypted<'_>, text: Vec<u8>) -> Opening {
+    match encrypted.int_auth_a(text.len()) {
+        Ok(int_auth_a) => {
+            let content = PayloadChain { first: encrypted.first_inner, bytes: text };
+            Opening::Whole(Opened { content, int_auth_a })
+        }
+        Err(_) => Opening::Forged,
+    }
+}

@@ -1,0 +1,186 @@
+//! What a Child SA is asked for and answered with (RFC 7296 sections 1.2, 1.3.1, 1.3.3 and 2.9): SA, TSi and TSr, the
+//! same in IKE_AUTH and CREATE_CHILD_SA.
+
+use std::sync::Arc;
+
+use super::error::ExchangeError;
+use super::negotiate::{self, EspChoice};
+use super::payloads::{self, Out, Received};
+use crate::action::ChildId;
+use crate::codec::{NotifyType, TrafficSelector, covers, narrow};
+use crate::config::ChildConfig;
+use crate::crypto::schedule::{ChildKeys, IkeKeys};
+use crate::crypto::{KeMethod, SharedSecret};
+
+/// A Child SA that we ask for.
+pub(crate) struct ChildOffer {
+    /// The configured child.
+    pub(crate) config: Arc<ChildConfig>,
+    /// Our SPI.
+    pub(crate) spi_in: u32,
+    /// The pair that it is to replace.
+    pub(crate) replaces: Option<ChildId>,
+    /// The exchange can carry a KE payload: any but IKE_AUTH (RFC 7296 section 1.2).
+    pub(crate) with_ke: bool,
+}
+
+/// What both sides have agreed on, before its keys exist.
+pub(crate) struct ChildTerms {
+    /// The configured child.
+    pub(crate) config: Arc<ChildConfig>,
+    /// Our SPI.
+    pub(crate) spi_in: u32,
+    /// The peer's SPI.
+    pub(crate) spi_out: u32,
+    /// Algorithms.
+    pub(crate) choice: EspChoice,
+    /// Selectors of our side.
+    pub(crate) local_ts: Arc<[TrafficSelector]>,
+    /// Selectors of the peer's side.
+    pub(crate) remote_ts: Arc<[TrafficSelector]>,
+    /// The pair that it replaces.
+    pub(crate) replaces: Option<ChildId>,
+    /// The exchange that makes it is ours.
+    pub(crate) by_us: bool,
+}
+
+/// A Child SA pair that is ready to install.
+pub(crate) struct NewChild {
+    /// All but the keys.
+    pub(crate) terms: ChildTerms,
+    /// Keys of both directions.
+    pub(crate) keys: ChildKeys,
+    /// The lower nonce of its exchange (RFC 7296 section 2.8.1).
+    pub(crate) lowest_nonce: Arc<[u8]>,
+}
+
+impl ChildOffer {
+    /// SA, TSi and TSr. In CREATE_CHILD_SA, Ni and KEi stand between them; they are the caller's.
+    pub(crate) fn sa(&self) -> payloads::Payload {
+        payloads::sa(negotiate::offer_esp(&self.config.proposals, self.spi_in, self.with_ke))
+    }
+
+    /// TSi and TSr.
+    pub(crate) fn selectors(&self) -> Out {
+        vec![payloads::ts_i(&self.config.local_ts), payloads::ts_r(&self.config.remote_ts)]
+    }
+
+    /// The key exchange method of our first KE payload, if the proposals ask for one.
+    pub(crate) fn first_ke_method(&self) -> Option<KeMethod> {
+        self.with_ke.then(|| negotiate::first_esp_ke_method(&self.config.proposals)).flatten()
+    }
+
+    /// Checks the responder's choice.
+    pub(crate) fn answered(self, received: &Received) -> Result<ChildTerms, ExchangeError> {
+        if let Some(error) = received.error() {
+            return Err(ExchangeError::Peer(error));
+        }
+        let sa = received.sa.as_ref().ok_or(ExchangeError::Payloads("no SA for the Child SA"))?;
+        let (choice, spi_out) = negotiate::accept_esp(sa, &self.config.proposals, self.with_ke)?;
+        let (ts_i, ts_r) = received.selectors()?;
+        if ts_i.is_empty() || ts_r.is_empty() {
+            return Err(ExchangeError::Selectors);
+        }
+        if !covers(&self.config.local_ts, ts_i) || !covers(&self.config.remote_ts, ts_r) {
+            return Err(ExchangeError::NotOffered);
+        }
+        Ok(ChildTerms {
+            config: self.config,
+            spi_in: self.spi_in,
+            spi_out,
+            choice,
+            local_ts: ts_i.into(),
+            remote_ts: ts_r.into(),
+            replaces: self.replaces,
+            by_us: true,
+        })
+    }
+}
+
+/// What a responder agrees to: the configured child, narrowed selectors, and the proposal that answers, without our SPI.
+pub(crate) struct ChildAnswer {
+    config: Arc<ChildConfig>,
+    choice: EspChoice,
+    answer: payloads::Proposal,
+    spi_out: u32,
+    ts_i: Vec<TrafficSelector>,
+    ts_r: Vec<TrafficSelector>,
+    replaces: Option<ChildId>,
+}
+
+impl ChildAnswer {
+    /// Chooses among `children` by the selectors offered: one that takes the whole offer before one that narrows it. A
+    /// rekey stays with the configured child that it replaces.
+    pub(crate) fn choose(
+        received: &Received,
+        children: &[Arc<ChildConfig>],
+        replaces: Option<(ChildId, &str)>,
+        with_ke: bool,
+        can_additional: bool,
+    ) -> Result<Self, ExchangeError> {
+        let sa = received.sa.as_ref().ok_or(ExchangeError::Payloads("no SA for the Child SA"))?;
+        let (offered_i, offered_r) = received.selectors()?;
+        let allowed = children.iter().filter(|child| replaces.is_none_or(|(_, name)| *child.name == *name));
+        let mut fitting: Vec<_> = allowed
+            .map(|child| (child, narrow(offered_i, &child.remote_ts), narrow(offered_r, &child.local_ts)))
+            .filter(|(_, ts_i, ts_r)| !ts_i.is_empty() && !ts_r.is_empty())
+            .collect();
+        if fitting.is_empty() {
+            return Err(ExchangeError::Selectors);
+        }
+        fitting.sort_by_key(|(_, ts_i, ts_r)| !(covers(ts_i, offered_i) && covers(ts_r, offered_r)));
+        for (child, ts_i, ts_r) in fitting {
+            if let Some((answer, choice, spi_out)) = negotiate::choose_esp(sa, &child.proposals, with_ke, can_additional) {
+                return Ok(Self {
+                    config: child.clone(),
+                    choice,
+                    answer,
+                    spi_out,
+                    ts_i,
+                    ts_r,
+                    replaces: replaces.map(|(id, _)| id),
+                });
+            }
+        }
+        Err(ExchangeError::NoProposal)
+    }
+
+    /// The algorithms, for the key exchange that they may ask for.
+    pub(crate) fn choice(&self) -> &EspChoice {
+        &self.choice
+    }
+
+    /// SA with our SPI, TSi and TSr for the response, and the terms.
+    pub(crate) fn accept(mut self, spi_in: u32) -> (payloads::Payload, Out, ChildTerms) {
+        self.answer.spi = payloads::child_spi(spi_in);
+        let selectors = vec![payloads::ts_i(&self.ts_i), payloads::ts_r(&self.ts_r)];
+        let terms = ChildTerms {
+            config: self.config,
+            spi_in,
+            spi_out: self.spi_out,
+            choice: self.choice,
+            local_ts: self.ts_r.into(),
+            remote_ts: self.ts_i.into(),
+            replaces: self.replaces,
+            by_us: false,
+        };
+        (payloads::sa(vec![self.answer]), selectors, terms)
+    }
+}
+
+impl ChildTerms {
+    /// The pair with its keys, from the nonces of its exchange (those of IKE_SA_INIT for the first child) and the shared
+    /// secrets of its own key exchanges, if any.
+    pub(crate) fn keyed(self, keys: &IkeKeys, nonce_i: &[u8], nonce_r: &[u8], shared: &[SharedSecret]) -> NewChild {
+        let keys = keys.child(self.choice.cipher, nonce_i, nonce_r, shared);
+        NewChild { terms: self, keys, lowest_nonce: nonce_i.min(nonce_r).into() }
+    }
+}
+
+/// The pair that REKEY_SA names: the peer's inbound SPI (RFC 7296 section 1.3.3).
+pub(crate) fn rekeyed_spi(received: &Received) -> Result<Option<u32>, ExchangeError> {
+    match received.first(NotifyType::REKEY_SA) {
+        None => Ok(None),
+        Some(notify) => notify.child_spi.map(Some).ok_or(ExchangeError::Payloads("REKEY_SA without an SPI of ESP")),
+    }
+}

@@ -1,0 +1,273 @@
+//! IKE_SA_INIT (RFC 7296 section 1.2), both roles.
+
+use core::net::SocketAddr;
+
+use super::error::ExchangeError;
+use super::negotiate::{self, IkeChoice};
+use super::payloads::{self, Out, Received};
+use super::settled::{Settled, nat_found};
+use crate::codec::NotifyType;
+use crate::crypto::digest::nat_detection;
+use crate::crypto::ke::respond;
+use crate::crypto::schedule::{Context, SetupKeys};
+use crate::crypto::{KeInitiator, KeMethod, Rng};
+use crate::proposal::IkeProposal;
+
+/// Guards code points that are not assigned yet (transport policy rule 6).
+pub(crate) const VENDOR_ID: &[u8; 16] = b"Portcullis IKEv2";
+
+/// Requests repeated for a cookie or another key exchange method, at most.
+const MOST_REPEATS: u8 = 6;
+
+/// The addresses of the exchange, for NAT detection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// Ours.
+    pub(crate) local: SocketAddr,
+    /// The peer's.
+    pub(crate) remote: SocketAddr,
+}
+
+/// An initiator that waits for the IKE_SA_INIT response.
+pub(crate) struct InitSent {
+    proposals: Vec<IkeProposal>,
+    ke: KeInitiator,
+    ke_data: Vec<u8>,
+    nonce: Vec<u8>,
+    cookie: Option<Vec<u8>>,
+    offers_separate: Option<NotifyType>,
+    assume_code_points: bool,
+    repeats: u8,
+    /// RealMessage1: the request as it left last.
+    pub(crate) request: Vec<u8>,
+}
+
+/// What a response leads to.
+pub(crate) enum InitAnswer {
+    /// Send the request again, changed as the responder asked.
+    Repeat(Box<InitSent>),
+    /// Keys exist.
+    Settled(Box<Settled>),
+}
+
+
+impl InitSent {
+    /// Fresh keys and nonce for the first key exchange method of the best proposal. `separate` is the notify type if
+    /// SEPARATE_TRANSPORTS is offered.
+    pub(crate) fn new(
+        proposals: &[IkeProposal],
+        separate: Option<NotifyType>,
+        assume_code_points: bool,
+        nonce: Vec<u8>,
+        rng: &mut Rng,
+    ) -> Result<Self, ExchangeError> {
+        let method = negotiate::first_ke_method(proposals).ok_or(ExchangeError::NoProposal)?;
+        let (ke, ke_data) = KeInitiator::generate(method, rng)?;
+        Ok(Self {
+            proposals: proposals.to_vec(),
+            ke,
+            ke_data,
+            nonce,
+            cookie: None,
+            offers_separate: separate,
+            assume_code_points,
+            repeats: 0,
+            request: Vec::new(),
+        })
+    }
+
+    /// The payloads of the request. COOKIE comes first (RFC 7296 section 2.6).
+    pub(crate) fn payloads(&self, spi_i: u64, ends: Ends) -> Out {
+        let mut out = Out::new();
+        out.extend(self.cookie.iter().map(|cookie| payloads::notify_with(NotifyType::COOKIE, cookie.clone())));
+        out.push(payloads::sa(negotiate::offer_ike(&self.proposals, None)));
+        out.push(payloads::ke(self.ke.method(), self.ke_data.clone()));
+        out.push(payloads::nonce(self.nonce.clone()));
+        out.extend(nat_detection_payloads(spi_i, 0, ends));
+        out.push(payloads::notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED));
+        if negotiate::has_additional_ke(&self.proposals) {
+            out.push(payloads::notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED));
+        }
+        out.extend(self.offers_separate.map(payloads::notify));
+        out.push(payloads::vendor_id(VENDOR_ID.to_vec()));
+        out
+    }
+
+    /// SEPARATE_TRANSPORTS was offered.
+    pub(crate) fn offers_separate(&self) -> bool {
+        self.offers_separate.is_some()
+    }
+
+    /// The response agrees to SEPARATE_TRANSPORTS: it was offered, it is there, and it is believed.
+    pub(crate) fn agrees_to_separate(&self, received: &Received) -> bool {
+        self.offers_separate.is_some_and(|kind| believes_separate(received, kind, self.assume_code_points))
+    }
+
+    /// The response is one of those that ask for another request: they are judged before SEPARATE_TRANSPORTS is.
+    pub(crate) fn asks_to_repeat(received: &Received) -> bool {
+        received.has(NotifyType::COOKIE) || received.has(NotifyType::INVALID_KE_PAYLOAD)
+    }
+
+    /// Processes a response. On an error that may be forged the caller keeps `self`, which comes back in it (RFC 7296
+    /// section 2.21.1: nothing in IKE_SA_INIT is authenticated).
+    pub(crate) fn answered(
+        mut self,
+        received: &Received,
+        response: &[u8],
+        spis: (u64, u64),
+        ends: Ends,
+        rng: &mut Rng,
+    ) -> Result<InitAnswer, (ExchangeError, Option<Box<Self>>)> {
+        if let Some(cookie) = received.first(NotifyType::COOKIE) {
+            if cookie.data.is_empty() || cookie.data.len() > 64 || self.repeats >= MOST_REPEATS {
+                return Err((ExchangeError::Payloads("COOKIE of a wrong size, or too often"), Some(Box::new(self))));
+            }
+            self.cookie = Some(cookie.data.clone());
+            self.repeats += 1;
+            return Ok(InitAnswer::Repeat(Box::new(self)));
+        }
+        if let Some(wanted) = received.first(NotifyType::INVALID_KE_PAYLOAD) {
+            return self.take_method(&wanted.data, rng);
+        }
+        if let Some(error) = received.error() {
+            return Err((ExchangeError::Peer(error), Some(Box::new(self))));
+        }
+        let parts = received.init_parts().and_then(|(sa, ke, nonce)| {
+            let choice = negotiate::accept_ike(sa, &self.proposals)?;
+            let method = KeMethod::from_id(ke.method).filter(|method| *method == choice.ke);
+            if spis.1 == 0 || method != Some(self.ke.method()) {
+                return Err(ExchangeError::NotOffered);
+            }
+            if !choice.additional.is_empty() && !received.has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED) {
+                return Err(ExchangeError::Payloads("additional key exchanges without IKE_INTERMEDIATE"));
+            }
+            Ok((choice, ke.data.clone(), nonce.clone()))
+        });
+        let (choice, ke_data, nonce_r) = match parts {
+            Ok(parts) => parts,
+            Err(error) => return Err((error, Some(Box::new(self)))),
+        };
+        let separate = self.agrees_to_separate(received);
+        let Self { ke, nonce, request, .. } = self;
+        let shared = ke.finish(&ke_data).map_err(|error| (ExchangeError::from(error), None))?;
+        let context = Context { nonce_i: &nonce, nonce_r: &nonce_r, spi_i: spis.0, spi_r: spis.1 };
+        let keys = SetupKeys::new(choice.suite, context, &shared);
+        Ok(InitAnswer::Settled(Box::new(Settled {
+            nat: nat_found(received, spis.0, spis.1, ends.local, ends.remote),
+            fragments: received.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED),
+            separate,
+            choice,
+            keys,
+            spis,
+            nonce_i: nonce,
+            nonce_r,
+            messages: (request, response.to_vec()),
+            int_auth: Default::default(),
+            rounds: 0,
+        })))
+    }
+
+    /// INVALID_KE_PAYLOAD names the method that the responder wants (RFC 7296 section 1.2). It has to be one that we
+    /// offered and have not just used.
+    fn take_method(mut self, data: &[u8], rng: &mut Rng) -> Result<InitAnswer, (ExchangeError, Option<Box<Self>>)> {
+        let method = match data {
+            [high, low] => KeMethod::from_id(u16::from_be_bytes([*high, *low])),
+            _ => None,
+        };
+        let wanted = method
+            .filter(|method| negotiate::offers_ke(&self.proposals, *method))
+            .filter(|method| *method != self.ke.method() && self.repeats < MOST_REPEATS);
+        let Some(method) = wanted else {
+            return Err((ExchangeError::Peer(NotifyType::INVALID_KE_PAYLOAD), Some(Box::new(self))));
+        };
+        match KeInitiator::generate(method, rng) {
+            Ok((ke, ke_data)) => {
+                (self.ke, self.ke_data) = (ke, ke_data);
+                self.repeats += 1;
+                Ok(InitAnswer::Repeat(Box::new(self)))
+            }
+            Err(error) => Err((error.into(), Some(Box::new(self)))),
+        }
+    }
+}
+
+/// What a responder needs to know to answer an IKE_SA_INIT request.
+pub(crate) struct Terms<'a> {
+    /// The proposals of each connection that may be meant, best connection first.
+    pub(crate) proposals: &'a [&'a [IkeProposal]],
+    /// The notify type of SEPARATE_TRANSPORTS, if one of those connections allows it and TCP is listened on.
+    pub(crate) separate: Option<NotifyType>,
+    /// One of those connections believes unassigned code points without the vendor ID.
+    pub(crate) assume_code_points: bool,
+}
+
+/// A responder's answer to an IKE_SA_INIT request: the payloads of the response, and the state, which lacks RealMessage2
+/// until the response is encoded.
+pub(crate) fn respond_to_init(
+    received: &Received,
+    request: &[u8],
+    spis: (u64, u64),
+    ends: Ends,
+    terms: &Terms<'_>,
+    nonce_r: Vec<u8>,
+    rng: &mut Rng,
+) -> Result<(Out, Settled), ExchangeError> {
+    let (sa, ke, nonce_i) = received.init_parts()?;
+    let can_intermediate = received.has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED);
+    let (answer, choice) = terms
+        .proposals
+        .iter()
+        .find_map(|ours| negotiate::choose_ike(sa, ours, can_intermediate))
+        .ok_or(ExchangeError::NoProposal)?;
+    let IkeChoice { ke: method, .. } = choice;
+    if KeMethod::from_id(ke.method) != Some(method) {
+        return Err(ExchangeError::WrongKeMethod(method));
+    }
+    let (ke_data, shared) = respond(method, &ke.data, rng)?;
+    let separate = terms.separate.filter(|kind| believes_separate(received, *kind, terms.assume_code_points));
+    let fragments = received.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED);
+
+    let mut out = Out::new();
+    out.push(payloads::sa(vec![answer]));
+    out.push(payloads::ke(method, ke_data));
+    out.push(payloads::nonce(nonce_r.clone()));
+    out.extend(nat_detection_payloads(spis.0, spis.1, ends));
+    if fragments {
+        out.push(payloads::notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED));
+    }
+    if !choice.additional.is_empty() {
+        out.push(payloads::notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED));
+    }
+    out.extend(separate.map(payloads::notify));
+    out.push(payloads::vendor_id(VENDOR_ID.to_vec()));
+
+    let context = Context { nonce_i, nonce_r: &nonce_r, spi_i: spis.0, spi_r: spis.1 };
+    let settled = Settled {
+        keys: SetupKeys::new(choice.suite, context, &shared),
+        // The request was made before our SPI existed (RFC 7296 section 2.23).
+        nat: nat_found(received, spis.0, 0, ends.local, ends.remote),
+        separate: separate.is_some(),
+        fragments,
+        choice,
+        spis,
+        nonce_i: nonce_i.clone(),
+        nonce_r,
+        messages: (request.to_vec(), Vec::new()),
+        int_auth: Default::default(),
+        rounds: 0,
+    };
+    Ok((out, settled))
+}
+
+/// Rule 6: SEPARATE_TRANSPORTS has no assigned number, so it means what we think only from a peer with our vendor ID.
+fn believes_separate(received: &Received, kind: NotifyType, assume_code_points: bool) -> bool {
+    received.has(kind) && (assume_code_points || received.vendor_ids.iter().any(|id| id == VENDOR_ID))
+}
+
+fn nat_detection_payloads(spi_i: u64, spi_r: u64, ends: Ends) -> Out {
+    let hash = |kind, address| payloads::notify_with(kind, nat_detection(spi_i, spi_r, address).to_vec());
+    vec![
+        hash(NotifyType::NAT_DETECTION_SOURCE_IP, ends.local),
+        hash(NotifyType::NAT_DETECTION_DESTINATION_IP, ends.remote),
+    ]
+}

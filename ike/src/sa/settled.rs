@@ -1,0 +1,95 @@
+//! What IKE_SA_INIT has settled, until AUTH proves it.
+
+use core::net::SocketAddr;
+
+use super::negotiate::IkeChoice;
+use super::payloads::Received;
+use crate::crypto::auth::{IntAuth, SignedOctets};
+use crate::crypto::digest::{constant_time_eq, nat_detection};
+use crate::crypto::schedule::{Context, SetupKeys};
+use crate::crypto::{KeMethod, SharedSecret};
+use crate::codec::NotifyType;
+
+/// The outcome of IKE_SA_INIT, the same for both roles. IKE_INTERMEDIATE consumes it and gives the next one.
+pub(crate) struct Settled {
+    /// Algorithms.
+    pub(crate) choice: IkeChoice,
+    /// Ni.
+    pub(crate) nonce_i: Vec<u8>,
+    /// Nr.
+    pub(crate) nonce_r: Vec<u8>,
+    /// SPIi and SPIr.
+    pub(crate) spis: (u64, u64),
+    /// RealMessage1 and RealMessage2, for AUTH.
+    pub(crate) messages: (Vec<u8>, Vec<u8>),
+    /// The keys of this stage.
+    pub(crate) keys: SetupKeys,
+    /// IntAuth_i and IntAuth_r.
+    pub(crate) int_auth: (IntAuth, IntAuth),
+    /// A NAT is in front of us, in front of the peer.
+    pub(crate) nat: (bool, bool),
+    /// SEPARATE_TRANSPORTS is agreed.
+    pub(crate) separate: bool,
+    /// Both sides fragment (RFC 7383 section 2.3).
+    pub(crate) fragments: bool,
+    /// Additional key exchanges done.
+    pub(crate) rounds: usize,
+}
+
+impl Settled {
+    /// The additional key exchange that comes next, or none if IKE_AUTH does.
+    pub(crate) fn next_round(&self) -> Option<KeMethod> {
+        self.choice.additional.get(self.rounds).copied()
+    }
+
+    /// After one more additional key exchange.
+    pub(crate) fn advance(self, shared: &SharedSecret) -> Self {
+        let Self { choice, nonce_i, nonce_r, spis, messages, keys, int_auth, nat, separate, fragments, rounds } = self;
+        let context = Context { nonce_i: &nonce_i, nonce_r: &nonce_r, spi_i: spis.0, spi_r: spis.1 };
+        let keys = keys.advance(context, shared);
+        Self { keys, rounds: rounds + 1, choice, nonce_i, nonce_r, spis, messages, int_auth, nat, separate, fragments }
+    }
+
+    /// Adds an IKE_INTERMEDIATE message to what AUTH covers.
+    pub(crate) fn cover(&mut self, of_initiator: bool, a: &[u8], p: &[u8]) {
+        let int_auth = if of_initiator { &mut self.int_auth.0 } else { &mut self.int_auth.1 };
+        int_auth.update(&self.keys, of_initiator, a, p);
+    }
+
+    /// What one side signs, with its ID payload.
+    pub(crate) fn signed_octets<'a>(
+        &'a self,
+        of_initiator: bool,
+        id_body: &'a [u8],
+        auth_message_id: u32,
+    ) -> SignedOctets<'a> {
+        SignedOctets {
+            message: if of_initiator { &self.messages.0 } else { &self.messages.1 },
+            peer_nonce: if of_initiator { &self.nonce_r } else { &self.nonce_i },
+            id_body,
+            of_initiator,
+            int_auth: (&self.int_auth.0, &self.int_auth.1),
+            auth_message_id,
+        }
+    }
+}
+
+/// Where NATs are, from the peer's NAT_DETECTION notifications and the addresses of the packet that carried them (RFC
+/// 7296 section 2.23): in front of us, in front of the peer. None if the peer sent no such notification.
+pub(crate) fn nat_found(
+    received: &Received,
+    spi_i: u64,
+    spi_r: u64,
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> (bool, bool) {
+    let is_absent = |kind, address| {
+        let hash = nat_detection(spi_i, spi_r, address);
+        let mut all = received.notifies(kind).peekable();
+        all.peek().is_some() && !all.any(|notify| constant_time_eq(&notify.data, &hash))
+    };
+    (
+        is_absent(NotifyType::NAT_DETECTION_DESTINATION_IP, local),
+        is_absent(NotifyType::NAT_DETECTION_SOURCE_IP, remote),
+    )
+}

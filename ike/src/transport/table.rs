@@ -1,0 +1,287 @@
+//! The decision table of the transport policy, for set-up: what follows an answer, or none, to a first message.
+//!
+//! Rows keep the numbers they have in the policy. This is the form without ESP echo: rows 1 to 3 run as row 4, rows 11
+//! and 12 as row 13, and row 14 as row 15, because ESP in TCP is not built.
+
+use crate::config::{EspPolicy, IkePolicy, SeparateTransports, StartTransport};
+use crate::path::{DirectCarrier, IkeTransport};
+use crate::status::Reason;
+
+/// What became of a first message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// An IKE_SA_INIT response with SEPARATE_TRANSPORTS, after we offered it.
+    Agreed,
+    /// An IKE_SA_INIT response without SEPARATE_TRANSPORTS, after we offered it.
+    NotAnswered,
+    /// An IKE_SA_INIT response, and we had not offered SEPARATE_TRANSPORTS.
+    NotOffered,
+    /// No response at all over UDP within two retransmissions.
+    UdpSilent,
+    /// TCP was refused or silent.
+    TcpUnreachable,
+}
+
+/// What the attempt does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// Go on over UDP, ESP by its own rules.
+    StayOnUdp,
+    /// Go on over TCP: dial if the first message left over UDP.
+    UseTcp,
+    /// Act as if the response had not come; when the retransmission time is over, block.
+    KeepWaiting,
+    /// New IKE_SA_INIT over TCP with a new SPI.
+    StartOnTcp,
+    /// New IKE_SA_INIT over UDP without SEPARATE_TRANSPORTS.
+    StartOnUdpWithoutSeparate,
+    /// Stop, and wait for the next attempt.
+    Block,
+}
+
+/// A start and what came of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Situation {
+    /// What carried the first message.
+    pub(crate) started_on: IkeTransport,
+    /// What became of it.
+    pub(crate) outcome: Outcome,
+    /// The connection's transport.
+    pub(crate) transport: StartTransport,
+    /// What it makes of SEPARATE_TRANSPORTS.
+    pub(crate) separate: SeparateTransports,
+    /// The key exchange can be done over UDP.
+    pub(crate) fits_udp: bool,
+    /// UDP was found silent before, by row 9 of the same attempt.
+    pub(crate) udp_was_silent: bool,
+}
+
+/// One row: the first that matches decides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    /// Its number in the policy.
+    pub(crate) number: u8,
+    started_on: IkeTransport,
+    outcome: Outcome,
+    transport: Option<StartTransport>,
+    separate: Option<SeparateTransports>,
+    fits_udp: Option<bool>,
+    udp_was_silent: Option<bool>,
+    /// What to do.
+    pub(crate) step: Step,
+    /// The reason that goes with it.
+    pub(crate) reason: Reason,
+}
+
+impl Row {
+    const fn new(number: u8, started_on: IkeTransport, outcome: Outcome, step: Step, reason: Reason) -> Self {
+        Self {
+            number,
+            started_on,
+            outcome,
+            transport: None,
+            separate: None,
+            fits_udp: None,
+            udp_was_silent: None,
+            step,
+            reason,
+        }
+    }
+
+    const fn transport(mut self, transport: StartTransport) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    const fn separate(mut self, separate: SeparateTransports) -> Self {
+        self.separate = Some(separate);
+        self
+    }
+
+    const fn fits_udp(mut self, fits: bool) -> Self {
+        self.fits_udp = Some(fits);
+        self
+    }
+
+    const fn udp_was_silent(mut self, silent: bool) -> Self {
+        self.udp_was_silent = Some(silent);
+        self
+    }
+
+    fn matches(&self, s: Situation) -> bool {
+        self.started_on == s.started_on
+            && self.outcome == s.outcome
+            && self.transport.is_none_or(|t| t == s.transport)
+            && self.separate.is_none_or(|x| x == s.separate)
+            && self.fits_udp.is_none_or(|f| f == s.fits_udp)
+            && self.udp_was_silent.is_none_or(|u| u == s.udp_was_silent)
+    }
+}
+
+/// The rows, in the order in which they are tried.
+pub(crate) const ROWS: &[Row] = {
+    use IkeTransport::{Tcp, Udp};
+    use Outcome::{Agreed, NotAnswered, NotOffered, TcpUnreachable, UdpSilent};
+    use SeparateTransports::{Prefer, Require};
+    &[
+        Row::new(4, Udp, Agreed, Step::UseTcp, Reason::None),
+        Row::new(6, Udp, NotAnswered, Step::KeepWaiting, Reason::PeerNoSeparate).separate(Require),
+        Row::new(5, Udp, NotAnswered, Step::StayOnUdp, Reason::None),
+        Row::new(5, Udp, NotOffered, Step::StayOnUdp, Reason::None),
+        Row::new(7, Udp, TcpUnreachable, Step::StartOnUdpWithoutSeparate, Reason::IkeTcpUnreachable)
+            .separate(Prefer)
+            .fits_udp(true),
+        Row::new(8, Udp, TcpUnreachable, Step::Block, Reason::IkeTcpUnreachable),
+        Row::new(9, Udp, UdpSilent, Step::StartOnTcp, Reason::IkeUdpUnreachable).transport(StartTransport::UdpThenTcp),
+        Row::new(9, Udp, UdpSilent, Step::KeepWaiting, Reason::IkeUdpUnreachable),
+        Row::new(10, Tcp, TcpUnreachable, Step::Block, Reason::IkeUnreachable).udp_was_silent(true),
+        Row::new(10, Tcp, TcpUnreachable, Step::Block, Reason::IkeTcpUnreachable),
+        Row::new(13, Tcp, Agreed, Step::UseTcp, Reason::None),
+        Row::new(15, Tcp, NotAnswered, Step::Block, Reason::PeerNoSeparate),
+        Row::new(14, Tcp, NotOffered, Step::Block, Reason::SeparateOff),
+    ]
+};
+
+/// The row that decides. A situation that cannot arise, such as silent UDP on a TCP start, stops the attempt.
+pub(crate) fn decide(situation: Situation) -> Row {
+    const STOP: Row = Row::new(0, IkeTransport::Udp, Outcome::UdpSilent, Step::Block, Reason::ProtocolError);
+    ROWS.iter().find(|row| row.matches(situation)).copied().unwrap_or(STOP)
+}
+
+/// A new attempt offers SEPARATE_TRANSPORTS: not over UDP alone, not when it is off.
+pub(crate) fn offers_separate(policy: &IkePolicy) -> bool {
+    policy.transport != StartTransport::Udp && policy.separate_transports != SeparateTransports::Off
+}
+
+/// A responder with this connection echoes SEPARATE_TRANSPORTS (rule 9), as long as TCP is listened on.
+pub(crate) fn allows_separate(policy: &IkePolicy) -> bool {
+    offers_separate(policy)
+}
+
+/// Why a responder refuses an IKE_AUTH of this connection, if it does.
+pub(crate) fn refusal(
+    policy: &IkePolicy,
+    auth_on: IkeTransport,
+    separate: bool,
+    choice: Result<DirectCarrier, Reason>,
+) -> Option<Reason> {
+    match (policy.transport, auth_on) {
+        (StartTransport::Udp, IkeTransport::Tcp) => return Some(Reason::IkeUdpUnreachable),
+        (StartTransport::Tcp, IkeTransport::Udp) => return Some(Reason::IkeTcpUnreachable),
+        _ => {}
+    }
+    // RFC 9329 section 5: without SEPARATE_TRANSPORTS its ESP belongs in TCP, which is never done here.
+    if !separate && auth_on == IkeTransport::Tcp {
+        return Some(Reason::PeerNoSeparate);
+    }
+    if !separate && policy.separate_transports == SeparateTransports::Require {
+        return Some(Reason::PeerNoSeparate);
+    }
+    choice.err()
+}
+
+/// The direct carrier that ESP leaves on first, or why there is none.
+pub(crate) fn first_carrier(
+    esp: &EspPolicy,
+    started_on: IkeTransport,
+    separate: bool,
+    nat: bool,
+) -> Result<DirectCarrier, Reason> {
+    use DirectCarrier::{Ip, Udp};
+    let allowed = |carrier| esp.transports.contains(&carrier).then_some(carrier);
+    let choice = match (nat, started_on, separate) {
+        (true, _, _) => allowed(Udp),
+        // Row 4: the IKE_SA_INIT exchange has proven UDP.
+        (false, IkeTransport::Udp, true) => allowed(Udp).or(allowed(Ip)),
+        // Row 5.
+        (false, IkeTransport::Udp, false) => allowed(Ip).or(allowed(Udp)),
+        // Row 13.
+        (false, IkeTransport::Tcp, _) => esp.transports.first().copied(),
+    };
+    choice.ok_or(Reason::CarrierNotAllowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: Situation = Situation {
+        started_on: IkeTransport::Udp,
+        outcome: Outcome::Agreed,
+        transport: StartTransport::UdpThenTcp,
+        separate: SeparateTransports::Prefer,
+        fits_udp: true,
+        udp_was_silent: false,
+    };
+
+    #[test]
+    fn a_udp_start_goes_by_rows_4_to_9() {
+        let row = |outcome, separate, fits_udp| {
+            let row = decide(Situation { outcome, separate, fits_udp, ..BASE });
+            (row.number, row.step, row.reason)
+        };
+        use SeparateTransports::{Prefer, Require};
+        assert_eq!(row(Outcome::Agreed, Prefer, true), (4, Step::UseTcp, Reason::None));
+        assert_eq!(row(Outcome::NotAnswered, Prefer, true), (5, Step::StayOnUdp, Reason::None));
+        assert_eq!(row(Outcome::NotOffered, SeparateTransports::Off, true), (5, Step::StayOnUdp, Reason::None));
+        assert_eq!(row(Outcome::NotAnswered, Require, true), (6, Step::KeepWaiting, Reason::PeerNoSeparate));
+        let without = (7, Step::StartOnUdpWithoutSeparate, Reason::IkeTcpUnreachable);
+        assert_eq!(row(Outcome::TcpUnreachable, Prefer, true), without);
+        assert_eq!(row(Outcome::TcpUnreachable, Prefer, false), (8, Step::Block, Reason::IkeTcpUnreachable));
+        assert_eq!(row(Outcome::TcpUnreachable, Require, true), (8, Step::Block, Reason::IkeTcpUnreachable));
+        assert_eq!(row(Outcome::UdpSilent, Require, true), (9, Step::StartOnTcp, Reason::IkeUdpUnreachable));
+        let udp_only = Situation { outcome: Outcome::UdpSilent, transport: StartTransport::Udp, ..BASE };
+        assert_eq!(decide(udp_only).step, Step::KeepWaiting);
+    }
+
+    #[test]
+    fn a_tcp_start_goes_by_rows_10_to_15() {
+        let tcp = Situation { started_on: IkeTransport::Tcp, transport: StartTransport::Tcp, ..BASE };
+        let unreachable = Situation { outcome: Outcome::TcpUnreachable, ..tcp };
+        assert_eq!(decide(unreachable).reason, Reason::IkeTcpUnreachable);
+        let after_row_9 = Situation { udp_was_silent: true, transport: StartTransport::UdpThenTcp, ..unreachable };
+        assert_eq!((decide(after_row_9).number, decide(after_row_9).reason), (10, Reason::IkeUnreachable));
+        assert_eq!(decide(tcp).number, 13);
+        let none = decide(Situation { outcome: Outcome::NotAnswered, ..tcp });
+        assert_eq!((none.number, none.step, none.reason), (15, Step::Block, Reason::PeerNoSeparate));
+        let off = decide(Situation { outcome: Outcome::NotOffered, ..tcp });
+        assert_eq!((off.number, off.step, off.reason), (14, Step::Block, Reason::SeparateOff));
+    }
+
+    /// `esp.transports` is what we send, in order (configuration part of the policy).
+    #[test]
+    fn the_first_carrier_follows_start_nat_and_what_is_allowed() {
+        use DirectCarrier::{Ip, Udp};
+        let first = |transports: &[_], started_on, separate, nat| {
+            first_carrier(&EspPolicy { transports: transports.to_vec(), ..EspPolicy::default() }, started_on, separate, nat)
+        };
+        assert_eq!(first(&[Ip, Udp], IkeTransport::Udp, true, false), Ok(Udp));
+        assert_eq!(first(&[Ip], IkeTransport::Udp, true, false), Ok(Ip));
+        assert_eq!(first(&[Ip, Udp], IkeTransport::Udp, false, false), Ok(Ip));
+        assert_eq!(first(&[Udp], IkeTransport::Udp, false, false), Ok(Udp));
+        assert_eq!(first(&[Ip, Udp], IkeTransport::Tcp, true, false), Ok(Ip));
+        assert_eq!(first(&[Udp, Ip], IkeTransport::Tcp, true, false), Ok(Udp));
+        for start in [IkeTransport::Udp, IkeTransport::Tcp] {
+            assert_eq!(first(&[Ip, Udp], start, true, true), Ok(Udp));
+            assert_eq!(first(&[Ip], start, true, true), Err(Reason::CarrierNotAllowed));
+        }
+    }
+
+    /// Configuration part of the policy: `udp` refuses IKE_AUTH on TCP, `tcp` refuses it on UDP; `require` binds
+    /// requests that we receive.
+    #[test]
+    fn a_responder_refuses_what_its_policy_forbids() {
+        let refusal = |transport, separate_transports, auth_on, separate| {
+            let policy = IkePolicy { transport, separate_transports, ..IkePolicy::default() };
+            refusal(&policy, auth_on, separate, Ok(DirectCarrier::Udp))
+        };
+        use SeparateTransports::{Prefer, Require};
+        use StartTransport::{Tcp, Udp, UdpThenTcp};
+        assert_eq!(refusal(UdpThenTcp, Prefer, IkeTransport::Tcp, true), None);
+        assert_eq!(refusal(UdpThenTcp, Prefer, IkeTransport::Udp, false), None);
+        assert!(refusal(UdpThenTcp, Prefer, IkeTransport::Tcp, false).is_some());
+        assert!(refusal(UdpThenTcp, Require, IkeTransport::Udp, false).is_some());
+        assert!(refusal(Udp, Prefer, IkeTransport::Tcp, true).is_some());
+        assert!(refusal(Tcp, Prefer, IkeTransport::Udp, false).is_some());
+    }
+}
