@@ -110,7 +110,7 @@ pub fn stream(bytes: &[u8]) {
         if let Frame::Ike(message) = frame {
             let mut framed = Vec::new();
             assert!(push_ike(&mut framed, message));
-            assert_eq!(frames(Deframer::dialled(), [framed.as_slice()]).0, [frame.clone()]);
+            assert_eq!(frames(Deframer::dialled(), [framed.as_slice()]).0.first(), Some(frame));
         }
     }
 }
