@@ -170,7 +170,8 @@ impl Endpoint {
             match known.deframer.next_frame() {
                 Ok(None) => break,
                 Ok(Some(Frame::Ike(message))) => {
-                    self.core.count_in(IkeTransport::Tcp, (message.len() + crate::stream::IKE_OVERHEAD) as u64);
+                    self.core
+                        .count_in(IkeTransport::Tcp, (message.len() + crate::stream::IKE_OVERHEAD) as u64);
                     self.handle_message(now, Source::Tcp(stream), &message);
                 }
                 Ok(Some(Frame::Esp(_))) => {

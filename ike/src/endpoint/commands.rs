@@ -19,7 +19,9 @@ impl Endpoint {
             return self.done(request, Err(format!("there is no connection {name:?}")));
         };
         let child = match &kind {
-            CommandKind::Up { child } | CommandKind::Down { child } | CommandKind::RekeyChild { child } => child.as_deref(),
+            CommandKind::Up { child } | CommandKind::Down { child } | CommandKind::RekeyChild { child } => {
+                child.as_deref()
+            }
             CommandKind::RekeyIke => None,
         };
         let Some(children) = connection.named(child) else {
@@ -29,7 +31,8 @@ impl Endpoint {
         match kind {
             CommandKind::Up { .. } => {
                 if !connection.can_initiate() && connection.live.is_empty() {
-                    let cause = format!("connection {name:?} has no peer address to dial: remote.address is any");
+                    let cause =
+                        format!("connection {name:?} has no peer address to dial: remote.address is any");
                     return self.done(request, Err(cause));
                 }
                 connection.wanted.extend(children.iter().cloned());
@@ -117,7 +120,8 @@ impl Endpoint {
         result: &Result<String, String>,
     ) {
         let Some(connection) = self.connections.get_mut(name) else { return };
-        let done: Vec<Pending> = connection.pending.extract_if(.., |pending| selects(&pending.goal)).collect();
+        let done: Vec<Pending> =
+            connection.pending.extract_if(.., |pending| selects(&pending.goal)).collect();
         for pending in done {
             self.done(pending.request, result.clone());
         }
@@ -130,7 +134,8 @@ impl Endpoint {
     fn children_up(&self, name: &str) -> BTreeSet<Arc<str>> {
         let ids = self.connections.get(name).map(|connection| connection.live.clone()).unwrap_or_default();
         let open = ids.iter().filter_map(|id| self.live.get(id)).filter(|live| live.is_open());
-        open.flat_map(|live| live.children.iter().filter(|child| child.is_live()).map(|c| c.name.clone())).collect()
+        open.flat_map(|live| live.children.iter().filter(|child| child.is_live()).map(|c| c.name.clone()))
+            .collect()
     }
 
     fn for_children(
@@ -143,7 +148,8 @@ impl Endpoint {
         let ids = self.connections.get(name).map(|connection| connection.live.clone()).unwrap_or_default();
         for id in ids {
             if let Some(live) = self.live.get_mut(&id) {
-                let named = live.children.iter().filter(|child| child.is_live() && children.contains(&child.name));
+                let named =
+                    live.children.iter().filter(|child| child.is_live() && children.contains(&child.name));
                 let found: Vec<_> = named.map(|child| child.id).collect();
                 for child in found {
                     live.want(task(child));

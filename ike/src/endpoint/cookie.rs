@@ -28,7 +28,14 @@ impl CookieJar {
     }
 
     /// The cookie for this initiator.
-    pub(crate) fn bake(&mut self, now: Time, rng: &mut Rng, nonce: &[u8], address: IpAddr, spi: u64) -> Vec<u8> {
+    pub(crate) fn bake(
+        &mut self,
+        now: Time,
+        rng: &mut Rng,
+        nonce: &[u8],
+        address: IpAddr,
+        spi: u64,
+    ) -> Vec<u8> {
         self.rotate(now, rng);
         let [current, _] = &self.secrets;
         digest(self.version, current, nonce, address, spi)

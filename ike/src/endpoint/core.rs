@@ -138,7 +138,13 @@ impl Core {
     }
 
     /// Asks for a TCP connection to the peer.
-    pub(crate) fn dial(&mut self, now: Time, owner: IkeSaId, local: Option<IpAddr>, remote: SocketAddr) -> StreamId {
+    pub(crate) fn dial(
+        &mut self,
+        now: Time,
+        owner: IkeSaId,
+        local: Option<IpAddr>,
+        remote: SocketAddr,
+    ) -> StreamId {
         let stream = StreamId::dialled(self.next_id());
         self.streams.dialling(now, stream, owner, remote);
         self.actions.push_back(Action::Dial { stream, local, remote });

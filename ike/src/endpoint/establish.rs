@@ -66,7 +66,11 @@ impl Endpoint {
                     self.core.spi_source.release(spi);
                 }
                 let (reason, detail) = (error.reason(), error.to_string());
-                live.outcomes.push(Outcome::ChildFailed { name: name.clone(), reason, detail: detail.clone() });
+                live.outcomes.push(Outcome::ChildFailed {
+                    name: name.clone(),
+                    reason,
+                    detail: detail.clone(),
+                });
                 self.core.event(Event::ChildFailed {
                     connection: config.name.clone(),
                     child_name: name,
@@ -103,7 +107,9 @@ impl Endpoint {
         let name = config.name.clone();
         let verified = match auth::verify_initiator(&settled, &config, received, message_id) {
             Ok(verified) => verified,
-            Err(error) => return self.refuse_setup(now, id, &settled, exchange, message_id, error, Some(name)),
+            Err(error) => {
+                return self.refuse_setup(now, id, &settled, exchange, message_id, error, Some(name));
+            }
         };
         let mut out = auth::response(&settled, &config, message_id, &verified);
         let Some(mut half_open) = self.take_half_open(id) else { return };
@@ -164,7 +170,8 @@ impl Endpoint {
         received: &Received,
         out: &mut Out,
     ) -> Result<ChildTerms, ExchangeError> {
-        let children = self.connections.get(name).map(|connection| connection.child_configs.clone()).unwrap_or_default();
+        let children =
+            self.connections.get(name).map(|connection| connection.child_configs.clone()).unwrap_or_default();
         let answer = ChildAnswer::choose(received, &children, None, false, false)?;
         let spi_in = self.core.spi_source.allocate().ok_or(ExchangeError::Full)?;
         let (sa, selectors, terms) = answer.accept(spi_in);
@@ -174,7 +181,11 @@ impl Endpoint {
     }
 
     /// The connection that an initiator means: by the identities it claims, among those its address may mean.
-    fn connection_for(&self, id: IkeSaId, received: &Received) -> Result<Arc<ConnectionConfig>, ExchangeError> {
+    fn connection_for(
+        &self,
+        id: IkeSaId,
+        received: &Received,
+    ) -> Result<Arc<ConnectionConfig>, ExchangeError> {
         let (id_i, id_r) = auth::claimed(received)?;
         let Some(HalfOpen { role: Role::Responder(responder), .. }) = self.half_open.get(&id) else {
             return Err(ExchangeError::Authentication);
@@ -183,7 +194,11 @@ impl Endpoint {
         let is_meant = |config: &&Arc<ConnectionConfig>| {
             config.remote_id == *id_i && id_r.is_none_or(|wanted| *wanted == config.local_id)
         };
-        configs.map(|connection| &connection.config).find(is_meant).cloned().ok_or(ExchangeError::Authentication)
+        configs
+            .map(|connection| &connection.config)
+            .find(is_meant)
+            .cloned()
+            .ok_or(ExchangeError::Authentication)
     }
 
     /// INITIAL_CONTACT: the peer has no other IKE SA, so those that were there before this one began are left-overs (RFC 7296
@@ -272,7 +287,8 @@ impl Endpoint {
             tcp_bytes: traffic.tcp,
             algorithms,
         });
-        let child_configs = self.connections.get(&*config.name).map(|c| c.child_configs.clone()).unwrap_or_default();
+        let child_configs =
+            self.connections.get(&*config.name).map(|c| c.child_configs.clone()).unwrap_or_default();
         let lowest_nonce = (&settled.nonce_i).min(&settled.nonce_r).as_slice().into();
         let additional_ke = !settled.choice.additional.is_empty();
         let Settled { choice, keys, separate, fragments, .. } = settled;

@@ -173,7 +173,13 @@ impl HalfOpen {
     }
 
     /// Sends a request and waits for its response.
-    pub(crate) fn send_request(&mut self, core: &mut Core, now: Time, sealed: Sealed, first_wait: core::time::Duration) {
+    pub(crate) fn send_request(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        sealed: Sealed,
+        first_wait: core::time::Duration,
+    ) {
         core.transmit(&self.link, &sealed.messages, Some(&mut self.traffic));
         self.channel.window.sent(now, sealed.messages, self.link.transport(), first_wait);
     }

@@ -120,7 +120,8 @@ impl Endpoint {
         let ends = Ends { local: half_open.link.local(), remote: half_open.link.remote() };
         let header = half_open.channel.header(ExchangeType::IKE_SA_INIT, false, 0);
         let spi_i = half_open.channel.spi_i;
-        let Role::Initiator(Initiator { attempt, state: InitiatorState::Init(sent) }) = &mut half_open.role else {
+        let Role::Initiator(Initiator { attempt, state: InitiatorState::Init(sent) }) = &mut half_open.role
+        else {
             return;
         };
         let Ok(request) = encode_message(&header, &sent.payloads(spi_i, ends)) else {
@@ -145,7 +146,13 @@ impl Endpoint {
     }
 
     /// The stream that a half-open IKE SA asked for is there.
-    pub(super) fn half_open_stream_up(&mut self, now: Time, id: IkeSaId, stream: StreamId, local: SocketAddr) {
+    pub(super) fn half_open_stream_up(
+        &mut self,
+        now: Time,
+        id: IkeSaId,
+        stream: StreamId,
+        local: SocketAddr,
+    ) {
         let Some(half_open) = self.half_open.get_mut(&id) else { return };
         let Some(link) = half_open.link.tcp_mut() else { return };
         link.up(stream);
@@ -182,7 +189,9 @@ impl Endpoint {
     /// TCP was refused, or silent for `tcp_timeout`: rows 7, 8 and 10.
     pub(super) fn tcp_unreachable(&mut self, now: Time, id: IkeSaId) {
         let Some(half_open) = self.half_open.get(&id) else { return };
-        let fits = half_open.settled().is_none_or(|settled| settled.fragments || settled.choice.additional.is_empty());
+        let fits = half_open
+            .settled()
+            .is_none_or(|settled| settled.fragments || settled.choice.additional.is_empty());
         self.decide(now, id, Outcome::TcpUnreachable, fits);
     }
 
@@ -228,7 +237,14 @@ impl Endpoint {
     }
 
     /// A response to IKE_SA_INIT. None of it is authenticated.
-    pub(super) fn init_response(&mut self, now: Time, id: IkeSaId, source: Source, raw: &[u8], message: Message<'_>) {
+    pub(super) fn init_response(
+        &mut self,
+        now: Time,
+        id: IkeSaId,
+        source: Source,
+        raw: &[u8],
+        message: Message<'_>,
+    ) {
         let Some(half_open) = self.half_open.get_mut(&id) else { return };
         if source.transport() != half_open.link.transport() || message.header.message_id != 0 {
             return self.core.reject("unexpected_init_response");
@@ -382,18 +398,23 @@ fn block_detail(reason: Reason) -> &'static str {
         Reason::SeparateOff => {
             "IKE over TCP without separate transports puts ESP into TCP, which this policy forbids: set separate_transports: prefer"
         }
-        Reason::IkeTcpUnreachable => "TCP 4500 of the peer was refused or silent: is it listening, and does a filter let TCP 4500 through?",
-        Reason::IkeUdpUnreachable => "UDP 4500 of the peer was silent: is it running, and does a filter let UDP 4500 through?",
-        Reason::IkeUnreachable => "the peer was silent on UDP 4500 and refused or silent on TCP 4500: is it running and reachable?",
+        Reason::IkeTcpUnreachable => {
+            "TCP 4500 of the peer was refused or silent: is it listening, and does a filter let TCP 4500 through?"
+        }
+        Reason::IkeUdpUnreachable => {
+            "UDP 4500 of the peer was silent: is it running, and does a filter let UDP 4500 through?"
+        }
+        Reason::IkeUnreachable => {
+            "the peer was silent on UDP 4500 and refused or silent on TCP 4500: is it running and reachable?"
+        }
         _ => "the set-up stopped",
     }
 }
 
 /// From the first message to giving up: every wait, the last one included.
 fn whole_retransmission_time(config: &ConnectionConfig) -> Duration {
-    let waits = (0..=u32::from(config.ike.retransmissions)).map(|n| {
-        config.ike.retransmit_after.saturating_mul(1 << n.min(16)).min(Duration::from_secs(32))
-    });
+    let waits = (0..=u32::from(config.ike.retransmissions))
+        .map(|n| config.ike.retransmit_after.saturating_mul(1 << n.min(16)).min(Duration::from_secs(32)));
     waits.fold(Duration::ZERO, Duration::saturating_add)
 }
 

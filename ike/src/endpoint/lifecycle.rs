@@ -21,9 +21,15 @@ impl Endpoint {
     /// down, new ones start.
     pub fn set_connections(&mut self, now: Time, connections: Vec<ConnectionConfig>) {
         let mut wanted: Vec<ConnectionConfig> = connections;
-        let is_kept = |old: &Connection, wanted: &[ConnectionConfig]| wanted.iter().any(|new| is_same(&old.config, new));
-        let gone: Vec<Arc<str>> =
-            self.connections.iter().filter(|(_, old)| !is_kept(old, &wanted)).map(|(name, _)| name.clone()).collect();
+        let is_kept = |old: &Connection, wanted: &[ConnectionConfig]| {
+            wanted.iter().any(|new| is_same(&old.config, new))
+        };
+        let gone: Vec<Arc<str>> = self
+            .connections
+            .iter()
+            .filter(|(_, old)| !is_kept(old, &wanted))
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in gone {
             self.forget_connection(now, &name);
         }
@@ -185,7 +191,8 @@ impl Endpoint {
                     Role::Initiator(initiator) => Some(&initiator.attempt.config.name),
                     Role::Responder(responder) => responder.candidates.first(),
                 };
-                let interval = connection.and_then(|name| self.connections.get(name)).map(|c| c.config.esp.keepalive);
+                let interval =
+                    connection.and_then(|name| self.connections.get(name)).map(|c| c.config.esp.keepalive);
                 half_open.keepalive = interval.map(|interval| (path, now + interval));
                 self.core.send_keepalive(path);
             }
@@ -241,7 +248,8 @@ impl Endpoint {
     /// How a connection stands, in the words of the transport policy.
     pub(super) fn describe(&self, name: &str) -> Option<(State, Reason, Evidence, String)> {
         let connection = self.connections.get(name)?;
-        let newest = connection.live.iter().rev().filter_map(|id| self.live.get(id)).find(|live| live.is_open());
+        let newest =
+            connection.live.iter().rev().filter_map(|id| self.live.get(id)).find(|live| live.is_open());
         if let Some(live) = newest
             && live.children.iter().any(|child| child.exists())
         {
@@ -249,7 +257,8 @@ impl Endpoint {
             return Some((state, reason, evidence, String::new()));
         }
         if let Some(id) = connection.attempt {
-            let reason = self.half_open.get(&id).and_then(HalfOpen::attempt).map_or(Reason::None, |a| a.reason);
+            let reason =
+                self.half_open.get(&id).and_then(HalfOpen::attempt).map_or(Reason::None, |a| a.reason);
             return Some((State::Connecting, reason, Evidence::None, String::new()));
         }
         if let Some((state, reason, detail)) = &connection.trouble {
@@ -382,7 +391,8 @@ impl Endpoint {
         }
         match reason {
             Reason::PeerSilent => {
-                let detail = "the peer answered nothing for ike.dead_after: is it running and reachable?".into();
+                let detail =
+                    "the peer answered nothing for ike.dead_after: is it running and reachable?".into();
                 connection.trouble = Some((State::PeerDead, reason, detail));
             }
             Reason::PeerDeleted | Reason::AuthenticationFailed => {
@@ -411,7 +421,10 @@ impl Endpoint {
 
     /// One of two IKE SAs of a connection is gone: traffic takes the other's children.
     fn use_what_is_left(&mut self, now: Time, name: &str) {
-        let Some(id) = self.connections.get(name).and_then(|connection| connection.live.last().copied()) else { return };
+        let Some(id) = self.connections.get(name).and_then(|connection| connection.live.last().copied())
+        else {
+            return;
+        };
         if let Some(live) = self.live.get_mut(&id) {
             live.use_all_again(&mut self.core, now);
         }
@@ -419,7 +432,11 @@ impl Endpoint {
 
     fn forget_connection(&mut self, now: Time, name: &str) {
         self.take_down(now, name, Reason::OperatorDown);
-        self.finish_commands(name, |_| true, &Err("the connection was removed from the configuration".into()));
+        self.finish_commands(
+            name,
+            |_| true,
+            &Err("the connection was removed from the configuration".into()),
+        );
         self.unschedule(&Timer::Connection(name.into()));
         self.connections.remove(name);
     }

@@ -41,7 +41,12 @@ impl Endpoint {
         let candidates = self.candidates(ends);
         if candidates.is_empty() {
             self.init_error(source, &header, ExchangeError::NoProposal);
-            return self.responder_failed(now, None, ends.remote, ExchangeError::Policy(Reason::NoProposalChosen));
+            return self.responder_failed(
+                now,
+                None,
+                ends.remote,
+                ExchangeError::Policy(Reason::NoProposalChosen),
+            );
         }
         if raw.len() > self.core.config.max_half_open_bytes {
             return self.core.reject("init_too_long");
@@ -93,7 +98,13 @@ impl Endpoint {
         let answered = respond_to_init(received, raw, spis, ends, &terms, nonce_r, &mut self.core.rng);
         let encoded = answered.and_then(|(out, settled)| {
             let flags = Flags { initiator: false, response: true };
-            let header = Header { spi_i: header.spi_i, spi_r, exchange: ExchangeType::IKE_SA_INIT, flags, message_id: 0 };
+            let header = Header {
+                spi_i: header.spi_i,
+                spi_r,
+                exchange: ExchangeType::IKE_SA_INIT,
+                flags,
+                message_id: 0,
+            };
             Ok((encode_message(&header, &out).map_err(|_| ExchangeError::Malformed)?, settled))
         });
         let (response, mut settled) = match encoded {
@@ -199,18 +210,28 @@ impl Endpoint {
         if !is_good {
             let cookie = jar.bake(now, rng, nonce, address, header.spi_i);
             self.core.counters.cookies_sent += 1;
-            self.plain_response(Source::Udp(path), header, &vec![payloads::notify_with(NotifyType::COOKIE, cookie)]);
+            self.plain_response(
+                Source::Udp(path),
+                header,
+                &vec![payloads::notify_with(NotifyType::COOKIE, cookie)],
+            );
         }
         is_good
     }
 
     /// Connections that these addresses may mean: named peers before `any`.
     fn candidates(&self, ends: Ends) -> Vec<Arc<ConnectionConfig>> {
-        let fits_local = |config: &ConnectionConfig| config.local_address.is_none_or(|ip| ip == ends.local.ip());
-        let all = self.connections.values().map(|connection| &connection.config).filter(|config| fits_local(config));
+        let fits_local =
+            |config: &ConnectionConfig| config.local_address.is_none_or(|ip| ip == ends.local.ip());
+        let all = self
+            .connections
+            .values()
+            .map(|connection| &connection.config)
+            .filter(|config| fits_local(config));
         let (named, any): (Vec<_>, Vec<_>) =
             all.cloned().partition(|config| config.remote_address != RemoteAddress::Any);
-        let is_peer = |config: &Arc<ConnectionConfig>| config.remote_address == RemoteAddress::Ip(ends.remote.ip());
+        let is_peer =
+            |config: &Arc<ConnectionConfig>| config.remote_address == RemoteAddress::Ip(ends.remote.ip());
         named.into_iter().filter(is_peer).chain(any).collect()
     }
 
@@ -242,9 +263,11 @@ impl Endpoint {
     pub(super) fn ends_of(&self, source: Source) -> Option<Ends> {
         match source {
             Source::Udp(UdpPath { local, remote }) => Some(Ends { local, remote }),
-            Source::Tcp(stream) => {
-                self.core.streams.get(stream).map(|stream| Ends { local: stream.local, remote: stream.remote })
-            }
+            Source::Tcp(stream) => self
+                .core
+                .streams
+                .get(stream)
+                .map(|stream| Ends { local: stream.local, remote: stream.remote }),
         }
     }
 

@@ -71,7 +71,8 @@ impl Endpoint {
         let connection = self.connections.get(&*config.name);
         let has_other = connection.is_some_and(|connection| !connection.live.is_empty());
         let wanted = connection.and_then(|connection| {
-            let is_wanted = |child: &&std::sync::Arc<crate::config::ChildConfig>| connection.wanted.contains(&child.name);
+            let is_wanted =
+                |child: &&std::sync::Arc<crate::config::ChildConfig>| connection.wanted.contains(&child.name);
             connection.child_configs.iter().find(is_wanted).cloned()
         });
         let offer = wanted.and_then(|child| {
@@ -208,7 +209,9 @@ impl Endpoint {
             (ExchangeType::IKE_INTERMEDIATE, Some(_)) => {
                 let (out, shared) = match respond_to_intermediate(&settled, &received, &mut self.core.rng) {
                     Ok(answer) => answer,
-                    Err(error) => return self.refuse_setup(now, id, &settled, exchange, message_id, error, None),
+                    Err(error) => {
+                        return self.refuse_setup(now, id, &settled, exchange, message_id, error, None);
+                    }
                 };
                 let sealed = half_open.seal(&settled, exchange, true, message_id, &out, FRAGMENT_SIZE);
                 let Some((sealed, content)) = sealed else { return self.drop_half_open(id) };
@@ -221,7 +224,9 @@ impl Endpoint {
                     responder.settled = Some(settled);
                 }
             }
-            (ExchangeType::IKE_AUTH, None) => self.establish_responder(now, id, *settled, message_id, &received),
+            (ExchangeType::IKE_AUTH, None) => {
+                self.establish_responder(now, id, *settled, message_id, &received)
+            }
             _ => {
                 let error = ExchangeError::Payloads("an exchange that is not due");
                 self.refuse_setup(now, id, &settled, exchange, message_id, error, None);
@@ -244,7 +249,8 @@ impl Endpoint {
         self.core.reject(error.label());
         let out = payloads::error(error, None);
         if let Some(half_open) = self.half_open.get_mut(&id)
-            && let Some((sealed, _)) = half_open.seal(settled, exchange, true, message_id, &out, FRAGMENT_SIZE)
+            && let Some((sealed, _)) =
+                half_open.seal(settled, exchange, true, message_id, &out, FRAGMENT_SIZE)
         {
             let remote = half_open.link.remote();
             half_open.send_response(&mut self.core, message_id, sealed);

@@ -87,7 +87,13 @@ impl Streams {
     }
 
     /// A connection that the caller accepted. False if strangers hold too many.
-    pub(crate) fn accepted(&mut self, now: Time, id: StreamId, local: SocketAddr, remote: SocketAddr) -> bool {
+    pub(crate) fn accepted(
+        &mut self,
+        now: Time,
+        id: StreamId,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> bool {
         if self.streams.contains_key(&id) || !self.strangers.admit(remote.ip()) {
             return false;
         }

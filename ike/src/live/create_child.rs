@@ -88,14 +88,22 @@ impl LiveSa {
     }
 
     /// The response to ours.
-    pub(super) fn child_created(&mut self, core: &mut Core, now: Time, exchange: CreateChild, received: &Received) {
+    pub(super) fn child_created(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        exchange: CreateChild,
+        received: &Received,
+    ) {
         let CreateChild { offer, nonce, ke, method_changes } = exchange;
         let (name, replaces, spi_in) = (offer.config.name.clone(), offer.replaces, offer.spi_in);
         if let Some(wanted) = received.first(NotifyType::INVALID_KE_PAYLOAD) {
             core.spi_source.release(spi_in);
             let method = <[u8; 2]>::try_from(wanted.data.as_slice()).ok().map(u16::from_be_bytes);
             let method = method.and_then(KeMethod::from_id).filter(|_| method_changes == 0);
-            match method.and_then(|method| self.request_child(core, offer.config, replaces, Some((method, 1)))) {
+            match method
+                .and_then(|method| self.request_child(core, offer.config, replaces, Some((method, 1))))
+            {
                 Some((out, active)) => self.send_request(core, now, out, active),
                 None => self.child_failed(core, name, ExchangeError::Peer(NotifyType::INVALID_KE_PAYLOAD)),
             }
@@ -230,7 +238,8 @@ impl LiveSa {
         let replaces = match rekeyed_spi(received).map_err(plain)? {
             None => None,
             Some(spi) => {
-                let old = self.children.by_peer_spi(spi).map(|child| (child.id, child.name.clone(), child.stage));
+                let old =
+                    self.children.by_peer_spi(spi).map(|child| (child.id, child.name.clone(), child.stage));
                 let (id, name, stage) = old.ok_or((ExchangeError::NoSuchChild, Some(spi)))?;
                 if stage == Stage::Deleting || self.is_following_up(id) {
                     return Err(plain(ExchangeError::Collision));
@@ -246,7 +255,8 @@ impl LiveSa {
         if let Some(method) = answer.choice().ke {
             let ke = received.ke.as_ref().filter(|ke| ke.method == method.id());
             let ke = ke.ok_or(plain(ExchangeError::WrongKeMethod(method)))?;
-            let (data, secret) = respond(method, &ke.data, &mut core.rng).map_err(|error| plain(error.into()))?;
+            let (data, secret) =
+                respond(method, &ke.data, &mut core.rng).map_err(|error| plain(error.into()))?;
             ke_payload = Some(payloads::ke(method, data));
             shared.push(secret);
         }
@@ -292,4 +302,5 @@ impl LiveSa {
             self.want(Task::DeleteChild(id));
             self.start_next(core, now);
         }
-    }}
+    }
+}

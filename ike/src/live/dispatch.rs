@@ -227,7 +227,11 @@ impl LiveSa {
                 ExchangeType::CREATE_CHILD_SA => self.respond_to_create(core, now, which, &received),
                 ExchangeType::IKE_FOLLOWUP_KE => self.respond_to_followup(core, now, &received),
                 ExchangeType::INFORMATIONAL => self.respond_to_informational(core, now, which, &received),
-                _ => self.refuse(core, ExchangeError::Payloads("an exchange that a live IKE SA does not have"), None),
+                _ => self.refuse(
+                    core,
+                    ExchangeError::Payloads("an exchange that a live IKE SA does not have"),
+                    None,
+                ),
             },
             Err(error) => self.refuse(core, error, None),
         };
@@ -236,7 +240,12 @@ impl LiveSa {
     }
 
     /// An error for the peer, and what it means for the IKE SA.
-    pub(super) fn refuse(&mut self, core: &mut Core, error: ExchangeError, child_spi: Option<u32>) -> (Out, After) {
+    pub(super) fn refuse(
+        &mut self,
+        core: &mut Core,
+        error: ExchangeError,
+        child_spi: Option<u32>,
+    ) -> (Out, After) {
         core.reject(error.label());
         let after = if error.is_fatal() { After::End(Reason::ProtocolError) } else { After::Nothing };
         (payloads::error(error, child_spi), after)
@@ -247,7 +256,8 @@ impl LiveSa {
         let Some(generation) = self.generation_mut(which) else { return };
         let header = generation.channel.header(header.exchange, true, header.message_id);
         let key = generation.keys.sk_e(generation.channel.is_initiator).clone();
-        let sealed = payloads::encode(out).and_then(|content| generation.channel.seal(&key, &header, &content, most));
+        let sealed =
+            payloads::encode(out).and_then(|content| generation.channel.seal(&key, &header, &content, most));
         let Some(sealed) = sealed else {
             core.reject("response_too_long");
             return;
@@ -259,9 +269,7 @@ impl LiveSa {
     /// The size from which messages leave in fragments: over UDP only, never over TCP (RFC 9329 section 6.1).
     pub(super) fn fragment_bytes(&self) -> Option<usize> {
         match &self.link {
-            Link::Udp(path) if self.fragments => {
-                Some(fragment_bytes(self.config.ike.fragment_size, path))
-            }
+            Link::Udp(path) if self.fragments => Some(fragment_bytes(self.config.ike.fragment_size, path)),
             _ => None,
         }
     }
@@ -323,7 +331,8 @@ impl LiveSa {
 
     /// A stream is gone, or a dial failed.
     pub(crate) fn stream_down(&mut self, core: &mut Core, now: Time, stream: StreamId) {
-        let was_current = self.link.tcp_mut().is_some_and(|link: &mut TcpLink| link.down(stream, now, &mut core.rng));
+        let was_current =
+            self.link.tcp_mut().is_some_and(|link: &mut TcpLink| link.down(stream, now, &mut core.rng));
         if was_current {
             self.stream_event(core, false);
         }

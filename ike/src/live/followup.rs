@@ -110,8 +110,16 @@ impl FollowUp {
 
 impl LiveSa {
     /// An exchange of ours has been answered: the next one of its series, or its end.
-    pub(super) fn continue_series(&mut self, core: &mut Core, now: Time, series: SeriesStart, received: &Received) {
-        let Some((method, rest)) = series.additional.split_first().map(|(first, rest)| (*first, rest.to_vec())) else {
+    pub(super) fn continue_series(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        series: SeriesStart,
+        received: &Received,
+    ) {
+        let Some((method, rest)) =
+            series.additional.split_first().map(|(first, rest)| (*first, rest.to_vec()))
+        else {
             return self.complete_ours(core, now, series);
         };
         if let Some(index) = self.series.iter().position(|pending| pending.series.collides_with(&series)) {
@@ -127,16 +135,29 @@ impl LiveSa {
         }
         let link = received.first(NotifyType::ADDITIONAL_KEY_EXCHANGE).map(|notify| notify.data.clone());
         let (Some(link), Ok((ke, data))) = (link, KeInitiator::generate(method, &mut core.rng)) else {
-            return self.series_failed(core, now, series, ExchangeError::Payloads("ADDITIONAL_KEY_EXCHANGE is missing"));
+            return self.series_failed(
+                core,
+                now,
+                series,
+                ExchangeError::Payloads("ADDITIONAL_KEY_EXCHANGE is missing"),
+            );
         };
-        let out =
-            vec![payloads::ke(method, data), payloads::notify_with(NotifyType::ADDITIONAL_KEY_EXCHANGE, link)];
+        let out = vec![
+            payloads::ke(method, data),
+            payloads::notify_with(NotifyType::ADDITIONAL_KEY_EXCHANGE, link),
+        ];
         let series = SeriesStart { additional: rest, ..series };
         self.send_request(core, now, out, Active::FollowUp(Box::new(FollowUp { series, ke })));
     }
 
     /// The response to an IKE_FOLLOWUP_KE of ours.
-    pub(super) fn followed_up(&mut self, core: &mut Core, now: Time, exchange: FollowUp, received: &Received) {
+    pub(super) fn followed_up(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        exchange: FollowUp,
+        received: &Received,
+    ) {
         let FollowUp { mut series, ke } = exchange;
         if let Some(error) = received.error() {
             return self.series_failed(core, now, series, ExchangeError::Peer(error));
@@ -175,7 +196,12 @@ impl LiveSa {
     }
 
     /// An IKE_FOLLOWUP_KE of the peer.
-    pub(super) fn respond_to_followup(&mut self, core: &mut Core, now: Time, received: &Received) -> (Out, After) {
+    pub(super) fn respond_to_followup(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        received: &Received,
+    ) -> (Out, After) {
         let link = received.first(NotifyType::ADDITIONAL_KEY_EXCHANGE).map(|notify| notify.data.as_slice());
         let index = self.series.iter().position(|pending| Some(pending.link.as_slice()) == link);
         let Some(index) = index else { return self.refuse(core, ExchangeError::NoSuchKeyExchange, None) };
@@ -183,9 +209,9 @@ impl LiveSa {
         let method = series.additional.first().copied();
         let ke = received.ke.as_ref().filter(|ke| method.is_some_and(|method| method.id() == ke.method));
         let answered = match (method, ke) {
-            (Some(method), Some(ke)) => {
-                respond(method, &ke.data, &mut core.rng).map(|answer| (method, answer)).map_err(ExchangeError::from)
-            }
+            (Some(method), Some(ke)) => respond(method, &ke.data, &mut core.rng)
+                .map(|answer| (method, answer))
+                .map_err(ExchangeError::from),
             _ => Err(ExchangeError::Payloads("KE of the method that was negotiated is missing")),
         };
         match answered {
@@ -259,10 +285,8 @@ impl LiveSa {
 
     fn series_failed(&mut self, core: &mut Core, now: Time, series: SeriesStart, error: ExchangeError) {
         // STATE_NOT_FOUND: the peer has forgotten the series; start over (RFC 9370 section 2.2.4).
-        let is_temporary = matches!(
-            error,
-            ExchangeError::Peer(NotifyType::STATE_NOT_FOUND | NotifyType::TEMPORARY_FAILURE)
-        );
+        let is_temporary =
+            matches!(error, ExchangeError::Peer(NotifyType::STATE_NOT_FOUND | NotifyType::TEMPORARY_FAILURE));
         let task = match &series.agreed {
             Agreed::Ike(_) => Task::RekeyIke,
             Agreed::Child(terms) => match terms.replaces {

@@ -12,7 +12,12 @@ use crate::time::Time;
 
 impl LiveSa {
     /// DELETE of a pair, if there still is something to delete.
-    pub(super) fn request_delete_child(&mut self, core: &mut Core, now: Time, id: ChildId) -> Option<(Out, Active)> {
+    pub(super) fn request_delete_child(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        id: ChildId,
+    ) -> Option<(Out, Active)> {
         let child = self.children.get(id).filter(|child| child.exists() && child.stage != Stage::Deleting)?;
         let spi = child.spi_in;
         let successor = self.successor(id);

@@ -85,7 +85,8 @@ impl LiveSa {
             spis: (terms.spi_in, terms.spi_out),
             algorithms: terms.choice.notation.to_string(),
         });
-        self.outcomes.push(Outcome::ChildUp { name: terms.config.name.clone(), rekeyed: terms.replaces.is_some() });
+        self.outcomes
+            .push(Outcome::ChildUp { name: terms.config.name.clone(), rekeyed: terms.replaces.is_some() });
         id
     }
 
@@ -183,7 +184,8 @@ impl LiveSa {
 
     /// Another IKE SA of the connection is gone: the data plane has to use these pairs, whatever it used last.
     pub(crate) fn use_all_again(&mut self, core: &mut Core, now: Time) {
-        let live: Vec<_> = self.children.iter().filter(|child| child.is_live()).map(|child| child.id).collect();
+        let live: Vec<_> =
+            self.children.iter().filter(|child| child.is_live()).map(|child| child.id).collect();
         for id in live {
             if let Some(child) = self.children.get_mut(id)
                 && child.outbound == Outbound::InUse
@@ -203,6 +205,10 @@ impl LiveSa {
     /// Another live pair of the same configured child.
     fn twin(&self, id: ChildId) -> Option<ChildId> {
         let name = &self.children.get(id)?.name;
-        self.children.iter().filter(|other| other.is_live() && other.id != id && other.name == *name).last().map(|c| c.id)
+        self.children
+            .iter()
+            .filter(|other| other.is_live() && other.id != id && other.name == *name)
+            .last()
+            .map(|c| c.id)
     }
 }

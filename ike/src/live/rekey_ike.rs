@@ -97,7 +97,13 @@ impl LiveSa {
     }
 
     /// The response to ours.
-    pub(super) fn ike_rekeyed(&mut self, core: &mut Core, now: Time, exchange: RekeyIke, received: &Received) {
+    pub(super) fn ike_rekeyed(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        exchange: RekeyIke,
+        received: &Received,
+    ) {
         let RekeyIke { ke, nonce, our_spi, method_changes } = exchange;
         if let Some(error) = received.error() {
             core.spis.remove(&our_spi);
@@ -115,8 +121,7 @@ impl LiveSa {
             Ok((terms, nonce_r, shared)) => {
                 let additional = terms.choice.additional.clone();
                 let agreed = Agreed::Ike(Box::new(terms));
-                let start =
-                    SeriesStart { agreed, nonce_i: nonce, nonce_r, shared: vec![shared], additional };
+                let start = SeriesStart { agreed, nonce_i: nonce, nonce_r, shared: vec![shared], additional };
                 self.continue_series(core, now, start, received);
             }
             Err(error) => {
@@ -138,7 +143,9 @@ impl LiveSa {
         let plain = |error| (error, None);
         let is_busy = match &self.current.active {
             // RFC 7296 section 2.25.2, and RFC 9370 section 2.2.4 for a series of ours that is past its first exchange.
-            Some(Active::CreateChild(_) | Active::DeleteChild(_) | Active::FollowUp(_) | Active::DeleteIke) => true,
+            Some(
+                Active::CreateChild(_) | Active::DeleteChild(_) | Active::FollowUp(_) | Active::DeleteIke,
+            ) => true,
             Some(Active::RekeyIke(_) | Active::Liveness) | None => false,
         };
         if which != Which::Current || is_busy || self.closing.is_some() || self.replaced_by_peer.is_some() {
@@ -150,7 +157,8 @@ impl LiveSa {
         if ke.method != choice.ke.id() {
             return Err(plain(ExchangeError::WrongKeMethod(choice.ke)));
         }
-        let (data, shared) = respond(choice.ke, &ke.data, &mut core.rng).map_err(|error| plain(error.into()))?;
+        let (data, shared) =
+            respond(choice.ke, &ke.data, &mut core.rng).map_err(|error| plain(error.into()))?;
         let our_spi = core.new_ike_spi(self.id);
         answer.spi = crate::codec::Spi::Ike(our_spi);
         let nonce_r = core.nonce();
@@ -313,7 +321,12 @@ impl LiveSa {
         self.previous.push(old);
         self.expires_at = now + self.config.ike.lifetime;
         self.queue.retain(|task| *task != Task::RekeyIke);
-        core.event(Event::IkeRekeyed { connection: self.config.name.clone(), ike_sa: self.id, by_us, algorithms });
+        core.event(Event::IkeRekeyed {
+            connection: self.config.name.clone(),
+            ike_sa: self.id,
+            by_us,
+            algorithms,
+        });
         self.outcomes.push(Outcome::IkeRekeyed);
     }
 

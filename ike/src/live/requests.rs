@@ -125,7 +125,8 @@ impl LiveSa {
         };
         channel.window.sent(now, sealed.messages, transport, first_wait);
         generation.active = Some(active);
-        let outstanding = self.generation_mut(which).and_then(|generation| generation.channel.window.outstanding());
+        let outstanding =
+            self.generation_mut(which).and_then(|generation| generation.channel.window.outstanding());
         let messages = outstanding.map(|outstanding| outstanding.messages.clone()).unwrap_or_default();
         core.transmit(&self.link, &messages, None);
     }

@@ -1,7 +1,7 @@
 //! What is due when on a live IKE SA.
 
-use super::{Active, LiveSa, Task};
 use super::dispatch::Which;
+use super::{Active, LiveSa, Task};
 use crate::action::Action;
 use crate::endpoint::core::Core;
 use crate::path::UdpPath;
@@ -17,7 +17,8 @@ impl LiveSa {
         let generations = self.previous.iter().chain([&self.current]);
         let retransmit = generations.filter_map(|generation| generation.channel.window.next_timeout()).min();
         let previous = self.previous.iter().map(|generation| generation.renew_at).min();
-        let rekey = (!self.is_under_way_or_queued(&Task::RekeyIke) && self.is_open()).then_some(self.current.renew_at);
+        let rekey = (!self.is_under_way_or_queued(&Task::RekeyIke) && self.is_open())
+            .then_some(self.current.renew_at);
         let pause = self.pause_until.filter(|_| !self.queue.is_empty());
         [
             retransmit,

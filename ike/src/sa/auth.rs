@@ -8,7 +8,12 @@ use crate::config::{Auth, ConnectionConfig, Identity};
 use crate::crypto::auth::Verified;
 
 /// IDi, IDr and AUTH of an initiator, and INITIAL_CONTACT if it holds no other IKE SA with this peer.
-pub(crate) fn request(settled: &Settled, config: &ConnectionConfig, message_id: u32, initial_contact: bool) -> Out {
+pub(crate) fn request(
+    settled: &Settled,
+    config: &ConnectionConfig,
+    message_id: u32,
+    initial_contact: bool,
+) -> Out {
     let id_i = payloads::identification(&config.local_id);
     let auth = sign(settled, true, &id_i.body(), config, message_id);
     let mut out = vec![payloads::id_i(id_i)];
@@ -63,7 +68,12 @@ pub(crate) fn verify_initiator(
 }
 
 /// IDr and AUTH of a responder. `_peer` is the proof that it knows whom it answers.
-pub(crate) fn response(settled: &Settled, config: &ConnectionConfig, message_id: u32, _peer: &Verified) -> Out {
+pub(crate) fn response(
+    settled: &Settled,
+    config: &ConnectionConfig,
+    message_id: u32,
+    _peer: &Verified,
+) -> Out {
     let id_r = payloads::identification(&config.local_id);
     let auth = sign(settled, false, &id_r.body(), config, message_id);
     vec![payloads::id_r(id_r), auth]

@@ -44,7 +44,14 @@ pub(crate) enum Opening {
 impl Channel {
     /// A channel with no message yet.
     pub(crate) fn new(spi_i: u64, spi_r: u64, is_initiator: bool) -> Self {
-        Self { spi_i, spi_r, is_initiator, window: Window::default(), iv: IvCounter::default(), reassembly: None }
+        Self {
+            spi_i,
+            spi_r,
+            is_initiator,
+            window: Window::default(),
+            iv: IvCounter::default(),
+            reassembly: None,
+        }
     }
 
     /// Our SPI: the one that messages to us are found by.
@@ -70,7 +77,13 @@ impl Channel {
     }
 
     /// Decrypts a message of the peer. Parts of fragmented ones are kept, at most `most_bytes` of them.
-    pub(crate) fn open(&mut self, key: &AeadKey, raw: &[u8], message: &Message<'_>, most_bytes: usize) -> Opening {
+    pub(crate) fn open(
+        &mut self,
+        key: &AeadKey,
+        raw: &[u8],
+        message: &Message<'_>,
+        most_bytes: usize,
+    ) -> Opening {
         let Some(encrypted) = &message.encrypted else { return Opening::Forged };
         let Some(text) = protect::open(encrypted, key) else { return Opening::Forged };
         let Some(fragment) = encrypted.fragment else {

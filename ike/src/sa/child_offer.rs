@@ -130,7 +130,9 @@ impl ChildAnswer {
         }
         fitting.sort_by_key(|(_, ts_i, ts_r)| !(covers(ts_i, offered_i) && covers(ts_r, offered_r)));
         for (child, ts_i, ts_r) in fitting {
-            if let Some((answer, choice, spi_out)) = negotiate::choose_esp(sa, &child.proposals, with_ke, can_additional) {
+            if let Some((answer, choice, spi_out)) =
+                negotiate::choose_esp(sa, &child.proposals, with_ke, can_additional)
+            {
                 return Ok(Self {
                     config: child.clone(),
                     choice,
@@ -171,7 +173,13 @@ impl ChildAnswer {
 impl ChildTerms {
     /// The pair with its keys, from the nonces of its exchange (those of IKE_SA_INIT for the first child) and the shared
     /// secrets of its own key exchanges, if any.
-    pub(crate) fn keyed(self, keys: &IkeKeys, nonce_i: &[u8], nonce_r: &[u8], shared: &[SharedSecret]) -> NewChild {
+    pub(crate) fn keyed(
+        self,
+        keys: &IkeKeys,
+        nonce_i: &[u8],
+        nonce_r: &[u8],
+        shared: &[SharedSecret],
+    ) -> NewChild {
         let keys = keys.child(self.choice.cipher, nonce_i, nonce_r, shared);
         NewChild { terms: self, keys, lowest_nonce: nonce_i.min(nonce_r).into() }
     }
@@ -181,6 +189,8 @@ impl ChildTerms {
 pub(crate) fn rekeyed_spi(received: &Received) -> Result<Option<u32>, ExchangeError> {
     match received.first(NotifyType::REKEY_SA) {
         None => Ok(None),
-        Some(notify) => notify.child_spi.map(Some).ok_or(ExchangeError::Payloads("REKEY_SA without an SPI of ESP")),
+        Some(notify) => {
+            notify.child_spi.map(Some).ok_or(ExchangeError::Payloads("REKEY_SA without an SPI of ESP"))
+        }
     }
 }

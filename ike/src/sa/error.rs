@@ -46,7 +46,9 @@ impl ExchangeError {
     /// The notification for the peer; `None` is silence.
     pub(crate) fn notify(self) -> Option<NotifyType> {
         Some(match self {
-            Self::Malformed | Self::Payloads(_) | Self::KeyExchange | Self::NotOffered => NotifyType::INVALID_SYNTAX,
+            Self::Malformed | Self::Payloads(_) | Self::KeyExchange | Self::NotOffered => {
+                NotifyType::INVALID_SYNTAX
+            }
             Self::UnsupportedCritical(_) => NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD,
             Self::Authentication => NotifyType::AUTHENTICATION_FAILED,
             Self::NoProposal | Self::Policy(_) => NotifyType::NO_PROPOSAL_CHOSEN,
@@ -69,10 +71,14 @@ impl ExchangeError {
     /// The reason for status and metrics.
     pub(crate) fn reason(self) -> Reason {
         match self {
-            Self::Authentication | Self::Peer(NotifyType::AUTHENTICATION_FAILED) => Reason::AuthenticationFailed,
+            Self::Authentication | Self::Peer(NotifyType::AUTHENTICATION_FAILED) => {
+                Reason::AuthenticationFailed
+            }
             Self::NoProposal
             | Self::WrongKeMethod(_)
-            | Self::Peer(NotifyType::NO_PROPOSAL_CHOSEN | NotifyType::INVALID_KE_PAYLOAD) => Reason::NoProposalChosen,
+            | Self::Peer(NotifyType::NO_PROPOSAL_CHOSEN | NotifyType::INVALID_KE_PAYLOAD) => {
+                Reason::NoProposalChosen
+            }
             Self::Selectors | Self::Peer(NotifyType::TS_UNACCEPTABLE) => Reason::TsUnacceptable,
             Self::Policy(reason) => reason,
             Self::Full | Self::Provider | Self::Peer(NotifyType::NO_ADDITIONAL_SAS) => Reason::LocalLimit,
@@ -107,14 +113,20 @@ impl core::fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Malformed => f.write_str("the peer's payloads cannot be parsed"),
-            Self::UnsupportedCritical(payload) => write!(f, "the peer needs payload {payload}, which is not supported"),
+            Self::UnsupportedCritical(payload) => {
+                write!(f, "the peer needs payload {payload}, which is not supported")
+            }
             Self::Payloads(what) => write!(f, "the peer's message is wrong: {what}"),
             Self::KeyExchange => f.write_str("the peer's key exchange data is invalid"),
             Self::NotOffered => f.write_str("the peer chose what was not offered"),
-            Self::Authentication => f.write_str("the peer could not prove the identity that is configured for it"),
+            Self::Authentication => {
+                f.write_str("the peer could not prove the identity that is configured for it")
+            }
             Self::NoProposal => f.write_str("no proposal in common: compare `proposals` on both sides"),
             Self::WrongKeMethod(method) => write!(f, "no agreement on the key exchange method ({method:?})"),
-            Self::Selectors => f.write_str("no traffic selectors in common: compare `local_ts` and `remote_ts` on both sides"),
+            Self::Selectors => f.write_str(
+                "no traffic selectors in common: compare `local_ts` and `remote_ts` on both sides",
+            ),
             Self::Peer(NotifyType::AUTHENTICATION_FAILED) => {
                 f.write_str("the peer refused our identity or secret: compare ids and secrets on both sides")
             }

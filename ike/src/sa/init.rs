@@ -50,7 +50,6 @@ pub(crate) enum InitAnswer {
     Settled(Box<Settled>),
 }
 
-
 impl InitSent {
     /// Fresh keys and nonce for the first key exchange method of the best proposal. `separate` is the notify type if
     /// SEPARATE_TRANSPORTS is offered.
@@ -79,7 +78,9 @@ impl InitSent {
     /// The payloads of the request. COOKIE comes first (RFC 7296 section 2.6).
     pub(crate) fn payloads(&self, spi_i: u64, ends: Ends) -> Out {
         let mut out = Out::new();
-        out.extend(self.cookie.iter().map(|cookie| payloads::notify_with(NotifyType::COOKIE, cookie.clone())));
+        out.extend(
+            self.cookie.iter().map(|cookie| payloads::notify_with(NotifyType::COOKIE, cookie.clone())),
+        );
         out.push(payloads::sa(negotiate::offer_ike(&self.proposals, None)));
         out.push(payloads::ke(self.ke.method(), self.ke_data.clone()));
         out.push(payloads::nonce(self.nonce.clone()));
@@ -120,7 +121,10 @@ impl InitSent {
     ) -> Result<InitAnswer, (ExchangeError, Option<Box<Self>>)> {
         if let Some(cookie) = received.first(NotifyType::COOKIE) {
             if cookie.data.is_empty() || cookie.data.len() > 64 || self.repeats >= MOST_REPEATS {
-                return Err((ExchangeError::Payloads("COOKIE of a wrong size, or too often"), Some(Box::new(self))));
+                return Err((
+                    ExchangeError::Payloads("COOKIE of a wrong size, or too often"),
+                    Some(Box::new(self)),
+                ));
             }
             self.cookie = Some(cookie.data.clone());
             self.repeats += 1;
@@ -169,7 +173,11 @@ impl InitSent {
 
     /// INVALID_KE_PAYLOAD names the method that the responder wants (RFC 7296 section 1.2). It has to be one that we
     /// offered and have not just used.
-    fn take_method(mut self, data: &[u8], rng: &mut Rng) -> Result<InitAnswer, (ExchangeError, Option<Box<Self>>)> {
+    fn take_method(
+        mut self,
+        data: &[u8],
+        rng: &mut Rng,
+    ) -> Result<InitAnswer, (ExchangeError, Option<Box<Self>>)> {
         let method = match data {
             [high, low] => KeMethod::from_id(u16::from_be_bytes([*high, *low])),
             _ => None,

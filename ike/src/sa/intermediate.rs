@@ -37,7 +37,8 @@ pub(crate) fn respond_to_intermediate(
     received: &Received,
     rng: &mut Rng,
 ) -> Result<(Out, SharedSecret), ExchangeError> {
-    let method = settled.next_round().ok_or(ExchangeError::Payloads("no key exchange is due in IKE_INTERMEDIATE"))?;
+    let method =
+        settled.next_round().ok_or(ExchangeError::Payloads("no key exchange is due in IKE_INTERMEDIATE"))?;
     let ke = received.ke.as_ref().ok_or(ExchangeError::Payloads("no KE in IKE_INTERMEDIATE"))?;
     if KeMethod::from_id(ke.method) != Some(method) {
         return Err(ExchangeError::Payloads("another key exchange method was negotiated for this round"));

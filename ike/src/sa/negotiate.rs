@@ -95,13 +95,18 @@ pub(crate) fn choose_ike_rekey(
 
 /// An initiator's check of the answer in IKE_SA_INIT.
 pub(crate) fn accept_ike(answer: &[Proposal], ours: &[IkeProposal]) -> Result<IkeChoice, ExchangeError> {
-    let (suite, _) = proposal::accept_ike(&offer_ike(ours, None), answer).map_err(|_| ExchangeError::NotOffered)?;
+    let (suite, _) =
+        proposal::accept_ike(&offer_ike(ours, None), answer).map_err(|_| ExchangeError::NotOffered)?;
     ike_choice(&suite).ok_or(ExchangeError::NotOffered)
 }
 
 /// An initiator's check of the answer to an IKE rekey; also returns the peer's SPI.
-pub(crate) fn accept_ike_rekey(answer: &[Proposal], ours: &[IkeProposal]) -> Result<(IkeChoice, u64), ExchangeError> {
-    let (suite, spi) = proposal::accept_ike(&offer_ike(ours, None), answer).map_err(|_| ExchangeError::NotOffered)?;
+pub(crate) fn accept_ike_rekey(
+    answer: &[Proposal],
+    ours: &[IkeProposal],
+) -> Result<(IkeChoice, u64), ExchangeError> {
+    let (suite, spi) =
+        proposal::accept_ike(&offer_ike(ours, None), answer).map_err(|_| ExchangeError::NotOffered)?;
     let spi = spi.ike().filter(|spi| *spi != 0).ok_or(ExchangeError::NotOffered)?;
     Ok((ike_choice(&suite).ok_or(ExchangeError::NotOffered)?, spi))
 }
@@ -134,19 +139,23 @@ pub(crate) fn accept_esp(
     ours: &[EspProposal],
     with_ke: bool,
 ) -> Result<(EspChoice, u32), ExchangeError> {
-    let (suite, spi) = proposal::accept_esp(&offer_esp(ours, 0, with_ke), answer).map_err(|_| ExchangeError::NotOffered)?;
+    let (suite, spi) =
+        proposal::accept_esp(&offer_esp(ours, 0, with_ke), answer).map_err(|_| ExchangeError::NotOffered)?;
     // RFC 4303 section 2.1: SPIs from 1 to 255 are reserved, 0 is for local use.
     let spi = spi.child().filter(|spi| *spi >= 256).ok_or(ExchangeError::NotOffered)?;
     Ok((esp_choice(&suite).ok_or(ExchangeError::NotOffered)?, spi))
 }
 
 fn esp_proposals(ours: &[EspProposal], with_ke: bool) -> Vec<EspProposal> {
-    ours.iter().map(|proposal| if with_ke { proposal.clone() } else { proposal.without_key_exchange() }).collect()
+    ours.iter()
+        .map(|proposal| if with_ke { proposal.clone() } else { proposal.without_key_exchange() })
+        .collect()
 }
 
 /// Without the transforms that a peer which knows no IKE_INTERMEDIATE may not be held to.
 fn usable(offered: &[Proposal], can_additional: bool) -> Vec<Proposal> {
-    let with_additional = |proposal: &&Proposal| can_additional || !proposal.transforms.iter().any(is_additional);
+    let with_additional =
+        |proposal: &&Proposal| can_additional || !proposal.transforms.iter().any(is_additional);
     offered.iter().filter(with_additional).cloned().collect()
 }
 
@@ -199,7 +208,8 @@ pub(crate) fn allows(ours: &IkeProposal, choice: &IkeChoice) -> bool {
     let ke = ours.ke.iter().any(|ke| KeMethod::from_id(ke.0) == Some(choice.ke));
     let mut chosen = choice.additional.iter().peekable();
     let additional = ours.additional.iter().all(|methods| {
-        let is_next = chosen.peek().is_some_and(|c| methods.iter().any(|m| KeMethod::from_id(m.0) == Some(**c)));
+        let is_next =
+            chosen.peek().is_some_and(|c| methods.iter().any(|m| KeMethod::from_id(m.0) == Some(**c)));
         if is_next {
             chosen.next();
         }

@@ -2,8 +2,8 @@
 
 use super::error::ExchangeError;
 use crate::codec::{
-    AuthMethod, Authentication, DecodeError, Delete, IdType, Identification, KeyExchange, Malformed, Nonce, Notify,
-    NotifyType, SecurityAssociation, Spi, TrafficSelector, TrafficSelectors, VendorId, decode_chain,
+    AuthMethod, Authentication, DecodeError, Delete, IdType, Identification, KeyExchange, Malformed, Nonce,
+    Notify, NotifyType, SecurityAssociation, Spi, TrafficSelector, TrafficSelectors, VendorId, decode_chain,
 };
 pub(crate) use crate::codec::{PayloadChain, Proposal};
 use crate::config::Identity;
@@ -92,7 +92,9 @@ impl Received {
         for payload in payloads {
             match payload {
                 Payload::Sa(sa) => all.sa = Some(sa.proposals),
-                Payload::Ke(ke) => all.ke = Some(ReceivedKe { method: ke.method.0, data: ke.data.into_owned() }),
+                Payload::Ke(ke) => {
+                    all.ke = Some(ReceivedKe { method: ke.method.0, data: ke.data.into_owned() })
+                }
                 Payload::Nonce(nonce) => all.nonce = Some(nonce.0.into_owned()),
                 Payload::IdI(id) => all.id_i = Some(ReceivedId::new(&id)),
                 Payload::IdR(id) => all.id_r = Some(ReceivedId::new(&id)),
@@ -108,7 +110,11 @@ impl Received {
                 }),
                 Payload::Delete(delete) => all.deletes.push(delete),
                 Payload::VendorId(id) => all.vendor_ids.push(id.0.into_owned()),
-                Payload::Cert(_) | Payload::CertReq(_) | Payload::Cp(_) | Payload::Eap(_) | Payload::Unknown(_) => {}
+                Payload::Cert(_)
+                | Payload::CertReq(_)
+                | Payload::Cp(_)
+                | Payload::Eap(_)
+                | Payload::Unknown(_) => {}
             }
         }
         all
@@ -282,4 +288,3 @@ pub(crate) fn child_spi(spi: u32) -> Spi {
 pub(crate) fn encode(payloads: &Out) -> Option<PayloadChain> {
     PayloadChain::encode(payloads).ok()
 }
-

@@ -100,8 +100,11 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_again_and_fits_the_fragment_size() {
         let key = AeadKey::new(Aead::Aes256Gcm16, &[7; 36]);
-        for (length, most, expected) in [(0, None, 1), (100, Some(500), 1), (2000, Some(500), 5), (2000, None, 1)] {
-            let content = PayloadChain { first: PayloadType(41), bytes: (0..length).map(|n| n as u8).collect() };
+        for (length, most, expected) in
+            [(0, None, 1), (100, Some(500), 1), (2000, Some(500), 5), (2000, None, 1)]
+        {
+            let content =
+                PayloadChain { first: PayloadType(41), bytes: (0..length).map(|n| n as u8).collect() };
             let sealed = seal(&HEADER, &content, &key, &mut IvCounter::default(), most).unwrap();
             assert_eq!(sealed.messages.len(), expected);
             let mut opened = Vec::new();

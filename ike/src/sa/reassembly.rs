@@ -71,10 +71,7 @@ impl Reassembly {
             return None;
         }
         let held = slot.take()?;
-        Some(Whole {
-            first: held.first?,
-            content: held.parts.into_iter().flatten().flatten().collect(),
-        })
+        Some(Whole { first: held.first?, content: held.parts.into_iter().flatten().flatten().collect() })
     }
 }
 

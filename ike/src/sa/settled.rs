@@ -4,11 +4,11 @@ use core::net::SocketAddr;
 
 use super::negotiate::IkeChoice;
 use super::payloads::Received;
+use crate::codec::NotifyType;
 use crate::crypto::auth::{IntAuth, SignedOctets};
 use crate::crypto::digest::{constant_time_eq, nat_detection};
 use crate::crypto::schedule::{Context, SetupKeys};
 use crate::crypto::{KeMethod, SharedSecret};
-use crate::codec::NotifyType;
 
 /// The outcome of IKE_SA_INIT, the same for both roles. IKE_INTERMEDIATE consumes it and gives the next one.
 pub(crate) struct Settled {
@@ -44,10 +44,34 @@ impl Settled {
 
     /// After one more additional key exchange.
     pub(crate) fn advance(self, shared: &SharedSecret) -> Self {
-        let Self { choice, nonce_i, nonce_r, spis, messages, keys, int_auth, nat, separate, fragments, rounds } = self;
+        let Self {
+            choice,
+            nonce_i,
+            nonce_r,
+            spis,
+            messages,
+            keys,
+            int_auth,
+            nat,
+            separate,
+            fragments,
+            rounds,
+        } = self;
         let context = Context { nonce_i: &nonce_i, nonce_r: &nonce_r, spi_i: spis.0, spi_r: spis.1 };
         let keys = keys.advance(context, shared);
-        Self { keys, rounds: rounds + 1, choice, nonce_i, nonce_r, spis, messages, int_auth, nat, separate, fragments }
+        Self {
+            keys,
+            rounds: rounds + 1,
+            choice,
+            nonce_i,
+            nonce_r,
+            spis,
+            messages,
+            int_auth,
+            nat,
+            separate,
+            fragments,
+        }
     }
 
     /// Adds an IKE_INTERMEDIATE message to what AUTH covers.

@@ -62,7 +62,13 @@ impl Window {
     }
 
     /// A request has been sent. Over TCP it is not retransmitted (RFC 9329 section 6.1).
-    pub(crate) fn sent(&mut self, now: Time, messages: Messages, transport: IkeTransport, first_wait: Duration) {
+    pub(crate) fn sent(
+        &mut self,
+        now: Time,
+        messages: Messages,
+        transport: IkeTransport,
+        first_wait: Duration,
+    ) {
         self.outstanding = Some(Outstanding {
             message_id: self.next_request,
             messages,

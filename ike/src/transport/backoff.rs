@@ -54,7 +54,10 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         for plain in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
             let wait = backoff.next(&mut rng);
-            assert!(wait >= Duration::from_secs(plain) && wait <= Duration::from_millis(1250 * plain), "{wait:?}");
+            assert!(
+                wait >= Duration::from_secs(plain) && wait <= Duration::from_millis(1250 * plain),
+                "{wait:?}"
+            );
         }
         backoff.reset();
         assert!(backoff.next(&mut rng) < Duration::from_secs(2));

@@ -238,12 +238,13 @@ impl Carrier {
     fn nat_found_on_ip(&mut self) {
         self.nat_on_ip = true;
         self.hold_until = None;
-        self.path.carrier = match (self.policy.transports.contains(&DirectCarrier::Udp), self.basis.is_initiator) {
-            (false, _) => EspCarrier::Shut,
-            (true, _) if self.path.carrier == EspCarrier::Direct(DirectCarrier::Udp) => return,
-            (true, true) => EspCarrier::Direct(DirectCarrier::Udp),
-            (true, false) => EspCarrier::Hold,
-        };
+        self.path.carrier =
+            match (self.policy.transports.contains(&DirectCarrier::Udp), self.basis.is_initiator) {
+                (false, _) => EspCarrier::Shut,
+                (true, _) if self.path.carrier == EspCarrier::Direct(DirectCarrier::Udp) => return,
+                (true, true) => EspCarrier::Direct(DirectCarrier::Udp),
+                (true, false) => EspCarrier::Hold,
+            };
         self.evidence = Evidence::None;
     }
 
@@ -367,7 +368,8 @@ mod tests {
         let mut responder = carrier(RESPONDER);
         responder.inbound(at(0.1), foreign);
         assert_eq!((responder.path().carrier, responder.next_timeout()), (EspCarrier::Hold, None));
-        let mut ip_only = Carrier::new(BASE, EspPolicy { transports: vec![Ip], ..EspPolicy::default() }, at(0.0));
+        let mut ip_only =
+            Carrier::new(BASE, EspPolicy { transports: vec![Ip], ..EspPolicy::default() }, at(0.0));
         ip_only.inbound(at(0.1), foreign);
         assert_eq!(ip_only.state().0, State::Blocked);
     }
@@ -388,7 +390,8 @@ mod tests {
     /// Rule 10.
     #[test]
     fn the_end_behind_a_nat_keeps_the_mapping_when_idle() {
-        let mut carrier = carrier(Basis { started_on: IkeTransport::Udp, first: Udp, nat: (true, false), ..BASE });
+        let mut carrier =
+            carrier(Basis { started_on: IkeTransport::Udp, first: Udp, nat: (true, false), ..BASE });
         assert_eq!(carrier.state().1, Reason::Nat);
         assert_eq!(carrier.timeout(at(20.0), true), [Effect::Keepalive, Effect::Dummy]);
         carrier.outbound(at(30.0));

@@ -94,7 +94,12 @@ impl Link {
 
 impl TcpLink {
     /// A link on a stream that is up.
-    pub(crate) fn on_stream(is_originator: bool, local: SocketAddr, remote: SocketAddr, stream: StreamId) -> Self {
+    pub(crate) fn on_stream(
+        is_originator: bool,
+        local: SocketAddr,
+        remote: SocketAddr,
+        stream: StreamId,
+    ) -> Self {
         Self {
             is_originator,
             local,
@@ -147,7 +152,11 @@ impl TcpLink {
         if was_dial {
             self.dialling = None;
         }
-        if (was_current || was_dial) && self.is_originator && self.dialling.is_none() && self.current.is_none() {
+        if (was_current || was_dial)
+            && self.is_originator
+            && self.dialling.is_none()
+            && self.current.is_none()
+        {
             // At once after a loss, later after a failed dial.
             self.redial_at = Some(if was_current { now } else { now + self.backoff.next(rng) });
         }

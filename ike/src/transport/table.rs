@@ -132,7 +132,8 @@ pub(crate) const ROWS: &[Row] = {
             .separate(Prefer)
             .fits_udp(true),
         Row::new(8, Udp, TcpUnreachable, Step::Block, Reason::IkeTcpUnreachable),
-        Row::new(9, Udp, UdpSilent, Step::StartOnTcp, Reason::IkeUdpUnreachable).transport(StartTransport::UdpThenTcp),
+        Row::new(9, Udp, UdpSilent, Step::StartOnTcp, Reason::IkeUdpUnreachable)
+            .transport(StartTransport::UdpThenTcp),
         Row::new(9, Udp, UdpSilent, Step::KeepWaiting, Reason::IkeUdpUnreachable),
         Row::new(10, Tcp, TcpUnreachable, Step::Block, Reason::IkeUnreachable).udp_was_silent(true),
         Row::new(10, Tcp, TcpUnreachable, Step::Block, Reason::IkeTcpUnreachable),
@@ -223,7 +224,10 @@ mod tests {
         use SeparateTransports::{Prefer, Require};
         assert_eq!(row(Outcome::Agreed, Prefer, true), (4, Step::UseTcp, Reason::None));
         assert_eq!(row(Outcome::NotAnswered, Prefer, true), (5, Step::StayOnUdp, Reason::None));
-        assert_eq!(row(Outcome::NotOffered, SeparateTransports::Off, true), (5, Step::StayOnUdp, Reason::None));
+        assert_eq!(
+            row(Outcome::NotOffered, SeparateTransports::Off, true),
+            (5, Step::StayOnUdp, Reason::None)
+        );
         assert_eq!(row(Outcome::NotAnswered, Require, true), (6, Step::KeepWaiting, Reason::PeerNoSeparate));
         let without = (7, Step::StartOnUdpWithoutSeparate, Reason::IkeTcpUnreachable);
         assert_eq!(row(Outcome::TcpUnreachable, Prefer, true), without);
@@ -239,7 +243,8 @@ mod tests {
         let tcp = Situation { started_on: IkeTransport::Tcp, transport: StartTransport::Tcp, ..BASE };
         let unreachable = Situation { outcome: Outcome::TcpUnreachable, ..tcp };
         assert_eq!(decide(unreachable).reason, Reason::IkeTcpUnreachable);
-        let after_row_9 = Situation { udp_was_silent: true, transport: StartTransport::UdpThenTcp, ..unreachable };
+        let after_row_9 =
+            Situation { udp_was_silent: true, transport: StartTransport::UdpThenTcp, ..unreachable };
         assert_eq!((decide(after_row_9).number, decide(after_row_9).reason), (10, Reason::IkeUnreachable));
         assert_eq!(decide(tcp).number, 13);
         let none = decide(Situation { outcome: Outcome::NotAnswered, ..tcp });
@@ -253,7 +258,12 @@ mod tests {
     fn the_first_carrier_follows_start_nat_and_what_is_allowed() {
         use DirectCarrier::{Ip, Udp};
         let first = |transports: &[_], started_on, separate, nat| {
-            first_carrier(&EspPolicy { transports: transports.to_vec(), ..EspPolicy::default() }, started_on, separate, nat)
+            first_carrier(
+                &EspPolicy { transports: transports.to_vec(), ..EspPolicy::default() },
+                started_on,
+                separate,
+                nat,
+            )
         };
         assert_eq!(first(&[Ip, Udp], IkeTransport::Udp, true, false), Ok(Udp));
         assert_eq!(first(&[Ip], IkeTransport::Udp, true, false), Ok(Ip));

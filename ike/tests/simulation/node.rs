@@ -1,0 +1,165 @@
+//! One gateway: an endpoint, and a model of the data plane that checks what it is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use portcullis_ike::action::{ChildId, IkeSaId, InboundChildSa, OutboundChildSa};
+use portcullis_ike::config::{ConnectionConfig, EndpointConfig};
+use portcullis_ike::endpoint::SpiSource;
+use portcullis_ike::event::Event;
+use portcullis_ike::path::{EspPath, StreamId};
+use portcullis_ike::{Endpoint, Time};
+
+/// A gateway of the simulation.
+pub struct Node {
+    pub endpoint: Endpoint,
+    pub address: IpAddr,
+    pub spis: Arc<Mutex<SpiTable>>,
+    pub inbound: BTreeMap<u32, Inbound>,
+    pub outbound: BTreeMap<ChildId, Outbound>,
+    /// The pair that each configured child uses now.
+    pub in_use: BTreeMap<(Arc<str>, Arc<str>), ChildId>,
+    pub paths: BTreeMap<IkeSaId, EspPath>,
+    pub events: Vec<(Time, Event)>,
+    /// Peer stream and peer node of each open stream.
+    pub streams: BTreeMap<StreamId, (usize, StreamId)>,
+    pub accepted: u64,
+    /// Inbound packets whose SPI was not installed.
+    pub unknown_spi: u64,
+    pub received: u64,
+    pub dummies_sent: u64,
+    pub sent_sequence: u64,
+    pub config: (EndpointConfig, Vec<ConnectionConfig>),
+}
+
+/// An inbound SA as the data plane holds it.
+pub struct Inbound {
+    pub sa: InboundChildSa,
+    pub highest: u64,
+    pub last_fact: Option<(Time, SocketAddr, bool)>,
+}
+
+/// An outbound SA as the data plane holds it.
+pub struct Outbound {
+    pub sa: OutboundChildSa,
+    pub last_fact: Option<Time>,
+}
+
+/// Inbound SPIs: which are out, so that a leak shows.
+#[derive(Default)]
+pub struct SpiTable {
+    next: u32,
+    pub out: BTreeSet<u32>,
+}
+
+pub struct SharedSpis(pub Arc<Mutex<SpiTable>>);
+
+impl SpiSource for SharedSpis {
+    fn allocate(&mut self) -> Option<u32> {
+        let mut table = self.0.lock().unwrap();
+        table.next += 1;
+        let spi = 0x1000 + table.next;
+        table.out.insert(spi);
+        Some(spi)
+    }
+
+    fn release(&mut self, spi: u32) {
+        assert!(self.0.lock().unwrap().out.remove(&spi), "SPI {spi:x} was not allocated");
+    }
+}
+
+impl Node {
+    pub fn new(
+        config: EndpointConfig,
+        connections: Vec<ConnectionConfig>,
+        address: IpAddr,
+        seed: u64,
+    ) -> Self {
+        let spis = Arc::new(Mutex::new(SpiTable::default()));
+        let endpoint = endpoint(&config, &connections, &spis, seed, Time::ZERO);
+        Self {
+            endpoint,
+            address,
+            spis,
+            inbound: BTreeMap::new(),
+            outbound: BTreeMap::new(),
+            in_use: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            events: Vec::new(),
+            streams: BTreeMap::new(),
+            accepted: 0,
+            unknown_spi: 0,
+            received: 0,
+            dummies_sent: 0,
+            sent_sequence: 0,
+            config: (config, connections),
+        }
+    }
+
+    /// `kill -9` and a new start: nothing is left but the configuration.
+    pub fn restart(&mut self, seed: u64, now: Time) {
+        self.spis = Arc::new(Mutex::new(SpiTable { next: 0x10_000, out: BTreeSet::new() }));
+        self.endpoint = endpoint(&self.config.0, &self.config.1, &self.spis, seed, now);
+        self.inbound.clear();
+        self.outbound.clear();
+        self.in_use.clear();
+        self.paths.clear();
+        self.streams.clear();
+    }
+
+    pub fn install_inbound(&mut self, sa: InboundChildSa) {
+        assert!(self.paths.contains_key(&sa.common.ike_sa), "UpdatePath precedes the first SA");
+        assert!(self.spis.lock().unwrap().out.contains(&sa.spi), "an SPI that was allocated");
+        let old = self.inbound.insert(sa.spi, Inbound { sa, highest: 0, last_fact: None });
+        assert!(old.is_none(), "an SPI is installed once");
+    }
+
+    pub fn install_outbound(&mut self, sa: OutboundChildSa) {
+        let old = self.outbound.insert(sa.common.child, Outbound { sa, last_fact: None });
+        assert!(old.is_none(), "an outbound SA is installed once");
+    }
+
+    pub fn use_outbound(&mut self, child: ChildId) {
+        let sa = &self.outbound.get(&child).expect("an SA that is used is installed").sa;
+        self.in_use.insert((sa.common.connection.clone(), sa.common.child_name.clone()), child);
+    }
+
+    pub fn remove_outbound(&mut self, child: ChildId) {
+        let sa = self.outbound.remove(&child).expect("an SA that is removed is installed").sa;
+        let policy = (sa.common.connection.clone(), sa.common.child_name.clone());
+        if self.in_use.get(&policy) == Some(&child) {
+            self.in_use.remove(&policy);
+        }
+    }
+
+    pub fn remove_inbound(&mut self, child: ChildId, spi: u32) {
+        let inbound = self.inbound.remove(&spi).expect("an SA that is removed is installed");
+        assert_eq!(inbound.sa.common.child, child);
+        assert!(self.spis.lock().unwrap().out.remove(&spi));
+    }
+
+    /// Nothing is installed, allocated or known any more.
+    pub fn assert_empty(&self) {
+        assert!(self.inbound.is_empty(), "inbound SAs leak: {:x?}", self.inbound.keys());
+        assert!(self.outbound.is_empty(), "outbound SAs leak: {:?}", self.outbound.keys());
+        assert!(self.paths.is_empty(), "paths leak: {:?}", self.paths);
+        assert!(self.spis.lock().unwrap().out.is_empty(), "SPIs leak: {:x?}", self.spis.lock().unwrap().out);
+    }
+
+    pub fn saw(&self, is_it: impl Fn(&Event) -> bool) -> usize {
+        self.events.iter().filter(|(_, event)| is_it(event)).count()
+    }
+}
+
+fn endpoint(
+    config: &EndpointConfig,
+    connections: &[ConnectionConfig],
+    spis: &Arc<Mutex<SpiTable>>,
+    seed: u64,
+    now: Time,
+) -> Endpoint {
+    let mut octets = [0; 32];
+    octets[..8].copy_from_slice(&seed.to_le_bytes());
+    Endpoint::new(config.clone(), connections.to_vec(), Box::new(SharedSpis(spis.clone())), octets, now)
+}
