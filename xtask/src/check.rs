@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::stages::Stages;
-use crate::workspace;
+use crate::{build_ebpf, workspace};
 
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
@@ -56,7 +56,8 @@ fn clippy() -> Result<()> {
         "--",
         "-D",
         "warnings",
-    ]))
+    ]))?;
+    build_ebpf::lint()
 }
 
 fn documentation() -> Result<()> {
