@@ -13,12 +13,16 @@ use portcullis_data_plane::event::DataPlaneEvent;
 use portcullis_data_plane::sa::{Carrier, ChildId, Lifetime};
 
 use gateway::{PATIENCE, bind, wait_until};
-use tunnel::{CHILD, HOST_A, HOST_B, NO_LIMITS, Side, TUN, Tunnel};
+use tunnel::{CHILD, HOST_A, HOST_B, NO_LIMITS, Shape, Side, TUN, Tunnel, XDP};
 
 /// RFC 7296 section 2.8: the new SA takes over while the old one still opens what is under way.
 #[test]
 fn rekeys_under_load_lose_replay_and_reorder_nothing() {
-    let tunnel = Tunnel::new(TUN);
+    [TUN, XDP].into_iter().for_each(rekeys_under_load);
+}
+
+fn rekeys_under_load(shape: Shape) {
+    let tunnel = Tunnel::new(shape);
     let (sender, receiver) = sockets(&tunnel);
     let destination = receiver.local_addr().unwrap();
     let done = AtomicBool::new(false);

@@ -29,9 +29,8 @@ use crate::xsk::XskError;
 /// IKE messages and events that may wait for the control plane.
 const IKE_QUEUE: usize = 4096;
 const EVENT_QUEUE: usize = 65_536;
-/// Outer IPv4 and UDP headers and ESP around an inner packet, rounded up: the TUN device's MTU is that of the WAN
-/// less this.
-const TUN_OVERHEAD: u32 = 20 + 8 + 16 + 2 + 3 + 16;
+/// Outer IPv4 and UDP headers.
+const TUN_OVERHEAD: usize = 20 + 8;
 const IPV6_MINIMUM_MTU: u32 = 1280;
 /// Frames have 4096 bytes, of which 256 are headroom.
 const TUN_MAXIMUM_MTU: u32 = 3800;
@@ -120,8 +119,7 @@ impl DataPlane {
         let spd = known.build(policies);
         let notifier = Notifier { events, ike };
         let options = config.tunnel;
-        let shared =
-            Arc::new(Shared::new(spd, network.shared_snapshot(), kernel, mailboxes, notifier, options));
+        let shared = Arc::new(Shared::new(spd, network.clone(), kernel, mailboxes, notifier, options));
         let has_ports = ports.iter().any(|p| !p.is_empty());
         let mut threads = Vec::new();
         for (id, (ports, sas)) in (0u8..).zip(ports.into_iter().zip(sas)) {
@@ -224,7 +222,8 @@ pub(super) fn tun_mtu(network: &Snapshot, config: &DataPlaneConfig) -> u32 {
     let wan = config.interfaces.iter().filter(|i| i.role == Role::Wan);
     let smallest =
         wan.filter_map(|i| network.interface(network.ifindex(&i.name)?)).map(|i| i.mtu).min().unwrap_or(1500);
-    smallest.saturating_sub(TUN_OVERHEAD).clamp(IPV6_MINIMUM_MTU, TUN_MAXIMUM_MTU)
+    let inside = portcullis_esp::max_payload_len((smallest as usize).saturating_sub(TUN_OVERHEAD)) as u32;
+    inside.clamp(IPV6_MINIMUM_MTU, TUN_MAXIMUM_MTU)
 }
 
 fn open_kernel_path(tuns: Vec<Arc<TunPort>>, sockets: DataPlaneSockets) -> Result<KernelPath, StartError> {

@@ -1,5 +1,7 @@
 //! The last step of every packet: a transmit ring, a socket, or the TUN device.
 
+use std::net::IpAddr;
+
 use portcullis_common::DropReason;
 
 use super::Worker;
@@ -11,6 +13,9 @@ use crate::counters::Sink;
 use crate::packet::IpVersion;
 use crate::packet::OuterHeader;
 use crate::packet::ethernet::{self, MacAddress};
+
+/// MTU of an interface that does not tell.
+const DEFAULT_MTU: usize = 1500;
 
 impl Worker {
     /// Sends an ESP packet, outer header included: by our own ring if the next hop is known there, else by the
@@ -102,23 +107,32 @@ impl Worker {
         }
     }
 
-    /// How to reach a destination.
-    pub(super) fn next_hop(&mut self, batch: &Batch<'_>, destination: std::net::IpAddr) -> NextHop {
+    /// How to reach a destination. Neighbours in use are kept known.
+    pub(super) fn next_hop(&mut self, batch: &Batch<'_>, destination: IpAddr) -> NextHop {
         let Self { hops, ports, .. } = self;
         let network = batch.network;
-        hops.get(destination, network.version(), || {
-            let Some(route) = network.route(destination) else { return NextHop::Unreachable };
+        let (hop, confirm) = hops.get(destination, network.version(), batch.now, || {
+            let Some(route) = network.route(destination) else { return (NextHop::Unreachable, None) };
             if route.local {
-                return NextHop::Local;
+                return (NextHop::Local, None);
             }
-            let interface_mtu = network.interface(route.ifindex).map_or(1500, |i| i.mtu as usize);
+            let interface_mtu = network.interface(route.ifindex).map_or(DEFAULT_MTU, |i| i.mtu as usize);
             let mtu = route.mtu.map_or(interface_mtu, |mtu| interface_mtu.min(mtu as usize));
-            let neighbour = network.neighbour(route.ifindex, route.gateway.unwrap_or(destination));
-            match (ports.iter().position(|p| p.ifindex == route.ifindex), neighbour) {
-                (Some(port), Some(mac)) => NextHop::Port { port, mac, mtu },
-                _ => NextHop::Kernel { mtu },
-            }
-        })
+            let Some(port) = ports.iter().position(|p| p.ifindex == route.ifindex) else {
+                return (NextHop::Kernel { mtu }, None);
+            };
+            let address = route.gateway.unwrap_or(destination);
+            let hop = match network.neighbour(route.ifindex, address) {
+                Some(mac) => NextHop::Port { port, mac, mtu },
+                None => NextHop::Kernel { mtu },
+            };
+            (hop, Some((route.ifindex, address)))
+        });
+        if let Some((ifindex, address)) = confirm {
+            // Too many at once: this one is asked for again in a second.
+            let _ = batch.shared.neighbours.want_neighbour(ifindex, address);
+        }
+        hop
     }
 
     /// The port on an interface.

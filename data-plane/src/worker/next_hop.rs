@@ -1,8 +1,12 @@
 //! Where a packet leaves: a neighbour on one of our AF_XDP ports, or the kernel.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::packet::ethernet::MacAddress;
+
+/// The kernel sees none of our packets, and would forget a neighbour that only we talk to.
+const CONFIRM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How the next hop of a destination is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,10 +41,21 @@ impl NextHop {
     }
 }
 
+/// A neighbour that the kernel should confirm: interface and address.
+pub type Confirm = (u32, IpAddr);
+
 /// The next hops of destinations seen lately, of fixed size.
 pub struct NextHopCache {
-    slots: Vec<Option<(IpAddr, NextHop)>>,
+    slots: Vec<Option<Known>>,
     version: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    destination: IpAddr,
+    hop: NextHop,
+    neighbour: Option<Confirm>,
+    confirmed: Duration,
 }
 
 impl NextHopCache {
@@ -49,18 +64,32 @@ impl NextHopCache {
         Self { slots: vec![None; slots.next_power_of_two()], version: 0 }
     }
 
-    /// The next hop of `destination`; `find` is asked if it is not known or routes and neighbours are another
-    /// version than at the last call.
-    pub fn get(&mut self, destination: IpAddr, version: u64, find: impl FnOnce() -> NextHop) -> NextHop {
+    /// The next hop of `destination`, and the neighbour to confirm if that is due; `find` is asked if it is not
+    /// known or routes and neighbours are another version than at the last call.
+    pub fn get(
+        &mut self,
+        destination: IpAddr,
+        version: u64,
+        now: Duration,
+        find: impl FnOnce() -> (NextHop, Option<Confirm>),
+    ) -> (NextHop, Option<Confirm>) {
         if self.version != version {
             self.slots.fill(None);
             self.version = version;
         }
         let index = slot(destination) as usize & (self.slots.len() - 1);
-        match self.slots.get_mut(index) {
-            Some(Some((known, hop))) if *known == destination => *hop,
-            Some(slot) => slot.insert((destination, find())).1,
-            None => find(),
+        let Some(place) = self.slots.get_mut(index) else { return find() };
+        match place {
+            Some(known) if known.destination == destination => {
+                let due = now.saturating_sub(known.confirmed) >= CONFIRM_INTERVAL;
+                known.confirmed = if due { now } else { known.confirmed };
+                (known.hop, known.neighbour.filter(|_| due))
+            }
+            _ => {
+                let (hop, neighbour) = find();
+                *place = Some(Known { destination, hop, neighbour, confirmed: now });
+                (hop, neighbour)
+            }
         }
     }
 }
@@ -82,14 +111,28 @@ fn slot(address: IpAddr) -> u32 {
 mod tests {
     use super::*;
 
+    const NOW: Duration = Duration::ZERO;
+
     #[test]
     fn a_destination_is_looked_up_once_until_routes_change() {
         let mut cache = NextHopCache::new(16);
         let destination = IpAddr::from([10, 0, 0, 1]);
         let first = NextHop::Kernel { mtu: 1500 };
-        assert_eq!(cache.get(destination, 1, || first), first);
-        assert_eq!(cache.get(destination, 1, || panic!("known")), first);
-        assert_eq!(cache.get(destination, 2, || NextHop::Unreachable), NextHop::Unreachable);
+        assert_eq!(cache.get(destination, 1, NOW, || (first, None)).0, first);
+        assert_eq!(cache.get(destination, 1, NOW, || panic!("known")).0, first);
+        assert_eq!(cache.get(destination, 2, NOW, || (NextHop::Unreachable, None)).0, NextHop::Unreachable);
+    }
+
+    #[test]
+    fn a_neighbour_in_use_is_confirmed_once_a_second() {
+        let mut cache = NextHopCache::new(16);
+        let neighbour = IpAddr::from([10, 0, 0, 1]);
+        let found = (NextHop::Port { port: 0, mac: [2; 6], mtu: 1500 }, Some((3, neighbour)));
+        let mut confirm = |ms| cache.get(neighbour, 1, Duration::from_millis(ms), || found).1;
+        assert_eq!(
+            [0, 10, 999, 1000, 1001, 2000].map(|ms| confirm(ms).is_some()),
+            [true, false, false, true, false, true]
+        );
     }
 
     #[test]
@@ -97,7 +140,7 @@ mod tests {
         let mut cache = NextHopCache::new(1);
         for i in 0..50u8 {
             let hop = NextHop::Kernel { mtu: usize::from(i) };
-            assert_eq!(cache.get(IpAddr::from([10, 0, 0, i]), 1, || hop), hop);
+            assert_eq!(cache.get(IpAddr::from([10, 0, 0, i]), 1, NOW, || (hop, None)).0, hop);
         }
     }
 }

@@ -13,7 +13,7 @@ use super::wake::Wake;
 use super::work::Work;
 use crate::counters::WorkerCounters;
 use crate::event::{DataPlaneEvent, IkeDatagram};
-use crate::netlink::Snapshot;
+use crate::netlink::{Network, Snapshot};
 use crate::packet::TunnelOptions;
 use crate::spd::Spd;
 
@@ -26,6 +26,8 @@ pub struct Shared {
     pub spd: ArcSwap<Spd>,
     /// Routes, neighbours and interfaces.
     pub network: Arc<ArcSwap<Snapshot>>,
+    /// Who finds neighbours.
+    pub neighbours: Network,
     /// TUN device and sockets; worker 0 alone reads them.
     pub kernel: super::kernel_path::KernelPath,
     /// One for each worker.
@@ -63,14 +65,25 @@ impl Shared {
     /// Shared state for workers that have not started yet.
     pub fn new(
         spd: Spd,
-        network: Arc<ArcSwap<Snapshot>>,
+        neighbours: Network,
         kernel: super::kernel_path::KernelPath,
         workers: Vec<Mailbox>,
         notifier: Notifier,
         options: TunnelOptions,
     ) -> Self {
         let (epoch, stop) = (Instant::now(), AtomicBool::new(false));
-        Self { spd: ArcSwap::from_pointee(spd), network, kernel, workers, notifier, options, epoch, stop }
+        let network = neighbours.shared_snapshot();
+        Self {
+            spd: ArcSwap::from_pointee(spd),
+            network,
+            neighbours,
+            kernel,
+            workers,
+            notifier,
+            options,
+            epoch,
+            stop,
+        }
     }
 
     /// Time since the workers' epoch.
