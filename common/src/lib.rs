@@ -13,6 +13,8 @@
 extern crate std;
 
 pub mod bytes;
+#[cfg(test)]
+mod classify_tests;
 pub mod drop_reason;
 pub mod ethernet;
 pub mod ip;
