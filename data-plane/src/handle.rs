@@ -60,7 +60,14 @@ impl DataPlane {
         socket.send(payload, local.ip(), remote)
     }
 
-    /// Ends the workers and gives sockets and devices back. SAs are gone with it, the guard is not.
+    /// True while every worker works. One that ended took its sockets with it, and XDP drops what was for it: end the
+    /// process and start again.
+    pub fn is_running(&self) -> bool {
+        let threads = lock(&self.inner.threads);
+        !threads.is_empty() && threads.iter().all(|thread| !thread.is_finished())
+    }
+
+    /// Ends the workers and gives sockets, devices and routes back. SAs are gone with it, the guard is not.
     pub fn stop(&self) {
         self.inner.stop();
     }
@@ -69,10 +76,17 @@ impl DataPlane {
 impl Inner {
     fn stop(&self) {
         self.shared.stop();
-        for thread in lock(&self.threads).drain(..) {
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        if threads.is_empty() {
+            return;
+        }
+        for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a worker ended by a panic");
             }
+        }
+        if let Err(error) = lock(&self.routes).remove() {
+            tracing::warn!(%error, "routes into the TUN device are left");
         }
     }
 }

@@ -120,12 +120,13 @@ impl DataPlane {
         let notifier = Notifier { events, ike };
         let options = config.tunnel;
         let shared = Arc::new(Shared::new(spd, network.clone(), kernel, mailboxes, notifier, options));
-        let has_ports = ports.iter().any(|p| !p.is_empty());
+        // Where the kernel copies, it does half of the work on whatever core the packet came in on.
+        let is_pinned = ports.iter().flatten().any(|p| p.socket.is_zero_copy());
         let mut threads = Vec::new();
         for (id, (ports, sas)) in (0u8..).zip(ports.into_iter().zip(sas)) {
             let free = interfaces::frame_cache(&pool);
             let worker = Worker::new(id, shared.clone(), umem.clone(), free, ports, sas);
-            let cpu = has_ports.then_some(usize::from(id));
+            let cpu = is_pinned.then_some(usize::from(id));
             threads.push(spawn(worker, id, cpu).map_err(system("worker thread"))?);
         }
         let mut routes = TunRoutes::open(&config.instance, &config.tun)?;

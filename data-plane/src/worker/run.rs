@@ -13,9 +13,13 @@ use super::work::Work;
 use crate::config::Role;
 use crate::counters::Source;
 use crate::sa_table::Found;
+use crate::xsk::Umem;
 
 /// Packets taken from one source before the next gets its turn.
 pub(super) const BATCH: usize = 64;
+/// While rings are busy, the kernel's sources get their turn once in so many rounds: asking them costs system
+/// calls, and what they bring is the exception there.
+const ROUNDS_PER_KERNEL_TURN: u32 = 8;
 /// Between two looks at what the kernel dropped.
 const KERNEL_DROPS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -24,11 +28,13 @@ impl Worker {
     pub fn run(mut self) {
         let (shared, umem) = (self.shared.clone(), self.umem.clone());
         let mut drops_due = Duration::ZERO;
+        let mut round = 0u32;
         for port in &mut self.ports {
             port.socket.refill(&mut self.free);
         }
         while !shared.is_stopping() {
-            let worked = self.turn(&shared, &umem, &mut drops_due);
+            round = round.wrapping_add(1);
+            let worked = self.turn(&shared, &umem, round, &mut drops_due);
             if worked == 0 {
                 self.sleep(&shared);
             }
@@ -37,7 +43,7 @@ impl Worker {
     }
 
     /// One round over every source of packets; returns how many there were.
-    fn turn(&mut self, shared: &Arc<Shared>, umem: &crate::xsk::Umem, drops_due: &mut Duration) -> usize {
+    fn turn(&mut self, shared: &Arc<Shared>, umem: &Umem, round: u32, drops_due: &mut Duration) -> usize {
         let Some(mailbox) = shared.workers.get(usize::from(self.id)) else { return 0 };
         let (spd, network) = (shared.spd.load(), shared.network.load());
         let now = shared.now();
@@ -48,7 +54,7 @@ impl Worker {
             worked += self.take_batch(&batch, port);
         }
         worked += self.take_handed_over(&batch);
-        if self.id == 0 {
+        if self.id == 0 && (worked == 0 || round.is_multiple_of(ROUNDS_PER_KERNEL_TURN)) {
             worked += self.take_from_kernel(&batch);
         }
         self.flush();
