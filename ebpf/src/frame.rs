@@ -51,6 +51,7 @@ impl Bytes for Frame<'_> {
 
     #[inline(always)]
     fn holds(&self, len: usize) -> bool {
-        self.len() >= len as u64
+        // Seldom more than the linear part, and then the kernel need not be asked.
+        self.0.data_end() - self.0.data() >= len || self.len() >= len as u64
     }
 }
