@@ -111,6 +111,8 @@ pub(crate) struct Generation {
     pub(crate) renew_at: Time,
     /// The peer has deleted it; it only repeats that answer.
     pub(crate) is_deleted: bool,
+    /// The peer has shown that it has these keys. Until then the generation before is the one to reach it by.
+    pub(crate) is_confirmed: bool,
 }
 
 /// Something that needs an exchange of ours.

@@ -310,6 +310,7 @@ impl Endpoint {
                 made: now,
                 renew_at,
                 is_deleted: false,
+                is_confirmed: true,
             },
             previous: Vec::new(),
             replaced_by_peer: None,

@@ -294,13 +294,4 @@ impl LiveSa {
             self.use_outbound(core, now, id);
         }
     }
-
-    /// A pair has reached its hard lifetime.
-    pub(crate) fn child_expired(&mut self, core: &mut Core, now: Time, id: ChildId) {
-        let Some(child) = self.children.get(id) else { return };
-        if child.exists() && child.stage != Stage::Deleting {
-            self.want(Task::DeleteChild(id));
-            self.start_next(core, now);
-        }
-    }
 }

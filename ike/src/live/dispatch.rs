@@ -99,6 +99,9 @@ impl LiveSa {
         if let Source::Tcp(stream) = source {
             core.streams.authenticated(stream, self.id);
         }
+        if which == Which::Current {
+            self.confirm();
+        }
         if header.flags.response {
             self.fresh(core, now, source);
             self.response(core, now, which, header.message_id, &opened);
@@ -154,8 +157,7 @@ impl LiveSa {
             (Link::Tcp(link), Source::Tcp(stream)) => {
                 link.proven();
                 if link.current != Some(stream) {
-                    link.up(stream);
-                    self.stream_event(core, true);
+                    self.take_stream(core, now, stream);
                     self.resend_outstanding(core);
                 }
             }
@@ -280,10 +282,6 @@ impl LiveSa {
             After::End(reason) => self.end(reason),
             After::Adopt(generation) => self.adopt(core, now, *generation),
             After::GenerationDeleted => self.generation_deleted_by_peer(core, now, which),
-            After::Close(reason) => {
-                self.queue.clear();
-                self.close(now, reason);
-            }
         }
     }
 
@@ -313,20 +311,43 @@ impl LiveSa {
 
     /// A stream of ours is up.
     pub(crate) fn stream_up(&mut self, core: &mut Core, now: Time, stream: StreamId) {
-        let Some(link) = self.link.tcp_mut() else { return core.close_stream(stream) };
-        link.up(stream);
-        core.counters.stream_reconnects += 1;
-        self.stream_event(core, true);
-        if self.current.channel.window.outstanding().is_some()
-            || self.previous.iter().any(|generation| generation.channel.window.outstanding().is_some())
-        {
-            self.resend_outstanding(core);
-        } else {
-            // The first message on a new stream is a request (RFC 9329 section 6.1).
-            self.queue.push_front(Task::Liveness);
-            self.pause_until = None;
-            self.start_next(core, now);
+        if self.link.tcp().is_none() {
+            return core.close_stream(stream);
         }
+        core.counters.stream_reconnects += 1;
+        self.take_stream(core, now, stream);
+        let is_waiting = |generation: &Generation| generation.channel.window.outstanding().is_some();
+        if self.previous.iter().chain([&self.current]).any(is_waiting) {
+            return self.resend_outstanding(core);
+        }
+        // The first message on a new stream is a request (RFC 9329 section 6.1), under keys that the peer has.
+        let known = self.previous.iter().rposition(|generation| !generation.is_deleted);
+        match known.filter(|_| !self.current.is_confirmed) {
+            Some(index) => {
+                self.send_request_on(core, now, Which::Previous(index), Out::new(), Active::Liveness);
+            }
+            None => {
+                self.queue.push_front(Task::Liveness);
+                self.pause_until = None;
+                self.start_next(core, now);
+            }
+        }
+    }
+
+    /// Messages go to this stream from now on. The time without one does not count against the peer if ESP came in
+    /// meanwhile.
+    fn take_stream(&mut self, core: &mut Core, now: Time, stream: StreamId) {
+        let Some(link) = self.link.tcp_mut() else { return };
+        let down_since = link.down_since;
+        link.up(stream);
+        if let Some(down_since) = down_since
+            && self.esp_seen.is_some_and(|seen| seen >= down_since)
+        {
+            for generation in self.previous.iter_mut().chain([&mut self.current]) {
+                generation.channel.window.excuse(down_since, now);
+            }
+        }
+        self.stream_event(core, true);
     }
 
     /// A stream is gone, or a dial failed.
@@ -349,8 +370,6 @@ pub(super) enum After {
     Adopt(Box<Generation>),
     /// The peer has deleted the generation that the request came on.
     GenerationDeleted,
-    /// We close it in turn.
-    Close(Reason),
 }
 
 /// Octets of an IKE message in a packet of `packet_size`: without IP, UDP and the non-ESP marker.

@@ -5,7 +5,7 @@ use super::{Active, LiveSa};
 use crate::action::ChildId;
 use crate::codec::{Delete, NotifyType, ProtocolId};
 use crate::endpoint::core::Core;
-use crate::sa::children::Stage;
+use crate::sa::children::{Outbound, Stage};
 use crate::sa::payloads::{self, Out, Received};
 use crate::status::Reason;
 use crate::time::Time;
@@ -20,9 +20,10 @@ impl LiveSa {
     ) -> Option<(Out, Active)> {
         let child = self.children.get(id).filter(|child| child.exists() && child.stage != Stage::Deleting)?;
         let spi = child.spi_in;
-        let successor = self.successor(id);
-        // What is sent from here on has to reach a pair that stays.
-        if let Some(other) = successor.or_else(|| self.survivor(id)) {
+        if child.outbound == Outbound::InUse
+            && let Some(other) = self.successor(id).or_else(|| self.twin(id))
+        {
+            // What is sent from here on has to reach a pair that stays.
             self.use_outbound(core, now, other);
         }
         self.children.get_mut(id)?.stage = Stage::Deleting;
@@ -73,11 +74,5 @@ impl LiveSa {
         let (id, spi_in, stage) = (child.id, child.spi_in, child.stage);
         self.retire(core, now, id);
         (stage != Stage::Deleting).then_some(spi_in)
-    }
-
-    /// The pair that a redundant one was made beside: both replaced the same.
-    fn survivor(&self, id: ChildId) -> Option<ChildId> {
-        let old = self.children.get(id)?.replaces?;
-        self.successor(old).filter(|winner| *winner != id)
     }
 }

@@ -203,7 +203,7 @@ impl LiveSa {
     }
 
     /// Another live pair of the same configured child.
-    fn twin(&self, id: ChildId) -> Option<ChildId> {
+    pub(super) fn twin(&self, id: ChildId) -> Option<ChildId> {
         let name = &self.children.get(id)?.name;
         self.children
             .iter()

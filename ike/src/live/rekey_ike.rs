@@ -236,7 +236,7 @@ impl LiveSa {
             // RFC 7296 section 2.25.2: our own rekeying request is forgotten.
             self.adopt(core, now, *theirs.generation);
         }
-        self.pause_until = None;
+        self.confirm();
         let index = match which {
             Which::Previous(index) => index,
             _ => self.previous.len().saturating_sub(1),
@@ -249,6 +249,13 @@ impl LiveSa {
             if let Some(active) = active {
                 self.abandon(core, active);
             }
+        }
+    }
+
+    /// The peer has the current keys.
+    pub(super) fn confirm(&mut self) {
+        if !core::mem::replace(&mut self.current.is_confirmed, true) {
+            self.pause_until = None;
         }
     }
 
@@ -359,6 +366,7 @@ impl LiveSa {
             made: now,
             renew_at: now + earlier(ike.rekey_after, ike.rekey_jitter_percent, &mut core.rng),
             is_deleted: false,
+            is_confirmed: by_us,
         }
     }
 }

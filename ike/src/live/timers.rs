@@ -159,8 +159,13 @@ impl LiveSa {
                 core.spis.remove(&generation.channel.our_spi());
                 continue;
             }
+            if !self.current.is_confirmed {
+                // The peer may not know of the new keys yet.
+                generation.renew_at = now + self.config.ike.retransmit_after;
+                index += 1;
+                continue;
+            }
             generation.renew_at = now + self.config.ike.dead_after;
-            generation.active = None;
             self.delete_generation(core, now, Which::Previous(index));
             index += 1;
         }

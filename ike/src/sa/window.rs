@@ -116,9 +116,11 @@ impl Window {
         self.response.as_ref().map(|(_, messages)| messages)
     }
 
-    /// The Message ID of the peer's request that is expected next.
-    pub(crate) fn expected_request(&self) -> u32 {
-        self.expected_request
+    /// From `start` to `end` nothing could be answered: that time does not count.
+    pub(crate) fn excuse(&mut self, start: Time, end: Time) {
+        if let Some(outstanding) = self.outstanding.as_mut() {
+            outstanding.since = outstanding.since + end.since(start.max(outstanding.since));
+        }
     }
 
     /// When [`Window::due`] has something to say.

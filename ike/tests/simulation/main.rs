@@ -5,4 +5,6 @@ mod network;
 mod node;
 mod world;
 
+mod rekey;
+mod rows;
 mod setup;

@@ -45,7 +45,7 @@ impl World {
                 Node::new(config, connections, address, seed.wrapping_mul(31).wrapping_add(n as u64 + 1))
             })
             .collect();
-        let mut world = Self {
+        Self {
             now: Time::ZERO,
             nodes,
             weather: Weather::default(),
@@ -58,9 +58,7 @@ impl World {
             next_traffic: Time::ZERO,
             rng: ChaCha8Rng::seed_from_u64(seed),
             streams: 0,
-        };
-        world.carry_out();
-        world
+        }
     }
 
     /// Time passes until `until`; everything that is due before happens.
@@ -147,7 +145,12 @@ impl World {
     /// Both ends have exactly one IKE SA with the named number of children, and every pair is whole: what one sends on, the
     /// other has installed, with the same key and mirrored selectors.
     pub fn assert_settled(&self, children: usize) {
-        self.try_settled(children).unwrap_or_else(|why| panic!("{why}"));
+        self.try_settled(children).unwrap_or_else(|why| {
+            for (n, node) in self.nodes.iter().enumerate() {
+                node.events.iter().for_each(|(at, event)| eprintln!("{n} {at:?} {event:?}"));
+            }
+            panic!("{why}")
+        });
     }
 
     pub fn try_settled(&self, children: usize) -> Result<(), String> {
@@ -217,7 +220,9 @@ impl World {
                 node.endpoint.handle_datagram(now, UdpPath { local: to, remote: from }, &payload);
             }
             Arrival::StreamUp { stream, local, remote } => {
-                node.endpoint.handle_stream_up(now, stream, local, remote);
+                if node.streams.contains_key(&stream) {
+                    node.endpoint.handle_stream_up(now, stream, local, remote);
+                }
             }
             Arrival::StreamBytes { stream, bytes } => {
                 if node.streams.contains_key(&stream) {

@@ -3,7 +3,6 @@
 use ml_kem::kem::{Decapsulate, Encapsulate, Kem};
 use ml_kem::{
     EncapsulationKey512, EncapsulationKey768, EncapsulationKey1024, KeyExport, MlKem512, MlKem768, MlKem1024,
-    TryKeyInit,
 };
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
