@@ -14,4 +14,4 @@ mod tun_routes;
 
 pub use self::snapshot::{Interface, Route, Snapshot};
 pub use self::tracker::{Network, NetworkEvent};
-pub use self::tun_routes::{RouteError, TunRoutes};
+pub use self::tun_routes::{RouteError, TunRoute, TunRoutes};

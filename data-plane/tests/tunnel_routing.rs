@@ -96,6 +96,17 @@ fn a_host_reaches_the_far_gateway_itself() {
     }
 }
 
+/// The gateway's own packets take an address that the policy covers.
+#[test]
+fn a_gateway_reaches_far_hosts_itself() {
+    for shape in [XDP, TUN] {
+        let tunnel = Tunnel::new(shape);
+        let said = tunnel.a.gateway.command("ping", &["-n", "-c", "1", "-W", "2", HOST_B]);
+        assert!(said.contains("1 received"), "{said}");
+        tunnel.assert_balanced();
+    }
+}
+
 /// RFC 4301 section 5.2 step 4: what comes out of an SA must be inside its selectors.
 #[test]
 fn an_opened_packet_outside_the_selectors_is_dropped() {

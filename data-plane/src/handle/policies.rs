@@ -1,12 +1,13 @@
 //! Policies: what the guard, the routes, the XDP classes and the workers make of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::start::{StartError, tun_mtu};
 use super::{DataPlane, lock};
 use crate::guard::{AddressRange, GuardSpec, Prefix};
+use crate::netlink::TunRoute;
 use crate::policy::{Disposition, Policy, PolicyKey, PolicySet};
 use crate::spd::{Protect, Spd};
 use crate::tun::Tun;
@@ -66,7 +67,8 @@ impl DataPlane {
                 inner.shared.kernel.add_tun(tun, name);
             }
         }
-        let prefixes = tun_prefixes(&set);
+        let own: Vec<_> = inner.network.snapshot().local_addresses().collect();
+        let prefixes = tun_prefixes(&set, &own);
         let main_tun = inner.shared.kernel.tuns().first().map(|t| t.tun.ifindex());
         if let Some(ifindex) = main_tun {
             lock(&inner.routes).replace(ifindex, &prefixes.protect, &prefixes.throw)?;
@@ -98,14 +100,15 @@ pub(super) fn interfaces(set: &PolicySet) -> BTreeSet<Arc<str>> {
 /// Which way the kernel is to send packets, by destination prefix.
 pub(super) struct TunPrefixes {
     /// Into the TUN device of the policy-based connections.
-    pub protect: Vec<(IpAddr, u8)>,
+    pub protect: Vec<TunRoute>,
     /// Not, although inside the others: bypassed prefixes, and the peers themselves.
     pub throw: Vec<(IpAddr, u8)>,
 }
 
-/// The prefixes of a policy set.
-pub(super) fn tun_prefixes(set: &PolicySet) -> TunPrefixes {
-    let (mut protect, mut throw) = (BTreeSet::new(), BTreeSet::new());
+/// The prefixes of a policy set. `own` are this host's addresses: its packets to a protected prefix come from the one
+/// that the policy covers.
+pub(super) fn tun_prefixes(set: &PolicySet, own: &[IpAddr]) -> TunPrefixes {
+    let (mut protect, mut throw) = (BTreeMap::new(), BTreeSet::new());
     for policy in &set.policies {
         let prefixes =
             || policy.remote.iter().flat_map(|s| prefixes(*s.addresses.start(), *s.addresses.end()));
@@ -115,15 +118,26 @@ pub(super) fn tun_prefixes(set: &PolicySet) -> TunPrefixes {
             .chain(&policy.local)
             .all(|s| s.protocol.is_none() && *s.ports.start() == 0 && *s.ports.end() == u16::MAX);
         match &policy.disposition {
-            Disposition::Protect { interface: None, .. } => protect.extend(prefixes()),
+            Disposition::Protect { interface: None, .. } => {
+                for prefix in prefixes() {
+                    protect.entry(prefix).or_insert_with(|| source(policy, own, prefix.0));
+                }
+            }
             // A bypass by protocol or port is the SPD's to find out.
             Disposition::Bypass if every_port => throw.extend(prefixes()),
             Disposition::Protect { .. } | Disposition::Bypass | Disposition::Discard => {}
         }
     }
     throw.extend(set.peers.iter().flatten().map(|peer| (*peer, if peer.is_ipv4() { 32 } else { 128 })));
-    protect.retain(|prefix| !throw.contains(prefix));
-    TunPrefixes { protect: protect.into_iter().collect(), throw: throw.into_iter().collect() }
+    protect.retain(|prefix, _| !throw.contains(prefix));
+    let protect = protect.into_iter().map(|(prefix, source)| TunRoute { prefix, source });
+    TunPrefixes { protect: protect.collect(), throw: throw.into_iter().collect() }
+}
+
+/// An address of this host that a policy covers, of the family of the destination.
+fn source(policy: &Policy, own: &[IpAddr], destination: IpAddr) -> Option<IpAddr> {
+    let covered = |a: &&IpAddr| policy.local.iter().any(|s| s.addresses.contains(*a));
+    own.iter().filter(|a| a.is_ipv4() == destination.is_ipv4()).find(covered).copied()
 }
 
 fn prefixes(first: IpAddr, last: IpAddr) -> Vec<(IpAddr, u8)> {
@@ -151,7 +165,10 @@ mod tests {
             peers: vec![Some([192, 0, 2, 2].into()), None],
             guard_prefixes: Vec::new(),
         };
-        let TunPrefixes { protect, throw } = tun_prefixes(&set);
+        let TunPrefixes { protect, throw } =
+            tun_prefixes(&set, &["192.0.2.1", "10.1.0.1"].map(|a| a.parse().unwrap()));
+        assert!(protect.iter().all(|route| route.source == Some([10, 1, 0, 1].into())));
+        let protect: Vec<_> = protect.iter().map(|route| route.prefix).collect();
         let text = |prefixes: &[(IpAddr, u8)]| -> Vec<String> {
             prefixes.iter().map(|(address, length)| format!("{address}/{length}")).collect()
         };
@@ -165,7 +182,7 @@ mod tests {
         let mut bypass = policy("10.2.7.0", "10.2.7.255", Disposition::Bypass);
         bypass.remote[0].ports = 80..=80;
         let set = PolicySet { policies: vec![bypass], ..PolicySet::default() };
-        assert!(tun_prefixes(&set).throw.is_empty());
+        assert!(tun_prefixes(&set, &[]).throw.is_empty());
     }
 
     fn protect(interface: Option<Arc<str>>) -> Disposition {

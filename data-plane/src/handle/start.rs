@@ -115,7 +115,7 @@ impl DataPlane {
         let mailboxes = (0..ports.len()).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>();
         let mailboxes = mailboxes.map_err(system("worker mailboxes"))?;
         let mut known = Policies::default();
-        let prefixes = policies::tun_prefixes(&policies);
+        let prefixes = policies::tun_prefixes(&policies, &snapshot.local_addresses().collect::<Vec<_>>());
         let spd = known.build(policies);
         let notifier = Notifier { events, ike };
         let options = config.tunnel;

@@ -32,7 +32,7 @@ const GET_ROUTE: u16 = 26;
 const NEW_RULE: u16 = 32;
 const DELETE_RULE: u16 = 33;
 const GET_RULE: u16 = 34;
-const FLAGS_CREATE: u16 = 0x400;
+const FLAGS_CREATE_OR_REPLACE: u16 = 0x500;
 const FLAGS_CREATE_EXCLUSIVE: u16 = 0x600;
 
 /// The routes of one instance.
@@ -48,8 +48,25 @@ pub struct TunRoutes {
 #[error("routes into the TUN device: {0}")]
 pub struct RouteError(#[from] io::Error);
 
-/// A route of ours: where to, and through which interface; `None` is "throw", on with the next rule.
-type OwnRoute = (IpAddr, u8, Option<u32>);
+/// A prefix that leads into the TUN device.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct TunRoute {
+    /// Address and length in bits.
+    pub prefix: (IpAddr, u8),
+    /// The address that this host's own packets to it come from, so that they are inside the SA's selectors;
+    /// `None` leaves the choice to the kernel.
+    pub source: Option<IpAddr>,
+}
+
+impl From<(IpAddr, u8)> for TunRoute {
+    fn from(prefix: (IpAddr, u8)) -> Self {
+        Self { prefix, source: None }
+    }
+}
+
+/// A route of ours: where to, through which interface (`None` is "throw", on with the next rule), and from which
+/// address.
+type OwnRoute = (IpAddr, u8, Option<u32>, Option<IpAddr>);
 /// A rule of ours: family, preference, incoming interface, table.
 type OwnRule = (bool, u32, Option<String>, u32);
 
@@ -76,14 +93,15 @@ impl TunRoutes {
     pub fn replace(
         &mut self,
         ifindex: u32,
-        protect: &[(IpAddr, u8)],
+        protect: &[impl Copy + Into<TunRoute>],
         throw: &[(IpAddr, u8)],
     ) -> Result<(), RouteError> {
-        let routes = |prefixes: &[(IpAddr, u8)], via: Option<u32>| -> Vec<OwnRoute> {
-            prefixes.iter().map(|&(address, length)| (masked(address, length), length, via)).collect()
-        };
-        let wanted: BTreeSet<_> =
-            routes(throw, None).into_iter().chain(routes(protect, Some(ifindex))).collect();
+        let protect = protect.iter().map(|&route| {
+            let TunRoute { prefix: (address, length), source } = route.into();
+            (masked(address, length), length, Some(ifindex), source)
+        });
+        let throw = throw.iter().map(|&(address, length)| (masked(address, length), length, None, None));
+        let wanted: BTreeSet<OwnRoute> = throw.chain(protect).collect();
         let main = u32::from(RouteHeader::RT_TABLE_MAIN);
         let rules = [true, false].into_iter().flat_map(|v4| {
             [(v4, PREFERENCE, Some(self.tun.clone()), main), (v4, PREFERENCE + 1, None, self.table)]
@@ -112,8 +130,10 @@ impl TunRoutes {
         let mut requests = Vec::new();
         requests
             .extend(wanted_rules.difference(&held_rules).map(|r| rule(NEW_RULE, FLAGS_CREATE_EXCLUSIVE, r)));
-        requests.extend(wanted.difference(&held).map(|r| route(NEW_ROUTE, FLAGS_CREATE, r)));
-        requests.extend(held.difference(wanted).map(|r| route(DELETE_ROUTE, 0, r)));
+        requests.extend(wanted.difference(&held).map(|r| route(NEW_ROUTE, FLAGS_CREATE_OR_REPLACE, r)));
+        // One of the same prefix has been replaced above.
+        let is_left = |r: &&OwnRoute| !wanted.iter().any(|w| (w.0, w.1) == (r.0, r.1));
+        requests.extend(held.iter().filter(is_left).map(|r| route(DELETE_ROUTE, 0, r)));
         requests.extend(held_rules.difference(wanted_rules).map(|r| rule(DELETE_RULE, 0, r)));
         let refused = self.socket.send_batch(requests.into_iter())?;
         let is_harmless =
@@ -165,7 +185,7 @@ impl TunRoutes {
     }
 }
 
-fn encode_route(table: u32, &(address, length, ifindex): &OwnRoute) -> Vec<u8> {
+fn encode_route(table: u32, &(address, length, ifindex, source): &OwnRoute) -> Vec<u8> {
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
         address_family: family(address.is_ipv4()),
@@ -178,6 +198,7 @@ fn encode_route(table: u32, &(address, length, ifindex): &OwnRoute) -> Vec<u8> {
     message.attributes.push(RouteAttribute::Table(table));
     message.attributes.push(RouteAttribute::Destination(RouteAddress::from(address)));
     message.attributes.extend(ifindex.map(RouteAttribute::Oif));
+    message.attributes.extend(source.map(|a| RouteAttribute::PrefSource(RouteAddress::from(a))));
     let mut body = vec![0; message.buffer_len()];
     message.emit(&mut body);
     body
@@ -204,7 +225,12 @@ fn decode_route(message: &RouteMessage, table: u32) -> Option<OwnRoute> {
         RouteAttribute::Oif(index) if message.header.kind != RouteType::Throw => Some(*index),
         _ => None,
     });
-    Some((destination.unwrap_or(zero), message.header.destination_prefix_length, ifindex))
+    let source = find(|a| match a {
+        RouteAttribute::PrefSource(RouteAddress::Inet(a)) => Some((*a).into()),
+        RouteAttribute::PrefSource(RouteAddress::Inet6(a)) => Some((*a).into()),
+        _ => None,
+    });
+    Some((destination.unwrap_or(zero), message.header.destination_prefix_length, ifindex, source))
 }
 
 fn encode_rule((is_v4, preference, tun, table): &OwnRule) -> Vec<u8> {
