@@ -121,9 +121,7 @@ fn open_af_xdp(
     let mut instance = XdpInstance::open(&config.instance, &object, config.sa_slots)?;
     let mut programs = load(&mut instance, config, Steering::Redirect)?;
     let backing = fill_maps(&mut instance, policies, network)?;
-    for program in &mut programs {
-        program.attach(true)?;
-    }
+    let attached = programs.iter_mut().map(|program| program.attach(true)).collect::<Result<Vec<_>, _>>()?;
     let queues = queues(config)?;
     let workers = workers(config, &queues);
     let sockets: u32 = queues.iter().sum();
@@ -149,11 +147,13 @@ fn open_af_xdp(
     }
     programs.iter_mut().for_each(forward_log);
     let path = InterfacePath::AfXdp { zero_copy };
-    let bound = config.interfaces.iter().zip(programs).map(|(interface, program)| BoundInterface {
-        config: interface.clone(),
-        path,
-        reason: reason.clone(),
-        program: Some(Mutex::new(program)),
+    let bound = config.interfaces.iter().zip(programs).zip(attached).map(|((interface, program), mode)| {
+        BoundInterface {
+            config: interface.clone(),
+            path,
+            reason: format!("{reason}; XDP {}", mode.label()),
+            program: Some(Mutex::new(program)),
+        }
     });
     let (bound, xdp) = (bound.collect(), Some(Xdp { instance: Mutex::new(instance) }));
     Ok(Devices { bound, xdp, umem, pool: FramePool::new(frames), ports, backing })
