@@ -42,6 +42,7 @@ pub struct Side {
     pub gateway: Namespace,
     pub host: Namespace,
     number: u8,
+    instance: Arc<str>,
     _state: tempfile::TempDir,
 }
 
@@ -144,11 +145,12 @@ impl Side {
         let state = tempfile::tempdir().unwrap();
         configure(number, &gateway, &host);
         let config = config(number, shape, state.path());
+        let instance = config.instance.clone();
         let (plane, receivers) = gateway.run(|| {
             let sockets = ["0.0.0.0:4500", "[::]:4500"].map(udp_4500).into();
             DataPlane::start(config, policies(number), DataPlaneSockets { udp_4500: sockets }).unwrap()
         });
-        Self { plane, receivers, gateway, host, number, _state: state }
+        Self { plane, receivers, gateway, host, number, instance, _state: state }
     }
 
     pub fn wan_address(&self, v6: bool) -> IpAddr {
@@ -220,6 +222,14 @@ impl Side {
             selectors: SaSelectors { local: nets(self.number).into(), remote: nets(3 - self.number).into() },
             lifetime,
         }
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        self.plane.stop();
+        // Pins outlive processes and namespaces.
+        let _ = portcullis_data_plane::bpf::release(&self.instance);
     }
 }
 
