@@ -5,6 +5,9 @@ mod network;
 mod node;
 mod world;
 
+mod ends;
+mod refusals;
 mod rekey;
 mod rows;
 mod setup;
+mod walks;

@@ -30,6 +30,8 @@ pub struct World {
     /// Octets over UDP and TCP, by node.
     pub udp_datagrams: u64,
     pub largest_datagram: usize,
+    /// Percent of IKE messages in which one octet is changed.
+    pub mutations: u64,
     queue: Queue,
     next_traffic: Time,
     rng: ChaCha8Rng,
@@ -54,6 +56,7 @@ impl World {
             early_uses: 0,
             udp_datagrams: 0,
             largest_datagram: 0,
+            mutations: 0,
             queue: Queue::default(),
             next_traffic: Time::ZERO,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -269,9 +272,13 @@ impl World {
     fn act(&mut self, n: usize, action: Action) {
         let now = self.now;
         match action {
-            Action::SendDatagram { path, payload } => self.send_datagram(n, path, payload),
+            Action::SendDatagram { path, payload } => {
+                let payload = self.mutated(payload);
+                self.send_datagram(n, path, payload);
+            }
             Action::Dial { stream, local, remote } => self.dial(n, stream, local, remote),
             Action::SendStream { stream, bytes } => {
+                let bytes = self.mutated(bytes);
                 if let Some((peer, other)) = self.nodes[n].streams.get(&stream).copied() {
                     let at = now + self.weather.latency;
                     self.queue.push(at, peer, Arrival::StreamBytes { stream: other, bytes });
@@ -306,6 +313,14 @@ impl World {
             }
             Action::Event(event) => self.nodes[n].events.push((now, event)),
         }
+    }
+
+    fn mutated(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
+        if self.chance(self.mutations) {
+            let at = usize::try_from(self.random(bytes.len() as u64)).unwrap();
+            bytes[at] ^= 1 << self.random(8);
+        }
+        bytes
     }
 
     fn send_datagram(&mut self, n: usize, path: UdpPath, payload: Vec<u8>) {
