@@ -15,7 +15,6 @@ use std::sync::Arc;
 use crate::action::{ChildId, IkeSaId};
 use crate::config::{ChildConfig, ConnectionConfig};
 use crate::crypto::schedule::IkeKeys;
-use crate::path::IkeTransport;
 use crate::proposal::IkeProposal;
 use crate::sa::channel::Channel;
 use crate::sa::children::Children;
@@ -49,8 +48,6 @@ pub(crate) struct LiveSa {
     pub(crate) child_configs: Vec<Arc<ChildConfig>>,
     /// We are the original initiator.
     pub(crate) is_initiator: bool,
-    /// What carried the first message.
-    pub(crate) started_on: IkeTransport,
     /// SEPARATE_TRANSPORTS is agreed.
     pub(crate) separate: bool,
     /// Both sides fragment.

@@ -128,8 +128,7 @@ impl Endpoint {
             self.core.reject(error.label());
             out.extend(payloads::error(error, None));
         }
-        let fragment_size = config.ike.fragment_size;
-        let sealed = half_open.seal(&settled, exchange, true, message_id, &out, fragment_size);
+        let sealed = half_open.seal(&settled, exchange, true, message_id, &out);
         let nonces = (settled.nonce_i.clone(), settled.nonce_r.clone());
         let first = carrier.unwrap_or(DirectCarrier::Udp);
         let began = half_open.began;
@@ -296,7 +295,6 @@ impl Endpoint {
             id,
             child_configs,
             is_initiator,
-            started_on,
             separate,
             fragments,
             additional_ke,
@@ -406,7 +404,7 @@ impl Endpoint {
             return;
         }
         let exchange = ExchangeType::INFORMATIONAL;
-        if let Some((sealed, _)) = half_open.seal(settled, exchange, false, message_id, &out, 1280) {
+        if let Some((sealed, _)) = half_open.seal(settled, exchange, false, message_id, &out) {
             self.core.transmit(&half_open.link, &sealed.messages, None);
         }
     }

@@ -104,6 +104,8 @@ pub(crate) struct Responder {
     pub(crate) settled: Option<Box<Settled>>,
     /// Connections that may be meant, best first.
     pub(crate) candidates: Vec<Arc<str>>,
+    /// The smallest fragment size of those.
+    pub(crate) fragment_size: u16,
 }
 
 impl HalfOpen {
@@ -135,6 +137,14 @@ impl HalfOpen {
         }
     }
 
+    /// Largest IP packet with a fragment in it.
+    pub(crate) fn fragment_size(&self) -> u16 {
+        match &self.role {
+            Role::Initiator(initiator) => initiator.attempt.config.ike.fragment_size,
+            Role::Responder(responder) => responder.fragment_size,
+        }
+    }
+
     /// The attempt, if we initiate.
     pub(crate) fn attempt(&self) -> Option<&Attempt> {
         match &self.role {
@@ -159,11 +169,10 @@ impl HalfOpen {
         is_response: bool,
         message_id: u32,
         out: &Out,
-        packet_size: u16,
     ) -> Option<(Sealed, PayloadChain)> {
         let header = self.channel.header(exchange, is_response, message_id);
         let most = match &self.link {
-            Link::Udp(path) if settled.fragments => Some(fragment_bytes(packet_size, path)),
+            Link::Udp(path) if settled.fragments => Some(fragment_bytes(self.fragment_size(), path)),
             _ => None,
         };
         let content = payloads::encode(out)?;

@@ -217,8 +217,8 @@ impl Endpoint {
             Step::StartOnTcp => self.restart(now, id, IkeTransport::Tcp, row.reason),
             Step::StartOnUdpWithoutSeparate => self.restart(now, id, IkeTransport::Udp, row.reason),
             Step::Block => {
-                let detail = block_detail(row.reason);
-                self.fail(now, id, row.reason, detail.into());
+                let detail = format!("{} (transport policy, row {})", block_detail(row.reason), row.number);
+                self.fail(now, id, row.reason, detail);
             }
         }
         Some(row.step)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::connection::Goal;
-use super::half_open::{Attempt, HalfOpen, Role};
+use super::half_open::{Attempt, HalfOpen, InitiatorState, Role};
 use super::{Connection, Endpoint, Timer};
 use crate::action::IkeSaId;
 use crate::config::ConnectionConfig;
@@ -122,22 +122,28 @@ impl Endpoint {
     pub(super) fn take_half_open(&mut self, id: IkeSaId) -> Option<HalfOpen> {
         let half_open = self.half_open.remove(&id)?;
         self.core.spis.remove(&half_open.channel.our_spi());
-        if let Role::Responder(_) = half_open.role {
-            let admitted = half_open.init_path.map_or(half_open.link.remote(), |path| path.remote);
-            self.by_initiator.retain(|_, other| *other != id);
-            self.half_open_quota.leave(admitted.ip());
+        match &half_open.role {
+            Role::Responder(_) => {
+                let admitted = half_open.init_path.map_or(half_open.link.remote(), |path| path.remote);
+                let key = (half_open.channel.spi_i, admitted);
+                if self.by_initiator.get(&key) == Some(&id) {
+                    self.by_initiator.remove(&key);
+                }
+                self.half_open_quota.leave(admitted.ip());
+            }
+            Role::Initiator(initiator) => {
+                if let InitiatorState::Auth(_, Some(offer), _) = &initiator.state {
+                    self.core.spi_source.release(offer.spi_in);
+                }
+            }
         }
         Some(half_open)
     }
 
     /// Half-open state is dropped without a word.
     pub(super) fn drop_half_open(&mut self, id: IkeSaId) {
-        use super::half_open::InitiatorState;
-        let Some(half_open) = self.take_half_open(id) else { return };
-        if let Role::Initiator(initiator) = half_open.role
-            && let InitiatorState::Auth(_, Some(offer), _) = initiator.state
-        {
-            self.core.spi_source.release(offer.spi_in);
+        if self.take_half_open(id).is_none() {
+            return;
         }
         self.unschedule(&Timer::Sa(id));
         for stream in self.core.streams.of(id) {

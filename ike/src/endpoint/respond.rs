@@ -141,6 +141,7 @@ impl Endpoint {
             role: Role::Responder(Responder {
                 settled: None,
                 candidates: candidates.iter().map(|config| config.name.clone()).collect(),
+                fragment_size: candidates.iter().map(|config| config.ike.fragment_size).min().unwrap_or(1280),
             }),
         };
         half_open.traffic.received(source.transport(), raw.len() as u64);

@@ -31,13 +31,9 @@ impl Endpoint {
         };
         let Some(half_open) = self.half_open.get_mut(&id) else { return };
         let Some(message_id) = half_open.channel.window.next_request_id() else { return };
-        let Some((packet_size, first_wait, timeout)) = half_open.attempt().map(|attempt| {
-            let ike = &attempt.config.ike;
-            (ike.fragment_size, ike.retransmit_after, ike.tcp_timeout)
-        }) else {
-            return;
-        };
-        let sealed = half_open.seal(&settled, exchange, false, message_id, &out, packet_size);
+        let Some(attempt) = half_open.attempt() else { return };
+        let (first_wait, timeout) = (attempt.config.ike.retransmit_after, attempt.config.ike.tcp_timeout);
+        let sealed = half_open.seal(&settled, exchange, false, message_id, &out);
         let Some((sealed, content)) = sealed else {
             return self.fail(now, id, Reason::ProtocolError, "a request does not fit a message".into());
         };
@@ -213,7 +209,7 @@ impl Endpoint {
                         return self.refuse_setup(now, id, &settled, exchange, message_id, error, None);
                     }
                 };
-                let sealed = half_open.seal(&settled, exchange, true, message_id, &out, FRAGMENT_SIZE);
+                let sealed = half_open.seal(&settled, exchange, true, message_id, &out);
                 let Some((sealed, content)) = sealed else { return self.drop_half_open(id) };
                 settled.cover(true, &opened.int_auth_a, &opened.content.bytes);
                 settled.cover(false, &sealed.int_auth_a, &content.bytes);
@@ -250,7 +246,7 @@ impl Endpoint {
         let out = payloads::error(error, None);
         if let Some(half_open) = self.half_open.get_mut(&id)
             && let Some((sealed, _)) =
-                half_open.seal(settled, exchange, true, message_id, &out, FRAGMENT_SIZE)
+                half_open.seal(settled, exchange, true, message_id, &out)
         {
             let remote = half_open.link.remote();
             half_open.send_response(&mut self.core, message_id, sealed);
@@ -259,9 +255,6 @@ impl Endpoint {
         self.drop_half_open(id);
     }
 }
-
-/// Fragments of a responder that does not know its connection yet (RFC 7383 section 2.5.1: 1280 is safe).
-const FRAGMENT_SIZE: u16 = 1280;
 
 /// An authentic message: this is where the peer is (RFC 7296 section 2.23, RFC 9329 section 6.1).
 fn follow(half_open: &mut HalfOpen, source: Source, core: &mut super::core::Core) {

@@ -1,5 +1,6 @@
 //! CREATE_CHILD_SA for a new pair, or one that replaces another (RFC 7296 sections 1.3.1, 1.3.3, 2.8), both halves.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use super::dispatch::{After, Which};
@@ -13,10 +14,13 @@ use crate::crypto::{KeInitiator, KeMethod};
 use crate::endpoint::core::Core;
 use crate::event::Event;
 use crate::sa::child_offer::{ChildAnswer, ChildOffer, ChildTerms, NewChild, rekeyed_spi};
-use crate::sa::children::{Outbound, Stage};
+use crate::sa::children::{Child, Outbound, Stage};
 use crate::sa::error::ExchangeError;
 use crate::sa::payloads::{self, Out, Received};
 use crate::time::Time;
+
+/// Pairs of the same child that both ends made within this time were asked for at once.
+const AT_ONCE: Duration = Duration::from_secs(60);
 
 /// A CREATE_CHILD_SA of ours that waits for its response.
 pub(crate) struct CreateChild {
@@ -144,7 +148,10 @@ impl LiveSa {
         let by_us = new.terms.by_us;
         let old_is_there = replaces.and_then(|old| self.children.get(old)).is_some_and(|old| old.exists());
         let id = self.install(core, now, new);
-        let Some(old) = replaces else { return self.use_outbound(core, now, id) };
+        let Some(old) = replaces else {
+            self.use_outbound(core, now, id);
+            return self.settle_twins(now, id);
+        };
         if !by_us {
             // Traffic follows when the peer uses it, or deletes the old one.
             if !old_is_there {
@@ -159,6 +166,24 @@ impl LiveSa {
             }
         } else {
             self.want(Task::DeleteChild(id));
+        }
+    }
+
+    /// Both ends asked for the same child at once: of the two pairs the one with the lowest nonce goes, as for rekeys, and
+    /// its initiator deletes it. A pair that the peer adds much later is wanted.
+    fn settle_twins(&mut self, now: Time, id: ChildId) {
+        let Some(new) = self.children.get(id) else { return };
+        let is_rival = |other: &&Child| {
+            other.is_live()
+                && other.name == new.name
+                && other.made_by_us != new.made_by_us
+                && other.replaces.is_none()
+                && now.since(other.established) < AT_ONCE
+        };
+        let Some(other) = self.children.iter().find(is_rival) else { return };
+        let loser = if new.lowest_nonce < other.lowest_nonce { new } else { other };
+        if loser.made_by_us {
+            self.want(Task::DeleteChild(loser.id));
         }
     }
 

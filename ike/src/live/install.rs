@@ -144,8 +144,12 @@ impl LiveSa {
 
     /// Takes out the inbound halves that have lingered long enough.
     pub(crate) fn sweep(&mut self, core: &mut Core, now: Time) {
-        for child in self.children.take_gone(now) {
+        let gone = self.children.take_gone(now);
+        for child in &gone {
             core.actions.push_back(Action::RemoveInbound { child: child.id, spi: child.spi_in });
+        }
+        if !gone.is_empty() && self.children.iter().next().is_none() {
+            core.actions.push_back(Action::RemovePath { ike_sa: self.id });
         }
     }
 
