@@ -1,0 +1,95 @@
+//! `portcullis status`, `up`, `down` and `rekey`: what is asked of a running daemon.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::place::Place;
+use crate::client;
+
+/// Which daemon is asked.
+#[derive(Debug, Args)]
+pub struct Daemon {
+    /// Its control socket, if not where its name puts it.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Show how traffic travels now, and why.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+/// One connection, and a child of it or all.
+#[derive(Debug, Args)]
+pub struct UpOrDown {
+    /// Name of the connection.
+    connection: String,
+    /// Only this child.
+    #[arg(long, value_name = "NAME")]
+    child: Option<String>,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+/// What to give new keys.
+#[derive(Debug, Args)]
+pub struct Rekey {
+    /// Name of the connection.
+    connection: String,
+    /// This child; every child without it.
+    #[arg(long, value_name = "NAME", conflicts_with = "ike")]
+    child: Option<String>,
+    /// The IKE SA.
+    #[arg(long)]
+    ike: bool,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+impl Daemon {
+    fn socket(&self) -> Result<PathBuf> {
+        match &self.socket {
+            Some(socket) => Ok(socket.clone()),
+            None => self.place.find().map(|found| found.socket),
+        }
+    }
+}
+
+impl Status {
+    /// Prints it.
+    ///
+    /// # Errors
+    /// If no daemon answers.
+    pub fn run(&self) -> Result<()> {
+        client::status(&self.daemon.socket()?, self.json)
+    }
+}
+
+impl UpOrDown {
+    /// Carries out `verb` and waits for its outcome.
+    ///
+    /// # Errors
+    /// If no daemon answers, or what it says against it.
+    pub fn run(&self, verb: &str) -> Result<()> {
+        client::command(&self.daemon.socket()?, &self.connection, verb, self.child.as_deref(), false)
+    }
+}
+
+impl Rekey {
+    /// Rekeys and waits for the outcome.
+    ///
+    /// # Errors
+    /// If no daemon answers, or what it says against it.
+    pub fn run(&self) -> Result<()> {
+        client::command(&self.daemon.socket()?, &self.connection, "rekey", self.child.as_deref(), self.ike)
+    }
+}

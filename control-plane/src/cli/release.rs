@@ -1,0 +1,40 @@
+//! `portcullis release`.
+
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use portcullis_data_plane::guard::{self, GuardConfig};
+
+use super::place::Place;
+
+/// Take the guard and the XDP programs of a stopped gateway away: protected traffic then flows as the routes say, in
+/// clear.
+#[derive(Debug, Args)]
+pub struct Release {
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Release {
+    /// Removes guard, pins and their memory. It is no error if there is nothing.
+    ///
+    /// # Errors
+    /// If the daemon runs, or the kernel refuses.
+    pub fn run(&self) -> Result<()> {
+        let found = self.place.find()?;
+        ensure!(
+            UnixStream::connect(&found.socket).is_err(),
+            "the daemon of {} runs and would put the guard back: stop it first",
+            found.instance
+        );
+        let config = GuardConfig::new(found.instance.as_str(), &found.state_dir);
+        let policies = guard::release(&config).context("releasing the guard needs CAP_NET_ADMIN")?;
+        portcullis_data_plane::bpf::release(&found.instance).context("removing pinned programs and maps")?;
+        let user = std::env::var("SUDO_USER").unwrap_or_else(|_| "root".to_owned());
+        // For the audit: whoever reads the journal sees when traffic stopped being guarded, and by whose hand.
+        tracing::warn!(instance = found.instance, policies, user, "guard released by the operator");
+        println!("{}: {policies} guard policies and the XDP programs are gone", found.instance);
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! The `ike:` section of a connection.
+
+use portcullis_ike::config::{EspPolicy, IkePolicy, OnUnreachable, SeparateTransports, StartTransport};
+use portcullis_ike::proposal::{IkeProposal, ike_sa_init_fits_udp};
+
+use crate::config::field::{Field, Section};
+use crate::config::scalar::duration;
+
+/// What a connection proposes unless its configuration says otherwise: hybrid key exchange, AES-GCM.
+const DEFAULT_PROPOSAL: &str = "aes256gcm16-prfsha384-x25519-ke1_mlkem768";
+
+/// The section, with the places that contradictions are reported at.
+pub(super) struct Ike<'a> {
+    pub(super) policy: IkePolicy,
+    separate: Option<Field<'a>>,
+    transport: Option<Field<'a>>,
+    proposals: Option<Field<'a>>,
+}
+
+/// Reads the section; everything in it has a default.
+pub(super) fn read(field: Option<Field<'_>>) -> Option<Ike<'_>> {
+    match field {
+        Some(field) => field.section(section),
+        None => Some(Ike { policy: default_policy(), separate: None, transport: None, proposals: None }),
+    }
+}
+
+fn section<'a>(s: &mut Section<'a>) -> Option<Ike<'a>> {
+    let transports = [
+        ("udp", StartTransport::Udp),
+        ("udp-then-tcp", StartTransport::UdpThenTcp),
+        ("tcp", StartTransport::Tcp),
+    ];
+    let separates = [
+        ("require", SeparateTransports::Require),
+        ("prefer", SeparateTransports::Prefer),
+        ("off", SeparateTransports::Off),
+    ];
+    let default = default_policy();
+    let transport = s.get("transport");
+    let separate = s.get("separate_transports");
+    let proposals = s.get("proposals");
+    let list = proposals.as_ref().map(|field| {
+        let list = field.list(|item| item.read(str::parse::<IkeProposal>));
+        if list.is_empty() {
+            field.refuse::<()>("at least one proposal is needed");
+        }
+        list
+    });
+    let time = |field: &Field<'_>| field.read(duration);
+    let policy = IkePolicy {
+        transport: transport.as_ref().and_then(|field| field.word(&transports)).unwrap_or(default.transport),
+        separate_transports: separate
+            .as_ref()
+            .and_then(|field| field.word(&separates))
+            .unwrap_or(default.separate_transports),
+        proposals: list.unwrap_or(default.proposals),
+        assume_code_points: s.or("assume_code_points", default.assume_code_points, Field::flag),
+        rekey_after: s.or("rekey_after", default.rekey_after, time),
+        lifetime: s.or("lifetime", default.lifetime, time),
+        rekey_jitter_percent: s
+            .or("rekey_jitter_percent", default.rekey_jitter_percent, |field| field.number(0, 50)),
+        liveness_after: s.or("liveness_after", default.liveness_after, time),
+        dead_after: s.or("dead_after", default.dead_after, time),
+        retransmit_after: s.or("retransmit_after", default.retransmit_after, time),
+        retransmissions: s.or("retransmissions", default.retransmissions, |field| field.number(1, 20)),
+        tcp_timeout: s.or("tcp_timeout", default.tcp_timeout, time),
+        fragment_size: s.or("fragment_size", default.fragment_size, |field| field.number(576, 9000)),
+        retry_min: s.or("retry_min", default.retry_min, time),
+        retry_max: s.or("retry_max", default.retry_max, time),
+    };
+    for (shorter, longer, names) in [
+        (policy.rekey_after, policy.lifetime, "rekey_after has to be shorter than lifetime"),
+        (policy.liveness_after, policy.dead_after, "liveness_after has to be shorter than dead_after"),
+    ] {
+        if shorter >= longer {
+            s.refuse::<()>(names);
+        }
+    }
+    if policy.retry_min > policy.retry_max {
+        s.refuse::<()>("retry_min is longer than retry_max");
+    }
+    Some(Ike { policy, separate, transport, proposals })
+}
+
+/// Reports combinations that cannot work (transport policy, "Configuration").
+pub(super) fn refuse_contradictions(ike: &Ike<'_>, esp: &EspPolicy, esp_place: &super::esp::Places<'_>) {
+    let IkePolicy { transport, separate_transports, proposals, .. } = &ike.policy;
+    let fails_closed = esp.on_unreachable == OnUnreachable::FailClosed;
+    if *transport == StartTransport::Tcp && *separate_transports == SeparateTransports::Off && fails_closed {
+        report(
+            &ike.separate,
+            "off with transport: tcp and fail-closed cannot pass traffic: without separate transports ESP belongs in TCP (RFC 9329), and fail-closed forbids that; use prefer or require",
+        );
+    }
+    if *transport == StartTransport::Udp && *separate_transports == SeparateTransports::Require {
+        report(
+            &ike.separate,
+            "require with transport: udp cannot work: separate transports mean IKE on TCP; use udp-then-tcp or tcp",
+        );
+    }
+    if esp.on_unreachable == OnUnreachable::TcpFallback {
+        let message = if *transport == StartTransport::Udp {
+            "tcp-fallback with transport: udp cannot work: no TCP stream is ever opened"
+        } else {
+            "tcp-fallback is not built yet; use fail-closed"
+        };
+        report(&esp_place.on_unreachable, message);
+    }
+    if *transport == StartTransport::Udp && !proposals.is_empty() && !ike_sa_init_fits_udp(proposals) {
+        let message = "transport: udp with a key exchange that does not fit: IKE_SA_INIT exceeds 1280 octets of IP and cannot be fragmented (RFC 7383 section 2.5); use udp-then-tcp or tcp, or put a smaller key exchange first";
+        report(if ike.proposals.is_some() { &ike.proposals } else { &ike.transport }, message);
+    }
+}
+
+fn report(field: &Option<Field<'_>>, message: &str) {
+    if let Some(field) = field {
+        field.refuse::<()>(message);
+    }
+}
+
+fn default_policy() -> IkePolicy {
+    let proposals = DEFAULT_PROPOSAL.parse().into_iter().collect();
+    IkePolicy { proposals, ..IkePolicy::default() }
+}

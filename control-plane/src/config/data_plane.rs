@@ -1,0 +1,85 @@
+//! The `data_plane:` section.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use portcullis_data_plane::config::{DataPlaneConfig, InterfaceConfig, Mode, Role};
+use portcullis_data_plane::packet::TunnelOptions;
+
+use super::field::{Field, Section};
+use super::scalar::interface_name;
+
+/// Reads the section; `None` if it is missing or has no usable interface.
+pub fn data_plane(field: Field<'_>, instance: &str, state_dir: &Path) -> Option<DataPlaneConfig> {
+    field.section(|s| section(s, instance, state_dir))
+}
+
+fn section(s: &mut Section<'_>, instance: &str, state_dir: &Path) -> Option<DataPlaneConfig> {
+    let modes = [("auto", Mode::Auto), ("xdp", Mode::Xdp), ("tun", Mode::Tun)];
+    let mode = s.or("mode", Mode::Auto, |field| field.word(&modes));
+    let workers = s.or("workers", 1, |field| field.number(1, 64));
+    let sa_slots = s.or("sa_slots", 65_536, |field| field.number(256, 1 << 20));
+    let replay_window = s.or("replay_window", 4096, |field| {
+        field.number(64, 65_536).and_then(|window: u32| {
+            if window % 64 == 0 {
+                Some(window)
+            } else {
+                field.refuse("the window is a multiple of 64 packets")
+            }
+        })
+    });
+    let xdp_object = s.get("xdp_object").and_then(|field| field.text().map(PathBuf::from));
+    let tun = s.get("tun").and_then(|field| field.read(|text| interface_name(text).map(Arc::from)));
+    let interfaces = interfaces(&s.need("interfaces")?)?;
+    Some(DataPlaneConfig {
+        instance: Arc::from(instance),
+        state_dir: state_dir.to_owned(),
+        mode,
+        workers,
+        interfaces,
+        xdp_object,
+        sa_slots,
+        tun: tun.unwrap_or_else(|| default_tun(instance)),
+        replay_window,
+        tunnel: TunnelOptions::default(),
+    })
+}
+
+/// Device names have 15 octets at most; long instance names are told apart by a hash.
+fn default_tun(instance: &str) -> Arc<str> {
+    let plain = format!("pc-{instance}");
+    match interface_name(&plain) {
+        Ok(name) => Arc::from(name),
+        Err(_) => {
+            let hash = instance
+                .bytes()
+                .fold(0x811c_9dc5_u32, |hash, octet| (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193));
+            Arc::from(format!("pc-{hash:08x}"))
+        }
+    }
+}
+
+fn interfaces(field: &Field<'_>) -> Option<Vec<InterfaceConfig>> {
+    let roles = [("wan", Role::Wan), ("lan", Role::Lan)];
+    let mut interfaces = Vec::new();
+    for (name, entry) in field.entries() {
+        if let Err(message) = interface_name(name) {
+            entry.refuse::<()>(message);
+            continue;
+        }
+        let interface = entry.section(|s| {
+            let role = s.need("role")?.word(&roles)?;
+            let protected = s.or("protected", false, Field::flag);
+            if protected && role == Role::Wan {
+                return s
+                    .refuse("protected belongs to a lan interface: from a wan side only ESP and IKE count");
+            }
+            Some(InterfaceConfig { name: Arc::from(name), role, protected })
+        });
+        interfaces.extend(interface);
+    }
+    if !interfaces.iter().any(|interface| interface.role == Role::Wan) {
+        return field.refuse("an interface with role wan is needed: ESP and IKE arrive there");
+    }
+    Some(interfaces)
+}

@@ -1,0 +1,203 @@
+//! The sections about the gateway as a whole: control socket, metrics, log, endpoint-wide IKE.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use portcullis_ike::config::EndpointConfig;
+
+use super::field::{Field, Section};
+use super::scalar::{duration, size};
+
+/// Longest path of a Unix socket (`sun_path` of unix(7) less the final zero).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// The `control:` section.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ControlConfig {
+    /// The Unix socket of the API.
+    pub socket: PathBuf,
+}
+
+/// The `metrics:` section.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MetricsConfig {
+    /// Where Prometheus scrapes; none without the key.
+    pub listen: Option<SocketAddr>,
+    /// Which connections have metrics of their own.
+    pub per_connection: PerConnection,
+}
+
+/// Which connections have metrics of their own. Sums over all are there in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PerConnection {
+    /// Every one.
+    All,
+    /// Those with `metrics: true`.
+    Listed,
+    /// None.
+    Off,
+}
+
+/// The `log:` section.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogConfig {
+    /// How lines look.
+    pub format: LogFormat,
+    /// The least severe level that is written.
+    pub level: tracing::Level,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Human, level: tracing::Level::INFO }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The endpoint-wide `ike:` section.
+#[derive(Clone, Debug)]
+pub struct IkeConfig {
+    /// Addresses that IKE listens on: UDP 500 and 4500, TCP 4500.
+    pub listen: Vec<IpAddr>,
+    /// UDP port of IKE without the non-ESP marker; always 500 but in tests.
+    pub port: u16,
+    /// TCP 4500 is listened on.
+    pub tcp: bool,
+    /// Number of shards; each is one thread.
+    pub shards: u8,
+    /// Limits and code points; the shard number is set for each.
+    pub endpoint: EndpointConfig,
+}
+
+/// Reads `control:`.
+pub fn control(field: Option<Field<'_>>, instance: &str) -> ControlConfig {
+    let default = PathBuf::from(format!("/run/portcullis/{instance}/control.sock"));
+    let socket = field.and_then(|field| {
+        field.section(|s| {
+            let field = s.get("socket")?;
+            let path = field.text()?;
+            if !path.starts_with('/') || path.len() > MAX_SOCKET_PATH {
+                return field
+                    .refuse(format!("an absolute path of at most {MAX_SOCKET_PATH} octets is expected"));
+            }
+            Some(PathBuf::from(path))
+        })
+    });
+    ControlConfig { socket: socket.unwrap_or(default) }
+}
+
+/// Reads `metrics:`.
+pub fn metrics(field: Option<Field<'_>>) -> MetricsConfig {
+    let read = |s: &mut Section<'_>| {
+        let listen = s.get("listen").and_then(|field| {
+            field.read(|text| {
+                text.parse::<SocketAddr>().map_err(|_| {
+                    format!("'{text}' is not an address with a port such as 127.0.0.1:9464 or [::1]:9464")
+                })
+            })
+        });
+        let words =
+            [("all", PerConnection::All), ("listed", PerConnection::Listed), ("off", PerConnection::Off)];
+        let per_connection = s.or("per_connection", PerConnection::All, |field| field.word(&words));
+        Some(MetricsConfig { listen, per_connection })
+    };
+    field
+        .and_then(|field| field.section(read))
+        .unwrap_or(MetricsConfig { listen: None, per_connection: PerConnection::All })
+}
+
+/// Reads `log:`.
+pub fn log(field: Option<Field<'_>>) -> LogConfig {
+    use tracing::Level;
+    let levels = [
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+    let formats = [("human", LogFormat::Human), ("json", LogFormat::Json)];
+    let read = |s: &mut Section<'_>| {
+        Some(LogConfig {
+            format: s.or("format", LogFormat::Human, |field| field.word(&formats)),
+            level: s.or("level", Level::INFO, |field| field.word(&levels)),
+        })
+    };
+    field.and_then(|field| field.section(read)).unwrap_or_default()
+}
+
+/// Reads the endpoint-wide `ike:`.
+pub fn ike(field: Option<Field<'_>>) -> IkeConfig {
+    field.and_then(|field| field.section(ike_section)).unwrap_or_else(default_ike)
+}
+
+fn ike_section(s: &mut Section<'_>) -> Option<IkeConfig> {
+    let default = default_ike();
+    let limits = &default.endpoint;
+    let count = |field: &Field<'_>| field.number::<usize>(1, 10_000_000);
+    let listen = s.get("listen").map(|field| {
+        let addresses = field.list(|item| {
+            item.read(|text| text.parse::<IpAddr>().map_err(|_| format!("'{text}' is not an IP address")))
+        });
+        if addresses.is_empty() {
+            field.refuse::<()>("at least one address is needed");
+        }
+        addresses
+    });
+    let tcp = s.or("tcp", true, Field::flag);
+    let endpoint = EndpointConfig {
+        shard: 0,
+        tcp_listens: tcp,
+        nat_port: s.or("nat_port", limits.nat_port, |field| field.number(1, u16::MAX)),
+        separate_transports_notify: s.or(
+            "separate_transports_notify",
+            limits.separate_transports_notify,
+            |field| field.number(40960, u16::MAX),
+        ),
+        cookie_threshold: s
+            .or("cookie_threshold", limits.cookie_threshold, |field| field.number::<usize>(0, 10_000_000)),
+        max_half_open: s.or("max_half_open", limits.max_half_open, count),
+        max_half_open_per_prefix: s.or("max_half_open_per_prefix", limits.max_half_open_per_prefix, count),
+        max_stranger_streams: s.or("max_stranger_streams", limits.max_stranger_streams, count),
+        max_stranger_streams_per_prefix: s.or(
+            "max_stranger_streams_per_prefix",
+            limits.max_stranger_streams_per_prefix,
+            count,
+        ),
+        half_open_timeout: s.or("half_open_timeout", limits.half_open_timeout, |field| field.read(duration)),
+        max_half_open_bytes: s.or("max_half_open_bytes", limits.max_half_open_bytes, |field| {
+            field.read(|text| size(text).and_then(|n| usize::try_from(n).map_err(|e| e.to_string())))
+        }),
+        key_log: false,
+    };
+    if endpoint.half_open_timeout > Duration::from_secs(600) {
+        s.refuse::<()>("half_open_timeout is at most 10min: half-open SAs cost memory");
+    }
+    Some(IkeConfig {
+        listen: listen.unwrap_or(default.listen),
+        port: s.or("port", default.port, |field| field.number(1, u16::MAX)),
+        tcp,
+        shards: s.or("shards", default.shards, |field| field.number(1, 64)),
+        endpoint,
+    })
+}
+
+fn default_ike() -> IkeConfig {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(16);
+    IkeConfig {
+        listen: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+        port: 500,
+        tcp: true,
+        shards: u8::try_from(cores).unwrap_or(1),
+        endpoint: EndpointConfig::default(),
+    }
+}

@@ -1,0 +1,250 @@
+//! The gateway as the API, metrics and signals see it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_data_plane::event::DataPlaneEvent;
+use portcullis_data_plane::handle::DataPlane;
+use portcullis_ike::command::{CommandKind, Fact};
+use tokio::sync::oneshot;
+
+use super::clock::Clock;
+use super::facts::Concerns;
+use super::input::{Input, InputSender};
+use super::observer::Observer;
+use super::shard::home_of;
+use crate::config::{Checked, Config};
+use crate::metrics::Metrics;
+use crate::net::route::Shards;
+use crate::snapshot::{ShardSnapshot, Snapshot};
+
+/// An operator hears of an outcome, or that there is none, within this time.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+/// A shard that does not answer within this time is stuck.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Everything that runs.
+pub struct Gateway {
+    observer: Arc<Observer>,
+    data_plane: DataPlane,
+    shards: Shards,
+    inputs: Arc<[InputSender]>,
+    clock: Clock,
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CommandError {
+    /// No connection of this name.
+    UnknownConnection(String),
+    /// The connection has no child of this name.
+    UnknownChild(String),
+    /// It was tried; this is why it failed.
+    Failed(String),
+    /// No outcome in time.
+    TimedOut,
+}
+
+impl Gateway {
+    /// Over what runs already.
+    pub fn new(
+        observer: Arc<Observer>,
+        data_plane: DataPlane,
+        shards: Shards,
+        inputs: Arc<[InputSender]>,
+        clock: Clock,
+    ) -> Self {
+        Self { observer, data_plane, shards, inputs, clock }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.observer.config()
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Metrics {
+        self.observer.metrics()
+    }
+
+    /// The data plane tells something.
+    pub fn hear_data_plane(&self, event: &DataPlaneEvent) {
+        self.observer.hear_data_plane(event);
+    }
+
+    /// Writes what the log held back and whose time is over.
+    pub fn summarise_log(&self) {
+        self.observer.summarise();
+    }
+
+    /// Everything at this moment; `None` if a shard does not answer.
+    pub async fn snapshot(&self) -> Option<Snapshot> {
+        let mut shards = Vec::with_capacity(self.inputs.len());
+        for answer in self.ask_all().await? {
+            shards.push(answer);
+        }
+        Some(Snapshot {
+            config: self.config(),
+            clock: self.clock.moment(),
+            shards,
+            data_plane: self.data_plane.report(),
+        })
+    }
+
+    /// Carries out a command and waits for its outcome.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn command(&self, name: &str, kind: CommandKind) -> Result<String, CommandError> {
+        let config = self.config();
+        let connection =
+            config.connection(name).ok_or_else(|| CommandError::UnknownConnection(name.to_owned()))?;
+        if let Some(child) = child_of(&kind)
+            && connection.child(child).is_none()
+        {
+            return Err(CommandError::UnknownChild(child.to_owned()));
+        }
+        let home = home_of(&connection.ike, self.shards);
+        let mut targets = BTreeSet::from([home]);
+        if !matches!(kind, CommandKind::Up { .. }) {
+            let holders = self.holders(name).await;
+            if !holders.is_empty() {
+                targets = holders;
+            }
+        }
+        let outcomes = tokio::time::timeout(COMMAND_TIMEOUT, self.command_shards(name, &kind, targets)).await;
+        outcomes.map_err(|_| CommandError::TimedOut)?.map_err(CommandError::Failed)
+    }
+
+    /// Tells endpoints what the data plane saw.
+    pub async fn tell(&self, concerns: Concerns, fact: Fact) {
+        let shards = match concerns {
+            Concerns::Shard(shard) => shard..shard + 1,
+            Concerns::Every => 0..self.inputs.len(),
+        };
+        for input in self.inputs.get(shards).unwrap_or_default() {
+            let _ = input.send(Input::Fact(fact.clone())).await;
+        }
+    }
+
+    /// Takes another configuration: the guard first, then connections by difference; untouched SAs stay up.
+    ///
+    /// # Errors
+    /// If a part differs that only a restart can change, or the data plane refuses.
+    pub async fn reload(&self, checked: Checked) -> anyhow::Result<()> {
+        let Checked { config, warnings: _ } = checked;
+        let before = self.config();
+        if let Some(section) = needs_restart(&before, &config) {
+            anyhow::bail!("{section} cannot change while the daemon runs: restart it. Nothing was changed");
+        }
+        let config = Arc::new(config);
+        let data_plane = self.data_plane.clone();
+        let policies = config.policy_set();
+        if policies != before.policy_set() {
+            tokio::task::spawn_blocking(move || data_plane.set_policies(policies)).await??;
+        }
+        self.observer.configure(Arc::clone(&config));
+        for input in self.inputs.iter() {
+            let _ = input.send(Input::Configure(Arc::clone(&config))).await;
+        }
+        Ok(())
+    }
+
+    /// Tells every shard to delete its SAs and end.
+    pub async fn shutdown(&self) {
+        for input in self.inputs.iter() {
+            let _ = input.send(Input::Shutdown).await;
+        }
+    }
+
+    /// Shards that hold IKE SAs of a connection.
+    async fn holders(&self, name: &str) -> BTreeSet<usize> {
+        let answers = self.ask_all().await.unwrap_or_default();
+        let holds = |answer: &ShardSnapshot| {
+            answer.connections.iter().any(|status| &*status.name == name && !status.ike_sas.is_empty())
+        };
+        answers.iter().enumerate().filter(|(_, answer)| holds(answer)).map(|(shard, _)| shard).collect()
+    }
+
+    async fn command_shards(
+        &self,
+        name: &str,
+        kind: &CommandKind,
+        targets: BTreeSet<usize>,
+    ) -> Result<String, String> {
+        let mut replies = Vec::new();
+        for input in targets.into_iter().filter_map(|target| self.inputs.get(target)) {
+            let (reply, outcome) = oneshot::channel();
+            let command = Input::Command { connection: name.to_owned(), kind: kind.clone(), reply };
+            let _ = input.send(command).await;
+            replies.push(outcome);
+        }
+        let mut last = Err("the daemon is stopping".to_owned());
+        for outcome in replies {
+            match outcome.await.unwrap_or_else(|_| Err("the daemon is stopping".to_owned())) {
+                Ok(done) if last.is_err() => last = Ok(done),
+                Ok(_) => {}
+                Err(cause) => return Err(cause),
+            }
+        }
+        last
+    }
+
+    async fn ask_all(&self) -> Option<Vec<ShardSnapshot>> {
+        let ask = async {
+            let mut answers = Vec::with_capacity(self.inputs.len());
+            for input in self.inputs.iter() {
+                let (reply, answer) = oneshot::channel();
+                input.send(Input::Inspect(reply)).await.ok()?;
+                answers.push(answer);
+            }
+            let mut snapshots = Vec::with_capacity(answers.len());
+            for answer in answers {
+                snapshots.push(answer.await.ok()?);
+            }
+            Some(snapshots)
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, ask).await.ok().flatten()
+    }
+}
+
+fn child_of(kind: &CommandKind) -> Option<&str> {
+    match kind {
+        CommandKind::Up { child } | CommandKind::Down { child } | CommandKind::RekeyChild { child } => {
+            child.as_deref()
+        }
+        CommandKind::RekeyIke => None,
+    }
+}
+
+/// The section that differs and is fixed at start.
+fn needs_restart(before: &Config, after: &Config) -> Option<&'static str> {
+    let (a, b) = (&before.data_plane, &after.data_plane);
+    let checks = [
+        (before.instance != after.instance, "instance"),
+        (before.state_dir != after.state_dir, "state_dir"),
+        (before.control != after.control, "control"),
+        (before.metrics.listen != after.metrics.listen, "metrics.listen"),
+        (before.log != after.log, "log"),
+        (format!("{a:?}") != format!("{b:?}"), "data_plane"),
+        (format!("{:?}", before.ike) != format!("{:?}", after.ike), "ike"),
+    ];
+    checks.into_iter().find(|(differs, _)| *differs).map(|(_, section)| section)
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownConnection(name) => write!(f, "no connection '{name}' is configured"),
+            Self::UnknownChild(name) => write!(f, "the connection has no child '{name}'"),
+            Self::Failed(cause) => f.write_str(cause),
+            Self::TimedOut => {
+                write!(f, "no outcome within {} s; it is still being tried", COMMAND_TIMEOUT.as_secs())
+            }
+        }
+    }
+}
+
+impl std::error::Error for CommandError {}

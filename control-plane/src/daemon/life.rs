@@ -1,0 +1,223 @@
+//! From start to stop: guard, data plane, sockets, shards, API; signals; the end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use portcullis_data_plane::handle::{DataPlane, DataPlaneSockets, Receivers};
+use portcullis_ike::path::UdpPath;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::clock::Clock;
+use super::facts;
+use super::gateway::Gateway;
+use super::input::{Input, InputSender};
+use super::observer::Observer;
+use super::privilege;
+use super::shard::{ShardHandle, ShardParts};
+use super::supervisor;
+use crate::api;
+use crate::config::{self, Checked, Config, Secrets};
+use crate::keylog::KeyLog;
+use crate::logging;
+use crate::net::route::Shards;
+use crate::net::{Acceptor, IkeSocket, Listeners, PrefixLimit, bind};
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The configuration.
+    pub config: PathBuf,
+    /// Replaces `instance:`.
+    pub instance: Option<String>,
+    /// Where keys are written, if they are.
+    pub key_log: Option<PathBuf>,
+}
+
+/// Runs a gateway until a signal ends it.
+///
+/// # Errors
+/// What kept it from starting: cause, place and remedy.
+pub fn run(arguments: &Run) -> Result<()> {
+    let checked = load(arguments)?;
+    logging::start(checked.config.log);
+    for warning in &checked.warnings {
+        tracing::warn!("{}:{warning}", arguments.config.display());
+    }
+    privilege::check()?;
+    let config = Arc::new(checked.config);
+    let key_log = arguments.key_log.as_deref().map(open_key_log).transpose()?;
+    let listeners = bind(&config.ike)?;
+    let Listeners { udp_500, udp_4500, tcp } = listeners;
+    // Before the runtime: it takes the guard up first, and blocks.
+    let (data_plane, receivers) =
+        DataPlane::start(config.data_plane.clone(), config.policy_set(), DataPlaneSockets { udp_4500 })?;
+    let parts = Parts { config, key_log, data_plane, receivers, udp_500, tcp };
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name("gateway")
+        .enable_all()
+        .build()
+        .context("starting the runtime")?
+        .block_on(live(arguments, parts))
+}
+
+struct Parts {
+    config: Arc<Config>,
+    key_log: Option<KeyLog>,
+    data_plane: DataPlane,
+    receivers: Receivers,
+    udp_500: Vec<std::net::UdpSocket>,
+    tcp: Vec<std::net::TcpListener>,
+}
+
+async fn live(arguments: &Run, parts: Parts) -> Result<()> {
+    let Parts { config, key_log, data_plane, receivers, udp_500, tcp } = parts;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+
+    let clock = Clock::start();
+    let shards = Shards::new(config.ike.shards);
+    let has_key_log = key_log.is_some();
+    let observer = Arc::new(Observer::new(Arc::clone(&config), key_log));
+    let sockets = udp_500.into_iter().map(IkeSocket::new).collect::<Result<Arc<[_]>, _>>();
+    let sockets = sockets.context("preparing UDP 500")?;
+    let handles = (0..config.ike.shards)
+        .map(|shard| {
+            ShardHandle::start(ShardParts {
+                shard,
+                shards,
+                config: Arc::clone(&config),
+                key_log: has_key_log,
+                clock,
+                data_plane: data_plane.clone(),
+                sockets: Arc::clone(&sockets),
+                observer: Arc::clone(&observer),
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .context("starting an IKE shard")?;
+    let inputs: Arc<[InputSender]> = handles.iter().map(|handle| handle.input.clone()).collect();
+    let gateway =
+        Arc::new(Gateway::new(Arc::clone(&observer), data_plane.clone(), shards, Arc::clone(&inputs), clock));
+
+    receive_udp(&sockets, shards, &inputs);
+    receive_from_data_plane(receivers, shards, &inputs, &gateway);
+    let limits = &config.ike.endpoint;
+    let limit = PrefixLimit::new(limits.max_stranger_streams, limits.max_stranger_streams_per_prefix);
+    let acceptor = Acceptor::new(shards, Arc::clone(&inputs), limit);
+    for listener in tcp {
+        acceptor.listen(listener).context("listening on TCP 4500")?;
+    }
+    let socket = api::serve_control(&config.control.socket, Arc::clone(&gateway))?;
+    if let Some(listen) = config.metrics.listen {
+        api::serve_metrics(listen, Arc::clone(&gateway)).await?;
+    }
+    supervisor::ready();
+    supervisor::attend(Arc::clone(&gateway));
+    tracing::info!(
+        instance = &*config.instance,
+        connections = config.connections.len(),
+        "the gateway is ready"
+    );
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => {
+                supervisor::reloading();
+                reload(arguments, &gateway).await;
+                supervisor::ready();
+            }
+        }
+    }
+    supervisor::stopping();
+    tracing::info!("stopping: SAs are deleted, the guard stays");
+    drop(socket);
+    gateway.shutdown().await;
+    let joined = tokio::task::spawn_blocking(move || handles.into_iter().for_each(ShardHandle::join));
+    joined.await.context("waiting for the IKE shards")?;
+    tokio::task::spawn_blocking(move || data_plane.stop()).await.context("stopping the data plane")
+}
+
+async fn reload(arguments: &Run, gateway: &Gateway) {
+    let file = arguments.config.display();
+    match load(arguments) {
+        Ok(checked) => {
+            for warning in &checked.warnings {
+                tracing::warn!("{file}:{warning}");
+            }
+            match gateway.reload(checked).await {
+                Ok(()) => tracing::info!("{file} is in force; SAs of unchanged connections stay up"),
+                Err(error) => tracing::error!("{file} is not in force: {error:#}"),
+            }
+        }
+        Err(error) => tracing::error!("the configuration before stays in force: {error:#}"),
+    }
+}
+
+fn load(arguments: &Run) -> Result<Checked, config::Refused> {
+    config::load(&arguments.config, arguments.instance.as_deref(), &Secrets::of_this_process())
+}
+
+fn open_key_log(directory: &std::path::Path) -> Result<KeyLog> {
+    let log = KeyLog::create(directory)
+        .with_context(|| format!("--keylog: {} cannot be written", directory.display()))?;
+    tracing::warn!(
+        "KEY LOG ON: every key of every SA is written to {}. Whoever reads it reads the traffic. For analysis only; remove it afterwards",
+        directory.display()
+    );
+    Ok(log)
+}
+
+/// Port 500: a full shard loses the datagram, as the network might have; IKE repeats it.
+fn receive_udp(sockets: &Arc<[IkeSocket]>, shards: Shards, inputs: &Arc<[InputSender]>) {
+    for index in 0..sockets.len() {
+        let (sockets, inputs) = (Arc::clone(sockets), Arc::clone(inputs));
+        tokio::spawn(async move {
+            let Some(socket) = sockets.get(index) else { return };
+            loop {
+                match socket.receive().await {
+                    Ok((path, payload)) => deliver(path, payload, shards, &inputs),
+                    // ICMP errors of earlier datagrams arrive here; they say nothing that can be trusted.
+                    Err(error) => tracing::debug!(%error, "UDP 500"),
+                }
+            }
+        });
+    }
+}
+
+fn deliver(path: UdpPath, payload: Vec<u8>, shards: Shards, inputs: &[InputSender]) {
+    let shard = shards.of_datagram(&payload, path.remote.ip());
+    if let Some(input) = inputs.get(shard)
+        && input.try_send(Input::Datagram { path, payload }).is_err()
+    {
+        tracing::debug!(shard, "an IKE datagram was dropped: the shard is busy");
+    }
+}
+
+fn receive_from_data_plane(
+    receivers: Receivers,
+    shards: Shards,
+    inputs: &Arc<[InputSender]>,
+    gateway: &Arc<Gateway>,
+) {
+    let Receivers { mut ike, mut events } = receivers;
+    let to_shards = Arc::clone(inputs);
+    tokio::spawn(async move {
+        while let Some(datagram) = ike.recv().await {
+            let path = UdpPath { local: datagram.local, remote: datagram.remote };
+            deliver(path, datagram.payload, shards, &to_shards);
+        }
+    });
+    let gateway = Arc::clone(gateway);
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            gateway.hear_data_plane(&event);
+            if let Some((concerns, fact)) = facts::fact(event, &gateway.config(), shards) {
+                gateway.tell(concerns, fact).await;
+            }
+        }
+    });
+}

@@ -1,0 +1,104 @@
+//! The first line at once, then one summary with the number held back.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::words::Line;
+
+/// Lines of one kind within this time after the first are held back.
+const WINDOW: Duration = Duration::from_secs(10);
+/// Kinds that are remembered; beyond that lines are written as they come.
+const MAX_KINDS: usize = 16_384;
+
+/// What is alike: the connection and what happened to it.
+pub type Kind = (String, &'static str);
+
+/// Remembers what was written lately.
+#[derive(Debug, Default)]
+pub struct LogLimit {
+    kinds: HashMap<Kind, Held>,
+}
+
+/// What to do with a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admission {
+    /// Write it.
+    Write,
+    /// A summary will follow.
+    HoldBack,
+}
+
+#[derive(Debug)]
+struct Held {
+    since: Instant,
+    last: Option<Line>,
+    count: u64,
+}
+
+impl LogLimit {
+    /// Decides about a line.
+    pub fn admit(&mut self, kind: Kind, line: &Line, now: Instant) -> Admission {
+        match self.kinds.get_mut(&kind) {
+            Some(held) => {
+                held.count += 1;
+                held.last = Some(line.clone());
+                Admission::HoldBack
+            }
+            None => {
+                if self.kinds.len() < MAX_KINDS {
+                    self.kinds.insert(kind, Held { since: now, last: None, count: 0 });
+                }
+                Admission::Write
+            }
+        }
+    }
+
+    /// The last line of each kind whose window is over, with the number of lines that it stands for.
+    pub fn expire(&mut self, now: Instant) -> Vec<(Line, u64)> {
+        let mut summaries = Vec::new();
+        self.kinds.retain(|_, held| {
+            let is_over = now.duration_since(held.since) >= WINDOW;
+            match (is_over, held.last.take()) {
+                (true, Some(line)) => {
+                    summaries.push((line, held.count));
+                    // The next ones are held back too, so that a storm gives one line a window.
+                    *held = Held { since: now, last: None, count: 0 };
+                    true
+                }
+                (true, None) => false,
+                (false, last) => {
+                    held.last = last;
+                    true
+                }
+            }
+        });
+        summaries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_gives_its_first_line_and_one_summary_a_window() {
+        let mut limit = LogLimit::default();
+        let start = Instant::now();
+        let line = Line::for_test("a");
+        assert_eq!(limit.admit(kind("x"), &line, start), Admission::Write);
+        assert_eq!(limit.admit(kind("x"), &line, start), Admission::HoldBack);
+        assert_eq!(limit.admit(kind("y"), &line, start), Admission::Write, "other kinds are not affected");
+        assert_eq!(limit.admit(kind("x"), &Line::for_test("b"), start), Admission::HoldBack);
+        assert!(limit.expire(start + WINDOW / 2).is_empty());
+        let summaries = limit.expire(start + WINDOW);
+        assert_eq!(summaries, [(Line::for_test("b"), 2)]);
+        assert_eq!(limit.admit(kind("x"), &line, start + WINDOW), Admission::HoldBack);
+        assert_eq!(limit.expire(start + 2 * WINDOW).len(), 1);
+        assert!(limit.expire(start + 3 * WINDOW).is_empty());
+        assert_eq!(limit.admit(kind("x"), &line, start + 3 * WINDOW), Admission::Write);
+    }
+
+    fn kind(connection: &str) -> Kind {
+        (connection.to_owned(), "test")
+    }
+}

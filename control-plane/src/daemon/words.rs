@@ -1,0 +1,240 @@
+//! Events in the words of the log. Blocked ESP is an availability problem and is called one; authentication and
+//! cryptography are named only where they are the matter. Addresses appear where an operator has to act, and at
+//! debug otherwise.
+
+use portcullis_data_plane::event::DataPlaneEvent;
+use portcullis_ike::event::Event;
+use portcullis_ike::status::{Reason, State};
+use tracing::Level;
+
+use super::log_limit::Kind;
+
+/// One line of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// How severe.
+    pub level: Level,
+    /// The connection, if it is about one.
+    pub connection: Option<String>,
+    /// What happened.
+    pub message: String,
+    /// Lines of this kind are rate-limited.
+    pub limit: Option<Kind>,
+}
+
+impl Line {
+    /// Writes it; `held_back` lines like it were not written.
+    pub fn write(&self, held_back: Option<u64>) {
+        let connection = self.connection.as_deref();
+        let message = match held_back {
+            Some(1) | None => self.message.clone(),
+            Some(count) => format!("{} ({count} like this in the last 10 s)", self.message),
+        };
+        match self.level {
+            Level::ERROR => tracing::error!(connection, "{message}"),
+            Level::WARN => tracing::warn!(connection, "{message}"),
+            Level::INFO => tracing::info!(connection, "{message}"),
+            _ => tracing::debug!(connection, "{message}"),
+        }
+    }
+
+    fn new(level: Level, connection: &str, message: String) -> Self {
+        Self { level, connection: Some(connection.to_owned()), message, limit: None }
+    }
+
+    fn limited(mut self, what: &'static str) -> Self {
+        self.limit = Some((self.connection.clone().unwrap_or_default(), what));
+        self
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_test(message: &str) -> Self {
+        Self::new(Level::INFO, "test", message.to_owned())
+    }
+}
+
+/// The line for an event, if it has one.
+pub fn of_event(event: &Event) -> Option<Line> {
+    Some(match event {
+        Event::StateChanged { connection, to, reason, detail, .. } => {
+            state_line(connection, *to, *reason, detail).limited(to.label())
+        }
+        Event::IkeEstablished {
+            connection,
+            is_initiator,
+            transport,
+            separate_transports,
+            handshake,
+            algorithms,
+            ..
+        } => {
+            let side = if *is_initiator { "initiator" } else { "responder" };
+            let separate = if *separate_transports { ", ESP separate from it" } else { "" };
+            let message = format!(
+                "IKE SA established as {side} in {:.3} s: IKE on {}{separate}, {algorithms}",
+                handshake.as_secs_f64(),
+                transport.label()
+            );
+            Line::new(Level::INFO, connection, message)
+        }
+        Event::IkeFailed { connection, is_initiator, remote, reason, detail } => {
+            let side = if *is_initiator { "our" } else { "the peer's" };
+            let what = match reason {
+                Reason::AuthenticationFailed => "authentication failed",
+                Reason::NoProposalChosen => "no common algorithms",
+                _ => "no IKE SA",
+            };
+            let message =
+                format!("{what}: {side} attempt with {remote}: {} ({reason})", or_label(detail, *reason));
+            let connection = connection.as_deref().unwrap_or_default();
+            let line = Line::new(Level::WARN, connection, message).limited("ike_failed");
+            Line { connection: line.connection.filter(|name| !name.is_empty()), ..line }
+        }
+        Event::IkeRekeyed { connection, by_us, algorithms, .. } => {
+            let side = if *by_us { "us" } else { "the peer" };
+            Line::new(Level::INFO, connection, format!("IKE SA rekeyed by {side}: {algorithms}"))
+        }
+        Event::IkeRemoved { connection, reason, .. } => {
+            Line::new(Level::INFO, connection, format!("IKE SA removed ({reason})"))
+        }
+        Event::ChildEstablished { connection, child_name, replaces, by_us, spis, algorithms, .. } => {
+            let what = match (replaces.is_some(), by_us) {
+                (false, _) => "established",
+                (true, true) => "rekeyed by us",
+                (true, false) => "rekeyed by the peer",
+            };
+            let message = format!(
+                "Child SA {child_name} {what}: SPIs {:08x} in, {:08x} out, {algorithms}",
+                spis.0, spis.1
+            );
+            Line::new(Level::INFO, connection, message)
+        }
+        Event::ChildFailed { connection, child_name, reason, detail } => {
+            let message = format!("Child SA {child_name} failed: {} ({reason})", or_label(detail, *reason));
+            Line::new(Level::WARN, connection, message).limited("child_failed")
+        }
+        Event::ChildRemoved { connection, child_name, rekeyed, .. } => {
+            let level = if *rekeyed { Level::DEBUG } else { Level::INFO };
+            Line::new(level, connection, format!("Child SA {child_name} removed"))
+        }
+        Event::Stream { connection, up } => {
+            let message = if *up {
+                "IKE's TCP stream is back"
+            } else {
+                "IKE's TCP stream is lost; ESP is not affected"
+            };
+            Line::new(Level::INFO, connection, message.to_owned()).limited("stream")
+        }
+        Event::CommandDone { .. } | Event::Keys(_) => return None,
+    })
+}
+
+/// The line for an event of the data plane, if it has one.
+pub fn of_data_plane_event(event: &DataPlaneEvent) -> Option<Line> {
+    match event {
+        DataPlaneEvent::GuardRestored { missing } => {
+            let message = format!(
+                "something removed {missing} policies of the guard; they are back. Find out what: traffic could have left in clear"
+            );
+            let limit = Some((String::new(), "guard_restored"));
+            Some(Line { level: Level::ERROR, connection: None, message, limit })
+        }
+        _ => None,
+    }
+}
+
+fn state_line(connection: &str, to: State, reason: Reason, detail: &str) -> Line {
+    const AVAILABILITY: &str = "availability problem, authentication and encryption are untouched";
+    let because = if reason == Reason::None { String::new() } else { format!(" ({reason})") };
+    let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+    let (level, message) = match to {
+        State::Idle => (Level::INFO, format!("idle{because}{detail}")),
+        State::Connecting => (Level::DEBUG, format!("connecting{because}{detail}")),
+        State::Probing => {
+            (Level::INFO, format!("ESP leaves on a direct carrier that is being proven{because}"))
+        }
+        State::Unverified => (
+            Level::INFO,
+            format!("ESP leaves on a direct carrier that nothing has proven yet{because}{detail}"),
+        ),
+        State::DirectIp => (Level::INFO, format!("ESP travels over IP protocol 50{because}")),
+        State::DirectUdp => (Level::INFO, format!("ESP travels over UDP{because}")),
+        State::Suspect => (Level::WARN, format!("ESP is silent; finding out why{because}{detail}")),
+        State::Tcp => (Level::WARN, format!("ESP travels in TCP{because}{detail}; {AVAILABILITY}")),
+        State::Trial => {
+            (Level::INFO, format!("ESP travels in TCP; a direct carrier is being tried{because}"))
+        }
+        State::Blocked if is_cryptographic(reason) => {
+            (Level::WARN, format!("no SA, traffic is stopped{because}{detail}"))
+        }
+        State::Blocked => (Level::WARN, format!("traffic is stopped{because}{detail}; {AVAILABILITY}")),
+        State::PeerDead => {
+            (Level::WARN, format!("the peer answers neither IKE nor ESP{because}{detail}; {AVAILABILITY}"))
+        }
+        State::LocalDown => (Level::WARN, format!("down on this side{because}{detail}; {AVAILABILITY}")),
+    };
+    Line::new(level, connection, message)
+}
+
+/// Reasons that are about identities, keys or algorithms, not about the path.
+fn is_cryptographic(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::AuthenticationFailed
+            | Reason::NoProposalChosen
+            | Reason::ProtocolError
+            | Reason::TsUnacceptable
+    )
+}
+
+fn or_label(detail: &str, reason: Reason) -> &str {
+    if detail.is_empty() { reason.label() } else { detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_ike::status::Evidence;
+
+    #[test]
+    fn blocked_esp_is_called_an_availability_problem_and_failed_authentication_is_not() {
+        let blocked = of_event(&changed(Reason::EspUnreachable)).unwrap();
+        assert!(
+            blocked.message.contains("authentication and encryption are untouched"),
+            "{}",
+            blocked.message
+        );
+        let refused = of_event(&changed(Reason::AuthenticationFailed)).unwrap();
+        assert!(!refused.message.contains("availability"), "{}", refused.message);
+    }
+
+    #[test]
+    fn lines_without_need_to_act_show_no_address() {
+        let event = Event::IkeEstablished {
+            connection: "x".into(),
+            ike_sa: portcullis_ike::action::IkeSaId(1),
+            is_initiator: true,
+            remote: "192.0.2.77:4500".parse().unwrap(),
+            transport: portcullis_ike::path::IkeTransport::Tcp,
+            started_on: portcullis_ike::path::IkeTransport::Udp,
+            separate_transports: true,
+            handshake: std::time::Duration::from_millis(12),
+            udp_bytes: (1, 2),
+            tcp_bytes: (3, 4),
+            algorithms: "aes256gcm16".to_owned(),
+        };
+        let line = of_event(&event).unwrap();
+        assert!(!line.message.contains("192.0.2.77"), "{}", line.message);
+    }
+
+    fn changed(reason: Reason) -> Event {
+        Event::StateChanged {
+            connection: "x".into(),
+            from: State::Connecting,
+            to: State::Blocked,
+            reason,
+            evidence: Evidence::None,
+            detail: "what to do".to_owned(),
+        }
+    }
+}

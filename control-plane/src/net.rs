@@ -1,0 +1,15 @@
+//! Sockets: UDP 500, TCP 4500 and the binding of UDP 4500. Nothing here understands IKE but for the few octets
+//! that say which shard a message belongs to.
+
+mod accept;
+mod bind;
+mod holder;
+mod prefix_limit;
+pub mod route;
+pub mod stream;
+mod udp;
+
+pub use accept::Acceptor;
+pub use bind::{Listeners, bind};
+pub use prefix_limit::PrefixLimit;
+pub use udp::IkeSocket;

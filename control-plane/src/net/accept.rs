@@ -1,0 +1,101 @@
+//! Accepting TCP 4500 and finding the shard of each stream.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use portcullis_ike::path::StreamId;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::prefix_limit::PrefixLimit;
+use super::route::{HEADER_PART, STREAM_PREFACE, Shards};
+use super::stream;
+use crate::daemon::InputSender;
+
+/// How long a stranger may take for the octets that say where it belongs (transport policy, "IKE over TCP").
+const FIRST_OCTETS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after accept(2) found no descriptor or memory left.
+const OUT_OF_RESOURCES_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts streams for every shard.
+#[derive(Clone, Debug)]
+pub struct Acceptor {
+    shards: Shards,
+    inputs: Arc<[InputSender]>,
+    limit: PrefixLimit,
+    numbers: Arc<AtomicU64>,
+    refused: Arc<AtomicU64>,
+}
+
+impl Acceptor {
+    /// Hands streams to `inputs`, one for each shard. Strangers that have not said enough are `limit`ed.
+    pub fn new(shards: Shards, inputs: Arc<[InputSender]>, limit: PrefixLimit) -> Self {
+        Self { shards, inputs, limit, numbers: Arc::default(), refused: Arc::default() }
+    }
+
+    /// Streams that were closed at once or in time, because they were too many or too slow.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Accepts until the process ends.
+    ///
+    /// # Errors
+    /// If the listener cannot be used at all.
+    pub fn listen(&self, listener: StdListener) -> io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
+        let acceptor = self.clone();
+        tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((tcp, remote)) => acceptor.welcome(tcp, remote),
+                    Err(error) => {
+                        tracing::debug!(%error, "accepting a TCP connection failed");
+                        tokio::time::sleep(OUT_OF_RESOURCES_PAUSE).await;
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn welcome(&self, tcp: TcpStream, remote: SocketAddr) {
+        let permit = self.limit.admit(remote.ip());
+        let (Some(permit), Ok(())) = (permit, stream::set_options(&tcp)) else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let acceptor = self.clone();
+        tokio::spawn(async move {
+            let first = tokio::time::timeout(FIRST_OCTETS_TIMEOUT, acceptor.first_octets(&tcp, remote)).await;
+            drop(permit);
+            let Ok(Ok((shard, first))) = first else {
+                acceptor.refused.fetch_add(1, Ordering::Relaxed);
+                return;
+            };
+            let stream = StreamId::accepted(acceptor.numbers.fetch_add(1, Ordering::Relaxed));
+            if let Some(input) = acceptor.inputs.get(shard) {
+                stream::accepted(stream, tcp, first, input.clone());
+            }
+        });
+    }
+
+    /// Reads until the shard is known.
+    async fn first_octets(&self, tcp: &TcpStream, remote: SocketAddr) -> io::Result<(usize, Vec<u8>)> {
+        let mut first = Vec::with_capacity(STREAM_PREFACE + HEADER_PART);
+        loop {
+            if let Some(shard) = self.shards.of_stream(&first, remote.ip()) {
+                return Ok((shard, first));
+            }
+            tcp.readable().await?;
+            match stream::read_ready(tcp) {
+                Ok(bytes) if bytes.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(bytes) => first.extend_from_slice(&bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
