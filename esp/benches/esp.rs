@@ -5,18 +5,22 @@
 //! decrypts just the payload; ESP adds header, trailer, sequence number, window, counters and lifetimes.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+#[path = "../../xtask/src/bench/figure.rs"]
+mod figure;
+
 use std::hint::black_box;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use figure::{Better, Figure, Report, median};
 use portcullis_common::Spi;
 use portcullis_esp::{
     Algorithm, ExpandedKeymat, HEAD_LEN, Inbound, InboundLive, InboundParameters, KeyMaterial, Lifetime,
     MAX_TAIL_LEN, NextHeader, Outbound, OutboundLive, OutboundParameters, WindowSize, sealed_len,
 };
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
-use serde_json::{Value, json};
 
 /// Packets of a batch, as a worker takes them from a ring.
 const BATCH: usize = 64;
@@ -26,26 +30,15 @@ const REPETITIONS: usize = 9;
 const SIZES: [(usize, f64); 2] = [(64, 0.65), (1400, 0.88)];
 const SPI: Spi = Spi(0x0010_0000);
 
-fn main() {
-    let json_file = json_argument();
-    yield_to_nobody();
-    println!(
-        "{:<36} {:>8} {:>8} {:>8} {:>8} {:>9} {:>6} {:>5}",
-        "ns a packet", "min", "median", "max", "bare", "Gbit/s", "ratio", "goal"
-    );
-    let mut figures = Vec::new();
+fn main() -> ExitCode {
+    let mut report = Report::begin();
     for algorithm in [Algorithm::Aes256Gcm16, Algorithm::Aes128Gcm16, Algorithm::ChaCha20Poly1305] {
         for (len, goal) in SIZES {
-            figures.push(report("seal", algorithm, len, goal, &measure(|| Sealing::new(algorithm, len))));
-            figures.push(report("open", algorithm, len, goal, &measure(|| Opening::new(algorithm, len))));
+            report.add(figure("seal", algorithm, len, goal, measure(|| Sealing::new(algorithm, len))));
+            report.add(figure("open", algorithm, len, goal, measure(|| Opening::new(algorithm, len))));
         }
     }
-    if let Some(file) = json_file
-        && let Err(error) = std::fs::write(&file, Value::Array(figures).to_string())
-    {
-        eprintln!("{file}: {error}");
-        std::process::exit(1);
-    }
+    report.finish()
 }
 
 /// Two ways to do one thing to a batch; `prepare` is not timed.
@@ -56,7 +49,7 @@ trait Contest {
     fn bare(&mut self);
 }
 
-/// Nanoseconds for each packet, one value for each repetition.
+/// Packets in a second, one value for each repetition.
 struct Measured {
     esp: Vec<f64>,
     bare: Vec<f64>,
@@ -77,30 +70,23 @@ fn measure<C: Contest>(contest: impl Fn() -> C) -> Measured {
             contest.bare();
             bare.push(start.elapsed().as_nanos() as f64 / BATCH as f64);
         }
-        measured.esp.push(median(esp));
-        measured.bare.push(median(bare));
+        measured.esp.push(1e9 / median(&esp));
+        measured.bare.push(1e9 / median(&bare));
     }
     measured
 }
 
-fn report(what: &str, algorithm: Algorithm, len: usize, goal: f64, measured: &Measured) -> Value {
-    let (ns, bare_ns) = (median(measured.esp.clone()), median(measured.bare.clone()));
-    let min_ns = measured.esp.iter().copied().fold(f64::INFINITY, f64::min);
-    let max_ns = measured.esp.iter().copied().fold(0.0, f64::max);
-    let ratio = bare_ns / ns;
-    let case = format!("{what} {algorithm:?} {len} B");
-    let verdict = if ratio >= goal { "" } else { "  missed" };
-    let gbit = len as f64 * 8.0 / ns;
-    println!(
-        "{case:<36} {min_ns:>8.1} {ns:>8.1} {max_ns:>8.1} {bare_ns:>8.1} {gbit:>9.1} {ratio:>6.2} {goal:>5.2}{verdict}"
-    );
-    let per_second = |ns: f64| (1e9 / ns).round();
-    json!({
-        "suite": "esp", "case": case, "value": per_second(ns), "unit": "packets/s",
-        "min": per_second(max_ns), "max": per_second(min_ns), "runs": REPETITIONS,
-        "against": "bare AEAD call of ring", "against_value": per_second(bare_ns),
-        "ratio": (ratio * 1000.0).round() / 1000.0, "goal": goal, "better": "higher",
-    })
+fn figure(what: &str, algorithm: Algorithm, len: usize, goal: f64, measured: Measured) -> Figure {
+    Figure {
+        suite: "esp",
+        case: format!("{what} {algorithm:?} {len} B"),
+        unit: "packets/s",
+        better: Better::Higher,
+        runs: measured.esp,
+        against: "bare AEAD call of ring",
+        against_runs: measured.bare,
+        goal: Some(goal),
+    }
 }
 
 struct Sealing {
@@ -231,22 +217,4 @@ fn associated_data(number: u64) -> [u8; 12] {
     let mut aad = [1; 12];
     aad[4..].copy_from_slice(&number.to_be_bytes());
     aad
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// `--json FILE`; what else cargo passes is ignored.
-fn json_argument() -> Option<String> {
-    let mut arguments = std::env::args().skip_while(|argument| argument != "--json");
-    arguments.next().and_then(|_| arguments.next())
-}
-
-/// Between process groups only the autogroup's weight counts; without the privilege the run is just noisier.
-fn yield_to_nobody() {
-    if let Err(error) = std::fs::write("/proc/self/autogroup", "-10") {
-        eprintln!("autogroup: {error}");
-    }
 }
