@@ -1,11 +1,13 @@
-//! A simulated network: datagrams that are lost, doubled, reordered and too long, streams that are refused, silent or break.
+//! A simulated network: datagrams that are lost, doubled, reordered and too long, TCP that is refused, silent or stalls, a NAT.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use portcullis_ike::Time;
-use portcullis_ike::path::StreamId;
+use portcullis_ike::endpoint::StreamDown;
+
+use crate::esp::EspPacket;
 
 /// What the network does to packets. Chances are in percent.
 #[derive(Clone, Debug)]
@@ -14,7 +16,7 @@ pub struct Weather {
     pub latency: Duration,
     /// Added to it, at random: more than the gap between packets reorders them.
     pub jitter: Duration,
-    /// Datagrams that vanish.
+    /// Packets that vanish; TCP sends its segments again.
     pub loss: u64,
     /// Datagrams that arrive twice.
     pub duplicates: u64,
@@ -24,8 +26,23 @@ pub struct Weather {
     pub udp_blocked: bool,
     /// IP protocol 50 does not pass.
     pub ip_blocked: bool,
+    /// Segments of open TCP connections do not pass.
+    pub tcp_stalled: bool,
+    /// Packets of this kind from this node do not pass.
+    pub one_way: Option<(usize, Protocol)>,
     /// What becomes of new TCP connections.
     pub tcp: Tcp,
+}
+
+/// What a filter tells apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// UDP 4500.
+    Udp,
+    /// IP protocol 50.
+    Ip,
+    /// TCP 4500.
+    Tcp,
 }
 
 /// What becomes of a TCP connection attempt.
@@ -49,60 +66,76 @@ impl Default for Weather {
             mtu: 1500,
             udp_blocked: false,
             ip_blocked: false,
+            tcp_stalled: false,
+            one_way: None,
             tcp: Tcp::Works,
         }
     }
 }
 
-/// Something that arrives at a node.
+impl Weather {
+    /// Packets of this kind from this node do not pass.
+    pub fn blocks(&self, from: usize, protocol: Protocol) -> bool {
+        let both_ways = match protocol {
+            Protocol::Udp => self.udp_blocked,
+            Protocol::Ip => self.ip_blocked,
+            Protocol::Tcp => self.tcp_stalled,
+        };
+        both_ways || self.one_way == Some((from, protocol))
+    }
+}
+
+/// Something that happens at its time.
 #[derive(Clone, Debug)]
 pub enum Arrival {
     /// A datagram; `from` and `to` as the receiver sees them.
-    Datagram { from: SocketAddr, to: SocketAddr, payload: Vec<u8> },
-    /// A TCP connection is there.
-    StreamUp { stream: StreamId, local: SocketAddr, remote: SocketAddr },
-    /// Octets on one.
-    StreamBytes { stream: StreamId, bytes: Vec<u8> },
-    /// One is gone.
-    StreamDown { stream: StreamId, refused: bool },
-    /// An ESP packet, in UDP if ports are given.
-    Esp { spi: u32, sequence: u64, from: SocketAddr, to: SocketAddr, in_udp: bool, is_dummy: bool },
+    Datagram { node: usize, from: SocketAddr, to: SocketAddr, payload: Vec<u8> },
+    /// An ESP packet.
+    Esp { node: usize, packet: EspPacket },
+    /// An end of a TCP connection is there.
+    StreamUp { connection: u64, side: usize, local: SocketAddr, remote: SocketAddr },
+    /// Octets for an end of one.
+    Segment { connection: u64, side: usize },
+    /// TCP looks again whether what an end sent can pass.
+    Retry { connection: u64, side: usize },
+    /// An end of one is gone.
+    StreamDown { connection: u64, side: usize, cause: StreamDown },
 }
 
 /// Arrivals in the order of their times.
 #[derive(Default)]
 pub struct Queue {
-    arrivals: BTreeMap<(Time, u64), (usize, Arrival)>,
+    arrivals: BTreeMap<(Time, u64), Arrival>,
     next: u64,
 }
 
 impl Queue {
-    pub fn push(&mut self, at: Time, node: usize, arrival: Arrival) {
+    pub fn push(&mut self, at: Time, arrival: Arrival) {
         self.next += 1;
-        self.arrivals.insert((at, self.next), (node, arrival));
+        self.arrivals.insert((at, self.next), arrival);
     }
 
     pub fn next_time(&self) -> Option<Time> {
         self.arrivals.keys().next().map(|(at, _)| *at)
     }
 
-    pub fn pop(&mut self) -> Option<(Time, usize, Arrival)> {
-        self.arrivals.pop_first().map(|((at, _), (node, arrival))| (at, node, arrival))
+    pub fn pop(&mut self) -> Option<Arrival> {
+        self.arrivals.pop_first().map(|(_, arrival)| arrival)
     }
 }
 
 /// A NAT in front of one node: its address is replaced, its ports are mapped one to one from 20 000 up.
 #[derive(Clone, Debug)]
 pub struct Nat {
-    pub inside: IpAddr,
-    pub outside: IpAddr,
-    pub ports: BTreeMap<u16, u16>,
-    pub next: u16,
+    inside: IpAddr,
+    outside: IpAddr,
+    ports: BTreeMap<u16, u16>,
+    last: u16,
 }
 
 impl Nat {
     pub fn new(inside: IpAddr, outside: IpAddr) -> Self {
-        Self { inside, outside, ports: BTreeMap::new(), next: 20_000 }
+        Self { inside, outside, ports: BTreeMap::new(), last: 20_000 }
     }
 
     /// How a packet from inside looks outside.
@@ -110,16 +143,19 @@ impl Nat {
         if from.ip() != self.inside {
             return from;
         }
-        let next = &mut self.next;
+        let last = &mut self.last;
         let port = *self.ports.entry(from.port()).or_insert_with(|| {
-            *next += 1;
-            *next
+            *last += 1;
+            *last
         });
         SocketAddr::new(self.outside, port)
     }
 
     /// Where a packet from outside goes; `None` without a mapping.
     pub fn inbound(&self, to: SocketAddr) -> Option<SocketAddr> {
+        if to.ip() == self.inside {
+            return None;
+        }
         if to.ip() != self.outside {
             return Some(to);
         }

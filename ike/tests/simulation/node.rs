@@ -1,6 +1,6 @@
 //! One gateway: an endpoint, and a model of the data plane that checks what it is told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use portcullis_ike::action::{ChildId, IkeSaId, InboundChildSa, OutboundChildSa};
 use portcullis_ike::config::{ConnectionConfig, EndpointConfig};
 use portcullis_ike::endpoint::SpiSource;
 use portcullis_ike::event::Event;
-use portcullis_ike::path::{EspPath, StreamId};
+use portcullis_ike::path::{DirectCarrier, EspPath, StreamId};
 use portcullis_ike::{Endpoint, Time};
 
 /// A gateway of the simulation.
@@ -22,14 +22,14 @@ pub struct Node {
     pub in_use: BTreeMap<(Arc<str>, Arc<str>), ChildId>,
     pub paths: BTreeMap<IkeSaId, EspPath>,
     pub events: Vec<(Time, Event)>,
-    /// Peer stream and peer node of each open stream.
-    pub streams: BTreeMap<StreamId, (usize, StreamId)>,
+    /// The connection of each stream, and which end of it is ours.
+    pub streams: BTreeMap<StreamId, (u64, usize)>,
     pub accepted: u64,
     /// Inbound packets whose SPI was not installed.
     pub unknown_spi: u64,
-    pub received: u64,
     pub dummies_sent: u64,
-    pub sent_sequence: u64,
+    /// How often it was started before.
+    pub boot: u32,
     pub config: (EndpointConfig, Vec<ConnectionConfig>),
 }
 
@@ -37,12 +37,14 @@ pub struct Node {
 pub struct Inbound {
     pub sa: InboundChildSa,
     pub highest: u64,
-    pub last_fact: Option<(Time, SocketAddr, bool)>,
+    pub seen: HashSet<u64>,
+    pub last_fact: Option<(Time, SocketAddr, DirectCarrier)>,
 }
 
 /// An outbound SA as the data plane holds it.
 pub struct Outbound {
     pub sa: OutboundChildSa,
+    pub sequence: u64,
     pub last_fact: Option<Time>,
 }
 
@@ -90,16 +92,17 @@ impl Node {
             streams: BTreeMap::new(),
             accepted: 0,
             unknown_spi: 0,
-            received: 0,
             dummies_sent: 0,
-            sent_sequence: 0,
+            boot: 0,
             config: (config, connections),
         }
     }
 
     /// `kill -9` and a new start: nothing is left but the configuration.
     pub fn restart(&mut self, seed: u64, now: Time) {
-        self.spis = Arc::new(Mutex::new(SpiTable { next: 0x10_000, out: BTreeSet::new() }));
+        self.boot += 1;
+        let next = self.boot * 0x10_000;
+        self.spis = Arc::new(Mutex::new(SpiTable { next, out: BTreeSet::new() }));
         self.endpoint = endpoint(&self.config.0, &self.config.1, &self.spis, seed, now);
         self.inbound.clear();
         self.outbound.clear();
@@ -111,12 +114,14 @@ impl Node {
     pub fn install_inbound(&mut self, sa: InboundChildSa) {
         assert!(self.paths.contains_key(&sa.common.ike_sa), "UpdatePath precedes the first SA");
         assert!(self.spis.lock().unwrap().out.contains(&sa.spi), "an SPI that was allocated");
-        let old = self.inbound.insert(sa.spi, Inbound { sa, highest: 0, last_fact: None });
+        let inbound = Inbound { sa, highest: 0, seen: HashSet::new(), last_fact: None };
+        let old = self.inbound.insert(inbound.sa.spi, inbound);
         assert!(old.is_none(), "an SPI is installed once");
     }
 
     pub fn install_outbound(&mut self, sa: OutboundChildSa) {
-        let old = self.outbound.insert(sa.common.child, Outbound { sa, last_fact: None });
+        assert!(self.paths.contains_key(&sa.common.ike_sa), "UpdatePath precedes the first SA");
+        let old = self.outbound.insert(sa.common.child, Outbound { sa, sequence: 0, last_fact: None });
         assert!(old.is_none(), "an outbound SA is installed once");
     }
 

@@ -54,12 +54,15 @@ fn selectors_are_narrowed_to_what_both_allow() {
     let mut pair = Pair::new(StartTransport::UdpThenTcp);
     pair.a.children[0].local_ts = vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
     pair.a.children[0].remote_ts = vec!["0.0.0.0/0".parse().unwrap()];
-    pair.b.children[0].remote_ts = vec!["10.1.0.0/16[tcp/80]".parse().unwrap(), "2001:db8:1::/48".parse().unwrap()];
+    pair.b.children[0].remote_ts =
+        vec!["10.1.0.0/16[tcp/80]".parse().unwrap(), "2001:db8:1::/48".parse().unwrap()];
     let mut world = pair.world(1);
     world.run_for(Duration::from_secs(5));
     world.assert_settled(1);
     let (local, remote) = world.status(0).ike_sas[0].children[0].selectors.clone();
-    let text = |ts: &[portcullis_ike::codec::TrafficSelector]| ts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let text = |ts: &[portcullis_ike::codec::TrafficSelector]| {
+        ts.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
     assert_eq!(text(&local), ["10.1.0.0/16[tcp/80]", "2001:db8:1::/48"]);
     assert_eq!(text(&remote), ["10.2.0.0/16"]);
     world.shut_down_and_check();
@@ -148,7 +151,10 @@ fn a_flood_over_udp_meets_cookies_and_a_real_peer_passes() {
     assert_eq!((counters.half_open, counters.cookies_sent), (5, 995));
     world.run_for(Duration::from_secs(5));
     world.assert_settled(1);
-    assert!(world.nodes[1].endpoint.counters().cookies_sent > 995, "the real peer was asked too, and answered");
+    assert!(
+        world.nodes[1].endpoint.counters().cookies_sent > 995,
+        "the real peer was asked too, and answered"
+    );
     world.run_for(Duration::from_secs(60));
     assert_eq!(world.nodes[1].endpoint.counters().half_open, 0, "half-open IKE SAs time out");
     world.shut_down_and_check();
@@ -166,7 +172,8 @@ fn half_open_ike_sas_are_limited_by_source_prefix() {
     for n in 0..50 {
         let mut forged = first.clone();
         forged[4] = n;
-        let path = UdpPath { local: SocketAddr::new(B, 4500), remote: SocketAddr::from(([10, 0, 0, n], 4500)) };
+        let path =
+            UdpPath { local: SocketAddr::new(B, 4500), remote: SocketAddr::from(([10, 0, 0, n], 4500)) };
         let now = world.now;
         world.nodes[1].endpoint.handle_datagram(now, path, &forged);
     }
@@ -212,7 +219,8 @@ fn mutated_messages_do_no_harm() {
             world.traffic = Some(Duration::from_millis(100));
             world.run_for(Duration::from_secs(100));
             world.mutations = 0;
-            let settled = world.run_until_holds(Duration::from_secs(400), |world| world.try_settled(1).is_ok());
+            let settled =
+                world.run_until_holds(Duration::from_secs(400), |world| world.try_settled(1).is_ok());
             assert!(settled, "{transport:?} {seed}: {:#?} {:#?}", world.status(0), world.status(1));
             world.shut_down_and_check();
         }
@@ -242,7 +250,8 @@ fn a_higher_major_version_is_answered() {
     message[4 + 17] = 0x30;
     let sent = world.nodes[1].endpoint.counters().messages_out[0];
     let now = world.now;
-    let path = UdpPath { local: SocketAddr::new(B, 4500), remote: SocketAddr::from(([203, 0, 113, 1], 4500)) };
+    let path =
+        UdpPath { local: SocketAddr::new(B, 4500), remote: SocketAddr::from(([203, 0, 113, 1], 4500)) };
     world.nodes[1].endpoint.handle_datagram(now, path, &message);
     assert_eq!(world.nodes[1].endpoint.counters().messages_out[0], sent + 1);
     world.shut_down_and_check();
@@ -254,8 +263,10 @@ fn fails(mut world: World, reason: Reason, peers: Option<Reason>) {
     assert_eq!((status.state, status.reason), (State::Blocked, reason), "{status:?}");
     assert!(!status.detail.is_empty());
     if let Some(peers) = peers {
-        let failed = |event: &Event| matches!(event, Event::IkeFailed { reason, .. } if *reason == peers)
-            || matches!(event, Event::IkeRemoved { reason, .. } if *reason == peers);
+        let failed = |event: &Event| {
+            matches!(event, Event::IkeFailed { reason, .. } if *reason == peers)
+                || matches!(event, Event::IkeRemoved { reason, .. } if *reason == peers)
+        };
         assert!(world.saw(1, failed) >= 1, "{:#?}", world.nodes[1].events);
     }
     assert!(world.nodes.iter().all(|node| node.outbound.is_empty()));

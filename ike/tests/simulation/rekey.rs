@@ -97,7 +97,10 @@ fn child_and_ike_rekeys_may_collide() {
             let mut world = running_with_seed(transport, "aes256gcm16-x25519", seed);
             rekeys(&mut world, &[(0, CommandKind::RekeyIke), (1, REKEY_CHILD)]);
             rekeys(&mut world, &[(0, REKEY_CHILD), (1, CommandKind::RekeyIke)]);
-            rekeys(&mut world, &[(0, REKEY_CHILD), (0, CommandKind::RekeyIke), (1, REKEY_CHILD), (1, CommandKind::RekeyIke)]);
+            rekeys(
+                &mut world,
+                &[(0, REKEY_CHILD), (0, CommandKind::RekeyIke), (1, REKEY_CHILD), (1, CommandKind::RekeyIke)],
+            );
             ends_without_loss(world, 1);
         }
     }
@@ -130,7 +133,8 @@ fn lifetimes_rekey_children_and_ike_sa() {
         world.traffic = Some(Duration::from_secs(1));
         world.run_for(Duration::from_secs(24 * 3600));
         world.assert_settled(1);
-        let rekeyed = world.saw(0, |event| matches!(event, Event::ChildEstablished { replaces: Some(_), .. }));
+        let rekeyed =
+            world.saw(0, |event| matches!(event, Event::ChildEstablished { replaces: Some(_), .. }));
         assert!((23..=30).contains(&rekeyed), "{rekeyed} child rekeys in 24 h");
         let rekeyed = world.saw(0, |event| matches!(event, Event::IkeRekeyed { .. }));
         assert!((5..=8).contains(&rekeyed), "{rekeyed} IKE rekeys in 24 h");
@@ -212,7 +216,9 @@ fn rekeys(world: &mut World, commands: &[(usize, CommandKind)]) {
         let failed = world.nodes[node]
             .events
             .iter()
-            .filter(|(_, event)| matches!(event, Event::CommandDone { result: Err(_), .. } | Event::ChildFailed { .. }))
+            .filter(|(_, event)| {
+                matches!(event, Event::CommandDone { result: Err(_), .. } | Event::ChildFailed { .. })
+            })
             .count();
         assert_eq!(failed, 0, "{:#?}", world.nodes[node].events);
     }

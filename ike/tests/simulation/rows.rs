@@ -50,9 +50,7 @@ fn a_new_mapping_is_learned_while_idle() {
     let mut world = behind_nat(Pair::new(StartTransport::UdpThenTcp));
     world.run_for(Duration::from_secs(10));
     let before = world.status(1).ike_sas[0].esp_path.unwrap().remote_port;
-    let nat = world.nat.as_mut().unwrap();
-    nat.rebind();
-    nat.next = 40_000;
+    world.rebind_nat();
     world.run_for(Duration::from_secs(30));
     let after = world.status(1).ike_sas[0].esp_path.unwrap().remote_port;
     assert_ne!(before, after);
@@ -270,7 +268,12 @@ fn without_a_stream_an_ike_sa_lives_as_long_as_esp_does() {
     world.weather.tcp = Tcp::Works;
     world.run_for(Duration::from_secs(120));
     world.assert_settled(1);
-    assert_eq!(world.saw(0, |event| matches!(event, Event::IkeRemoved { .. })), 0, "{:#?}", world.nodes[0].events);
+    assert_eq!(
+        world.saw(0, |event| matches!(event, Event::IkeRemoved { .. })),
+        0,
+        "{:#?}",
+        world.nodes[0].events
+    );
     world.shut_down_and_check();
 }
 

@@ -1,21 +1,25 @@
 //! Two or more nodes on one network with one clock that jumps to whatever comes next.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use portcullis_ike::Time;
 use portcullis_ike::action::Action;
-use portcullis_ike::command::{Command, CommandKind, Fact};
+use portcullis_ike::command::{Command, CommandKind};
 use portcullis_ike::config::{ConnectionConfig, EndpointConfig};
-use portcullis_ike::endpoint::StreamDown;
 use portcullis_ike::event::Event;
-use portcullis_ike::path::{DirectCarrier, EspCarrier, StreamId, UdpPath};
+use portcullis_ike::path::UdpPath;
 use portcullis_ike::status::{ConnectionStatus, State};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::network::{Arrival, Nat, Queue, Tcp, Weather};
+use crate::esp::{Flow, FlowName};
+use crate::network::{Arrival, Nat, Protocol, Queue, Weather};
 use crate::node::Node;
+use crate::tap::Tap;
+use crate::tcp::Connections;
+use crate::trace::Trace;
 
 /// See the module.
 pub struct World {
@@ -25,17 +29,20 @@ pub struct World {
     pub nat: Option<Nat>,
     /// Each node sends a numbered ESP packet this often, if it can.
     pub traffic: Option<Duration>,
+    /// The data that was sent so far.
+    pub flows: BTreeMap<FlowName, Flow>,
     /// A pair is in use before the peer has its other end: allowed for the first one of a child only.
     pub early_uses: u64,
-    /// Octets over UDP and TCP, by node.
     pub udp_datagrams: u64,
     pub largest_datagram: usize,
-    /// Percent of IKE messages in which one octet is changed.
+    /// Percent of IKE messages in which one bit is changed.
     pub mutations: u64,
-    queue: Queue,
+    pub trace: Trace,
+    pub(crate) tap: Tap,
+    pub(crate) tcp: Connections,
+    pub(crate) queue: Queue,
     next_traffic: Time,
     rng: ChaCha8Rng,
-    streams: u64,
 }
 
 impl World {
@@ -53,14 +60,17 @@ impl World {
             weather: Weather::default(),
             nat: None,
             traffic: None,
+            flows: BTreeMap::new(),
             early_uses: 0,
             udp_datagrams: 0,
             largest_datagram: 0,
             mutations: 0,
+            trace: Trace::default(),
+            tap: Tap::default(),
+            tcp: Connections::default(),
             queue: Queue::default(),
             next_traffic: Time::ZERO,
             rng: ChaCha8Rng::seed_from_u64(seed),
-            streams: 0,
         }
     }
 
@@ -76,6 +86,7 @@ impl World {
             self.step();
         }
         self.now = self.now.max(until);
+        self.check_carriers();
     }
 
     /// Time passes for a while.
@@ -95,22 +106,9 @@ impl World {
         true
     }
 
-    /// Stops everything and checks that nothing is left behind.
-    pub fn shut_down_and_check(&mut self) {
-        self.traffic = None;
-        let now = self.now;
-        for node in &mut self.nodes {
-            node.endpoint.shutdown(now);
-        }
-        self.run_for(Duration::from_secs(400));
-        for node in &self.nodes {
-            assert!(node.endpoint.is_drained());
-            node.assert_empty();
-        }
-    }
-
     pub fn command(&mut self, node: usize, kind: CommandKind) {
         let now = self.now;
+        self.trace.line(now, format!("node {node}: {kind:?}"));
         self.nodes[node].endpoint.command(now, Command { request: 1, connection: "c".into(), kind });
         self.carry_out();
     }
@@ -123,77 +121,89 @@ impl World {
         self.status(node).state
     }
 
-    /// Every connection of TCP breaks, for both ends.
-    pub fn break_streams(&mut self) {
-        let now = self.now;
-        for n in 0..self.nodes.len() {
-            for stream in core::mem::take(&mut self.nodes[n].streams).into_keys() {
-                self.nodes[n].endpoint.handle_stream_down(now, stream, StreamDown::Reset);
-            }
-        }
-        self.carry_out();
-    }
-
+    /// `kill -9` of one node, and a new start.
     pub fn restart(&mut self, node: usize, seed: u64) {
         let now = self.now;
-        let streams = core::mem::take(&mut self.nodes[node].streams);
+        self.trace.line(now, format!("node {node} is restarted"));
+        self.close_streams_of(node);
         self.nodes[node].restart(seed, now);
-        for (peer, stream) in streams.into_values() {
-            self.nodes[peer].streams.remove(&stream);
-            self.queue.push(now + self.weather.latency, peer, Arrival::StreamDown { stream, refused: false });
-        }
         self.carry_out();
     }
 
-    /// Both ends have exactly one IKE SA with the named number of children, and every pair is whole: what one sends on, the
-    /// other has installed, with the same key and mirrored selectors.
-    pub fn assert_settled(&self, children: usize) {
-        self.try_settled(children).unwrap_or_else(|why| {
-            for (n, node) in self.nodes.iter().enumerate() {
-                node.events.iter().for_each(|(at, event)| eprintln!("{n} {at:?} {event:?}"));
-            }
-            panic!("{why}")
-        });
+    /// The NAT loses its mappings: packets from inside get new ports, connections are gone without a word.
+    pub fn rebind_nat(&mut self) {
+        self.trace.line(self.now, "the NAT is rebound".into());
+        if let Some(nat) = &mut self.nat {
+            nat.rebind();
+            self.forget_streams();
+        }
     }
 
-    pub fn try_settled(&self, children: usize) -> Result<(), String> {
-        for (n, node) in self.nodes.iter().enumerate() {
-            let status = self.status(n);
-            if status.ike_sas.len() != 1 {
-                return Err(format!("node {n} has {} IKE SAs: {:?}", status.ike_sas.len(), status));
-            }
-            let sa = &status.ike_sas[0];
-            if sa.children.len() != children || node.in_use.len() != children {
-                return Err(format!("node {n}: {} in use, {:?}", node.in_use.len(), sa.children));
-            }
-            let peer = &self.nodes[1 - n];
-            for child in node.in_use.values() {
-                let ours = &node.outbound[child].sa;
-                let Some(theirs) = peer.inbound.get(&ours.spi) else {
-                    return Err(format!("node {n} sends on {:x}, which the peer does not have", ours.spi));
-                };
-                let theirs = &theirs.sa.common;
-                if theirs.key != ours.common.key
-                    || theirs.cipher != ours.common.cipher
-                    || theirs.esn != ours.common.esn
-                    || theirs.local_ts != ours.common.remote_ts
-                    || theirs.remote_ts != ours.common.local_ts
-                {
-                    return Err(format!("node {n}: the two ends of {:x} differ", ours.spi));
-                }
+    pub fn saw(&self, node: usize, is_it: impl Fn(&Event) -> bool) -> usize {
+        self.nodes[node].saw(is_it)
+    }
+
+    pub fn random(&mut self, below: u64) -> u64 {
+        self.rng.next_u64() % below
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        percent > 0 && self.rng.next_u64() % 100 < percent
+    }
+
+    pub(crate) fn carry_out(&mut self) {
+        for n in 0..self.nodes.len() {
+            while let Some(action) = self.nodes[n].endpoint.poll_action() {
+                self.act(n, action);
             }
         }
-        if self.status(0).ike_sas[0].spis != self.status(1).ike_sas[0].spis {
-            return Err("the two ends name different IKE SAs".into());
+    }
+
+    /// The node that a packet reaches, and its addresses there.
+    pub(crate) fn route(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+    ) -> Option<(usize, SocketAddr, SocketAddr)> {
+        let (from, to) = match &mut self.nat {
+            Some(nat) => (nat.outbound(from), nat.inbound(to)?),
+            None => (from, to),
+        };
+        let peer = self.nodes.iter().position(|node| node.address == to.ip())?;
+        Some((peer, from, to))
+    }
+
+    pub(crate) fn arrival_time(&mut self) -> Time {
+        let jitter = u64::try_from(self.weather.jitter.as_micros()).unwrap();
+        let extra = if jitter == 0 { 0 } else { self.random(jitter) };
+        self.now + self.weather.latency + Duration::from_micros(extra)
+    }
+
+    /// How often a datagram arrives.
+    pub(crate) fn copies(&mut self) -> u32 {
+        let copies = if self.chance(self.weather.duplicates) { 2 } else { 1 };
+        (0..copies).map(|_| u32::from(!self.chance(self.weather.loss))).sum()
+    }
+
+    pub(crate) fn mutated(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
+        if self.chance(self.mutations) {
+            let at = usize::try_from(self.random(bytes.len() as u64)).unwrap();
+            bytes[at] ^= 1 << self.random(8);
         }
-        Ok(())
+        bytes
+    }
+
+    /// An IKE message leaves on a stream.
+    pub(crate) fn message_on_stream(&mut self, n: usize, message: &[u8]) {
+        self.trace.message(self.now, n, "TCP", message);
+        self.tap.stream_sent((n, self.nodes[n].boot), message);
     }
 
     fn step(&mut self) {
         let now = self.now;
         while self.queue.next_time().is_some_and(|at| at <= now) {
-            let Some((_, node, arrival)) = self.queue.pop() else { break };
-            self.arrive(node, arrival);
+            let Some(arrival) = self.queue.pop() else { break };
+            self.arrive(arrival);
             self.carry_out();
         }
         for n in 0..self.nodes.len() {
@@ -206,90 +216,36 @@ impl World {
             && self.next_traffic <= now
         {
             self.next_traffic = now + interval;
-            for n in 0..self.nodes.len() {
-                let in_use: Vec<_> = self.nodes[n].in_use.values().copied().collect();
-                for child in in_use {
-                    self.send_esp(n, child, false);
-                }
-            }
+            self.send_data();
+            self.carry_out();
         }
     }
 
-    fn arrive(&mut self, n: usize, arrival: Arrival) {
-        let now = self.now;
-        let node = &mut self.nodes[n];
+    fn arrive(&mut self, arrival: Arrival) {
         match arrival {
-            Arrival::Datagram { from, to, payload } => {
-                node.endpoint.handle_datagram(now, UdpPath { local: to, remote: from }, &payload);
-            }
-            Arrival::StreamUp { stream, local, remote } => {
-                if node.streams.contains_key(&stream) {
-                    node.endpoint.handle_stream_up(now, stream, local, remote);
+            Arrival::Datagram { node, from, to, payload } => {
+                if let Some(message) = payload.strip_prefix(&[0; 4]) {
+                    self.tap.arrived(node, self.nodes[node].boot, message);
                 }
+                let path = UdpPath { local: to, remote: from };
+                self.nodes[node].endpoint.handle_datagram(self.now, path, &payload);
             }
-            Arrival::StreamBytes { stream, bytes } => {
-                if node.streams.contains_key(&stream) {
-                    node.endpoint.handle_stream_bytes(now, stream, &bytes);
-                }
+            Arrival::Esp { node, packet } => self.esp_arrives(node, packet),
+            Arrival::StreamUp { connection, side, local, remote } => {
+                self.stream_up(connection, side, local, remote);
             }
-            Arrival::StreamDown { stream, refused } => {
-                let cause = if refused { StreamDown::Refused } else { StreamDown::Closed };
-                node.streams.remove(&stream);
-                node.endpoint.handle_stream_down(now, stream, cause);
-            }
-            Arrival::Esp { spi, sequence, from, to, in_udp, is_dummy } => {
-                let Some(inbound) = node.inbound.get_mut(&spi) else {
-                    node.unknown_spi += 1;
-                    return;
-                };
-                let is_highest = sequence > inbound.highest;
-                inbound.highest = inbound.highest.max(sequence);
-                node.received += u64::from(!is_dummy);
-                let is_new = inbound.last_fact.is_none_or(|(at, source, udp)| {
-                    now >= at + Duration::from_secs(1) || source != from || udp != in_udp
-                });
-                if is_new {
-                    inbound.last_fact = Some((now, from, in_udp));
-                    let carrier = if in_udp { DirectCarrier::Udp } else { DirectCarrier::Ip };
-                    let child = inbound.sa.common.child;
-                    let local = to.ip();
-                    let fact =
-                        Fact::Inbound { child, carrier, source: from, local, is_highest, is_echo: false };
-                    node.endpoint.fact(now, fact);
-                }
-            }
-        }
-    }
-
-    fn carry_out(&mut self) {
-        for n in 0..self.nodes.len() {
-            while let Some(action) = self.nodes[n].endpoint.poll_action() {
-                self.act(n, action);
-            }
+            Arrival::Segment { connection, side } => self.segment(connection, side),
+            Arrival::Retry { connection, side } => self.retry_segments(connection, side),
+            Arrival::StreamDown { connection, side, cause } => self.stream_down(connection, side, cause),
         }
     }
 
     fn act(&mut self, n: usize, action: Action) {
-        let now = self.now;
         match action {
-            Action::SendDatagram { path, payload } => {
-                let payload = self.mutated(payload);
-                self.send_datagram(n, path, payload);
-            }
+            Action::SendDatagram { path, payload } => self.send_datagram(n, path, payload),
             Action::Dial { stream, local, remote } => self.dial(n, stream, local, remote),
-            Action::SendStream { stream, bytes } => {
-                let bytes = self.mutated(bytes);
-                if let Some((peer, other)) = self.nodes[n].streams.get(&stream).copied() {
-                    let at = now + self.weather.latency;
-                    self.queue.push(at, peer, Arrival::StreamBytes { stream: other, bytes });
-                }
-            }
-            Action::CloseStream { stream } => {
-                if let Some((peer, other)) = self.nodes[n].streams.remove(&stream) {
-                    let down = Arrival::StreamDown { stream: other, refused: false };
-                    self.queue.push(now + self.weather.latency, peer, down);
-                }
-            }
+            Action::SendStream { stream, bytes } => self.send_stream(n, stream, bytes),
+            Action::CloseStream { stream } => self.close_stream(n, stream),
             Action::InstallInbound(sa) => self.nodes[n].install_inbound(*sa),
             Action::InstallOutbound(sa) => self.nodes[n].install_outbound(*sa),
             Action::UseOutbound { child } => {
@@ -311,112 +267,40 @@ impl World {
                 self.nodes[n].dummies_sent += 1;
                 self.send_esp(n, child, true);
             }
-            Action::Event(event) => self.nodes[n].events.push((now, event)),
+            Action::Event(event) => {
+                self.trace.line(self.now, format!("node {n}: {event:?}"));
+                self.nodes[n].events.push((self.now, event));
+            }
         }
-    }
-
-    fn mutated(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
-        if self.chance(self.mutations) {
-            let at = usize::try_from(self.random(bytes.len() as u64)).unwrap();
-            bytes[at] ^= 1 << self.random(8);
-        }
-        bytes
     }
 
     fn send_datagram(&mut self, n: usize, path: UdpPath, payload: Vec<u8>) {
         self.udp_datagrams += 1;
+        if let Some(message) = self.tap.datagram_sent((n, self.nodes[n].boot), &payload) {
+            self.trace.message(self.now, n, "UDP", message);
+        }
         let mut from = path.local;
         if from.ip().is_unspecified() {
             from.set_ip(self.nodes[n].address);
         }
         let size = payload.len() + 28;
         self.largest_datagram = self.largest_datagram.max(size);
-        if size > self.weather.mtu || self.weather.udp_blocked {
+        let Some((node, from, to)) = self.route(from, path.remote) else { return };
+        if size > self.weather.mtu || self.weather.blocks(n, Protocol::Udp) {
             return;
         }
-        let Some((peer, from, to)) = self.route(from, path.remote) else { return };
-        let copies = if self.chance(self.weather.duplicates) { 2 } else { 1 };
-        for _ in 0..copies {
-            if !self.chance(self.weather.loss) {
-                let at = self.arrival_time();
-                self.queue.push(at, peer, Arrival::Datagram { from, to, payload: payload.clone() });
-            }
+        let payload = self.mutated(payload);
+        for _ in 0..self.copies() {
+            let at = self.arrival_time();
+            self.queue.push(at, Arrival::Datagram { node, from, to, payload: payload.clone() });
         }
     }
+}
 
-    fn dial(&mut self, n: usize, stream: StreamId, local: Option<IpAddr>, remote: SocketAddr) {
-        self.streams += 1;
-        let port = 30_000 + u16::try_from(self.streams % 30_000).unwrap();
-        let local = SocketAddr::new(local.unwrap_or(self.nodes[n].address), port);
-        let round_trip = self.now + self.weather.latency * 2;
-        match self.weather.tcp {
-            Tcp::Silent => {}
-            Tcp::Refused => self.queue.push(round_trip, n, Arrival::StreamDown { stream, refused: true }),
-            Tcp::Works => {
-                let Some((peer, from, to)) = self.route(local, remote) else { return };
-                self.nodes[peer].accepted += 1;
-                let other = StreamId::accepted(self.nodes[peer].accepted);
-                self.nodes[n].streams.insert(stream, (peer, other));
-                self.nodes[peer].streams.insert(other, (n, stream));
-                let half = self.now + self.weather.latency;
-                self.queue.push(half, peer, Arrival::StreamUp { stream: other, local: to, remote: from });
-                self.queue.push(round_trip, n, Arrival::StreamUp { stream, local, remote });
-            }
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.trace.print();
         }
-    }
-
-    fn send_esp(&mut self, n: usize, child: portcullis_ike::action::ChildId, is_dummy: bool) {
-        let now = self.now;
-        let node = &mut self.nodes[n];
-        let Some(outbound) = node.outbound.get_mut(&child) else { return };
-        let path = node.paths[&outbound.sa.common.ike_sa];
-        let spi = outbound.sa.spi;
-        if outbound.last_fact.is_none_or(|at| now >= at + Duration::from_secs(1)) && !is_dummy {
-            outbound.last_fact = Some(now);
-            node.endpoint.fact(now, Fact::Outbound { child });
-        }
-        node.sent_sequence += 1;
-        let sequence = node.sent_sequence;
-        let EspCarrier::Direct(carrier) = path.carrier else { return };
-        let in_udp = carrier == DirectCarrier::Udp;
-        let (local_port, remote_port) = if in_udp { (path.local_port, path.remote_port) } else { (0, 0) };
-        let local = if path.local.is_unspecified() { self.nodes[n].address } else { path.local };
-        let is_blocked =
-            if in_udp { self.weather.udp_blocked } else { self.weather.ip_blocked || self.nat.is_some() };
-        let ends = (SocketAddr::new(local, local_port), SocketAddr::new(path.remote, remote_port));
-        if is_blocked {
-            return;
-        }
-        let Some((peer, from, to)) = self.route(ends.0, ends.1) else { return };
-        let at = self.now + self.weather.latency;
-        self.queue.push(at, peer, Arrival::Esp { spi, sequence, from, to, in_udp, is_dummy });
-    }
-
-    /// The node that a packet reaches, and its addresses there.
-    fn route(&mut self, from: SocketAddr, to: SocketAddr) -> Option<(usize, SocketAddr, SocketAddr)> {
-        let (from, to) = match &mut self.nat {
-            Some(nat) => (nat.outbound(from), nat.inbound(to)?),
-            None => (from, to),
-        };
-        let peer = self.nodes.iter().position(|node| node.address == to.ip())?;
-        Some((peer, from, to))
-    }
-
-    fn arrival_time(&mut self) -> Time {
-        let jitter = u64::try_from(self.weather.jitter.as_micros()).unwrap();
-        let extra = if jitter == 0 { 0 } else { self.rng.next_u64() % jitter };
-        self.now + self.weather.latency + Duration::from_micros(extra)
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        percent > 0 && self.rng.next_u64() % 100 < percent
-    }
-
-    pub fn random(&mut self, below: u64) -> u64 {
-        self.rng.next_u64() % below
-    }
-
-    pub fn saw(&self, node: usize, is_it: impl Fn(&Event) -> bool) -> usize {
-        self.nodes[node].saw(is_it)
     }
 }
