@@ -68,6 +68,12 @@ pub(crate) struct LiveSa {
     pub(crate) series: Vec<PendingSeries>,
     /// Pairs of Child SAs.
     pub(crate) children: Children,
+    /// The peer has replaced the pair that our own exchange is to replace: that pair, and the lower nonce of the peer's
+    /// exchange.
+    pub(crate) rival: Option<(ChildId, Arc<[u8]>)>,
+    /// Pairs that the peer has deleted and that we do not know: over UDP its DELETE can overtake its response that made
+    /// them.
+    pub(crate) deleted_early: Vec<u32>,
     /// What is to be done, in order.
     pub(crate) queue: VecDeque<Task>,
     /// No exchange of ours starts before then: a TEMPORARY_FAILURE is being waited out, or the peer has to confirm a rekey.
@@ -189,7 +195,11 @@ impl LiveSa {
         if self.closing.is_some() || self.queue.contains(&task) || self.is_under_way(&task) {
             return;
         }
-        self.queue.push_back(task);
+        match task {
+            // What a rekey leaves behind goes before anything new begins.
+            Task::DeleteChild(_) => self.queue.push_front(task),
+            _ => self.queue.push_back(task),
+        }
     }
 
     /// Our SPIs: those by which messages of this IKE SA are found.

@@ -314,6 +314,8 @@ impl Endpoint {
             replaced_by_peer: None,
             series: Vec::new(),
             children: Children::default(),
+            rival: None,
+            deleted_early: Vec::new(),
             queue: Default::default(),
             pause_until: None,
             began,

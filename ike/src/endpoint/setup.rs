@@ -245,8 +245,7 @@ impl Endpoint {
         self.core.reject(error.label());
         let out = payloads::error(error, None);
         if let Some(half_open) = self.half_open.get_mut(&id)
-            && let Some((sealed, _)) =
-                half_open.seal(settled, exchange, true, message_id, &out)
+            && let Some((sealed, _)) = half_open.seal(settled, exchange, true, message_id, &out)
         {
             let remote = half_open.link.remote();
             half_open.send_response(&mut self.core, message_id, sealed);

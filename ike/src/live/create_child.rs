@@ -144,22 +144,44 @@ impl LiveSa {
     /// A pair of our own exchange is ready: of two that replace the same one, the one with the lowest nonce goes, and its
     /// initiator deletes it (RFC 7296 section 2.8.1).
     pub(super) fn child_ready(&mut self, core: &mut Core, now: Time, new: NewChild) {
+        let (by_us, spi_out) = (new.terms.by_us, new.terms.spi_out);
+        let id = self.child_installed(core, now, new);
+        if by_us && core::mem::take(&mut self.deleted_early).contains(&spi_out) {
+            self.retire(core, now, id);
+        }
+    }
+
+    fn child_installed(&mut self, core: &mut Core, now: Time, new: NewChild) -> ChildId {
         let replaces = new.terms.replaces;
         let by_us = new.terms.by_us;
         let old_is_there = replaces.and_then(|old| self.children.get(old)).is_some_and(|old| old.exists());
         let id = self.install(core, now, new);
         let Some(old) = replaces else {
             self.use_outbound(core, now, id);
-            return self.settle_twins(now, id);
+            self.settle_twins(now, id);
+            return id;
         };
+        let ours = self.children.get(id).map(|child| child.lowest_nonce.clone()).unwrap_or_default();
         if !by_us {
+            if self.is_under_way(&Task::RekeyChild(old)) {
+                self.rival = Some((old, ours));
+            }
             // Traffic follows when the peer uses it, or deletes the old one.
             if !old_is_there {
                 self.use_outbound(core, now, id);
             }
-            return;
+            return id;
         }
-        if self.successor(old) == Some(id) {
+        let rival = self.rival.take().filter(|(same, _)| *same == old);
+        let wins = rival.is_none_or(|(_, theirs)| ours > theirs);
+        // The pair that is redundant waits for the DELETE of its initiator; nothing else is done with it.
+        for child in self.children.iter_mut() {
+            let is_of_both = child.replaces == Some(old) && child.stage == Stage::Live;
+            if is_of_both && child.made_by_us != wins {
+                child.stage = Stage::Replaced;
+            }
+        }
+        if wins {
             self.use_outbound(core, now, id);
             if old_is_there {
                 self.want(Task::DeleteChild(old));
@@ -167,6 +189,7 @@ impl LiveSa {
         } else {
             self.want(Task::DeleteChild(id));
         }
+        id
     }
 
     /// Both ends asked for the same child at once: of the two pairs the one with the lowest nonce goes, as for rekeys, and
@@ -195,6 +218,8 @@ impl LiveSa {
         replaces: Option<ChildId>,
         error: ExchangeError,
     ) {
+        self.deleted_early.clear();
+        self.rival = None;
         match (error, replaces) {
             (ExchangeError::Peer(NotifyType::TEMPORARY_FAILURE), _) => {
                 let task = replaces.map_or(Task::CreateChild(name), Task::RekeyChild);
@@ -265,8 +290,13 @@ impl LiveSa {
             Some(spi) => {
                 let old =
                     self.children.by_peer_spi(spi).map(|child| (child.id, child.name.clone(), child.stage));
-                let (id, name, stage) = old.ok_or((ExchangeError::NoSuchChild, Some(spi)))?;
-                if stage == Stage::Deleting || self.is_following_up(id) {
+                let unknown = match self.awaits_child() {
+                    // Over UDP the request can overtake the response that made the pair.
+                    true => plain(ExchangeError::Collision),
+                    false => (ExchangeError::NoSuchChild, Some(spi)),
+                };
+                let (id, name, stage) = old.ok_or(unknown)?;
+                if stage != Stage::Live || self.is_following_up(id) {
                     return Err(plain(ExchangeError::Collision));
                 }
                 Some((id, name))
@@ -297,6 +327,11 @@ impl LiveSa {
         let (more, after) = self.answer_series(core, now, start);
         out.extend(more);
         Ok((out, after))
+    }
+
+    /// A response is due that may make a pair.
+    pub(super) fn awaits_child(&self) -> bool {
+        matches!(self.current.active, Some(Active::CreateChild(_) | Active::FollowUp(_)))
     }
 
     /// The keys of a pair, from the generation that its exchange ran on.

@@ -10,6 +10,9 @@ use crate::sa::payloads::{self, Out, Received};
 use crate::status::Reason;
 use crate::time::Time;
 
+/// Most pairs of which a DELETE is remembered that came before they did.
+const MOST_EARLY: usize = 8;
+
 impl LiveSa {
     /// DELETE of a pair, if there still is something to delete.
     pub(super) fn request_delete_child(
@@ -70,7 +73,12 @@ impl LiveSa {
 
     /// The SPI for our half of the answer; none if we are deleting the pair ourselves (RFC 7296 section 1.4.1).
     fn peer_deletes_child(&mut self, core: &mut Core, now: Time, spi: u32) -> Option<u32> {
-        let child = self.children.by_peer_spi(spi)?;
+        let Some(child) = self.children.by_peer_spi(spi) else {
+            if self.awaits_child() && self.deleted_early.len() < MOST_EARLY {
+                self.deleted_early.push(spi);
+            }
+            return None;
+        };
         let (id, spi_in, stage) = (child.id, child.spi_in, child.stage);
         self.retire(core, now, id);
         (stage != Stage::Deleting).then_some(spi_in)

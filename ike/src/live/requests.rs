@@ -105,7 +105,14 @@ impl LiveSa {
         }
     }
 
-    pub(super) fn send_request_on(&mut self, core: &mut Core, now: Time, which: Which, out: Out, active: Active) {
+    pub(super) fn send_request_on(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        which: Which,
+        out: Out,
+        active: Active,
+    ) {
         let exchange = match &active {
             Active::CreateChild(_) | Active::RekeyIke(_) => ExchangeType::CREATE_CHILD_SA,
             Active::FollowUp(_) => ExchangeType::IKE_FOLLOWUP_KE,
