@@ -14,6 +14,8 @@ pub struct BpfMap {
     pub id: u32,
     /// Its name, cut to 15 characters by the kernel.
     pub name: String,
+    /// Octets of a value.
+    pub value_bytes: u32,
 }
 
 impl BpfMap {
@@ -34,7 +36,10 @@ impl BpfMap {
 
     fn with_id(id: u32) -> Result<Self> {
         let shown = bpftool(&["map", "show", "id", &id.to_string()])?;
-        Ok(Self { id, name: shown["name"].as_str().unwrap_or_default().to_owned() })
+        let name = shown["name"].as_str().unwrap_or_default().to_owned();
+        let value_bytes =
+            shown["bytes_value"].as_u64().and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
+        Ok(Self { id, name, value_bytes })
     }
 
     /// The values of its entries, as octets. A map whose values user space cannot read, as one of sockets, has none.

@@ -4,9 +4,11 @@
 //! Making a thing and registering its removal is one step under one lock ([`guarded`]), so that an interrupt
 //! finds either both or neither. An action must not own a [`Cleanup`] itself: it runs under the same lock.
 
+use std::io;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 type Action = Box<dyn FnOnce() + Send>;
 
@@ -54,27 +56,31 @@ pub fn guarded_by<T, E, U: FnOnce() + Send + 'static>(
 /// Makes SIGINT, SIGTERM and SIGHUP run every registered action, newest first, then
 /// [`Instance::sweep`](crate::Instance::sweep), and end the process with status 128 + signal number.
 ///
-/// Call it before other threads start: the signals are blocked in the calling thread and inherited as
-/// blocked by its children threads, so that only the thread started here sees them. Programs started with
-/// [`std::process::Command`] get an empty mask.
-pub fn on_interrupt() {
+/// The signals are handled, not blocked: a mask would be inherited by the programs we start, and none of them would
+/// see a SIGTERM.
+///
+/// # Errors
+/// If the kernel refuses to set a handler.
+pub fn on_interrupt() -> io::Result<()> {
     static STARTED: Once = Once::new();
-    STARTED.call_once(|| {
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-        if signals.thread_block().is_err() {
-            return;
-        }
-        std::thread::spawn(move || {
-            let Ok(signal) = signals.wait() else { return };
-            // The lock is kept until the process ends: nothing new is made meanwhile.
-            let mut actions = lock();
-            eprintln!("\n{signal}: removing what was set up");
-            actions.run_all();
-            // What test binaries left that ended with the same signal.
-            crate::Instance::sweep();
-            std::process::exit(128 + signal as i32);
-        });
-    });
+    let mut result = Ok(());
+    STARTED.call_once(|| result = start());
+    result
+}
+
+fn start() -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    std::thread::Builder::new().name("interrupt".to_owned()).spawn(move || {
+        let Some(signal) = signals.forever().next() else { return };
+        // The lock is kept until the process ends: nothing new is made meanwhile.
+        let mut actions = lock();
+        eprintln!("\nsignal {signal}: removing what was set up");
+        actions.run_all();
+        // What test binaries left that ended with the same signal.
+        crate::Instance::sweep();
+        std::process::exit(128 + signal);
+    })?;
+    Ok(())
 }
 
 impl Cleanup {

@@ -10,6 +10,7 @@ mod stages;
 mod test;
 mod workspace;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -32,21 +33,23 @@ enum Task {
 }
 
 fn main() -> std::process::ExitCode {
-    // Before any thread starts: they inherit the blocked signals.
-    portcullis_vm_tests::cleanup::on_interrupt();
-    let outcome = match Arguments::parse().task {
+    match interruptible() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn interruptible() -> anyhow::Result<()> {
+    portcullis_vm_tests::cleanup::on_interrupt().context("handling signals")?;
+    match Arguments::parse().task {
         Task::Setup => setup::run(),
         Task::BuildEbpf => build_ebpf::run().map(|object| println!("{}", object.display())),
         Task::Demo(demo) => demo.run(),
         Task::Test(test) => test.run(),
         Task::Check(check) => check.run(),
         Task::Bench(bench) => bench.run(),
-    };
-    match outcome {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\nerror: {error:#}");
-            std::process::ExitCode::FAILURE
-        }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use portcullis_vm_tests::{Lab, Nat, cleanup};
 
 fn main() -> Result<()> {
-    cleanup::on_interrupt();
+    cleanup::on_interrupt()?;
     let nat = match std::env::args().nth(1).as_deref() {
         None => Nat::None,
         Some("nat") => Nat::BeforeA,

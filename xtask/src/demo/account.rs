@@ -36,7 +36,9 @@ impl Account {
         if held {
             self.held += 1;
         } else {
-            self.failed.push(format!("{}: {what}: {found}", self.part));
+            // What follows the first line, a log as a rule, has just been printed.
+            let found = found.to_string();
+            self.failed.push(format!("{}: {what}: {}", self.part, found.lines().next().unwrap_or_default()));
         }
     }
 

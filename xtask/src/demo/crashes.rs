@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use portcullis_vm_tests::capture::Capture;
 use portcullis_vm_tests::{
-    Artefacts, DataPlaneMode, Pair, PairOptions, Ping, Rate, Side, UdpFlow, inner_prefixes,
+    Artefacts, DataPlaneMode, Pair, PairOptions, Ping, Rate, Side, UdpFlow, inner_prefixes, until,
 };
 
 use super::account::Account;
@@ -47,6 +47,8 @@ pub(super) fn run(mode: DataPlaneMode, artefacts: &Artefacts, account: &mut Acco
         let control = Capture::start(&pair.lab.router, inner_prefixes())?;
         pair.a.release()?;
         pair.b.release()?;
+        // Detaching the programs takes the links down for a moment.
+        until(Duration::from_secs(5), || (ping(&pair, 1).ok()? == 1).then_some(()));
         let answered = ping(&pair, 10)?;
         let seen = control.finish()?.inner_clear;
         account.expect(
@@ -70,13 +72,13 @@ fn ping(pair: &Pair, count: u16) -> Result<u32> {
 
 fn crash(pair: &mut Pair, side: Side, flows: [&UdpFlow; 2], account: &mut Account) -> Result<()> {
     const LIMIT: Duration = Duration::from_secs(20);
-    for flow in flows {
-        let received = flow.progress().received;
+    let received = flows.map(|flow| flow.progress().received);
+    for (flow, received) in flows.into_iter().zip(received) {
         flow.wait(LIMIT, |p| p.received > received + 1000).context("traffic before the crash")?;
     }
     pair.gateway_mut(side).kill()?;
-    for flow in flows {
-        let sent = flow.progress().sent;
+    let sent = flows.map(|flow| flow.progress().sent);
+    for (flow, sent) in flows.into_iter().zip(sent) {
         flow.wait(LIMIT, |p| p.sent > sent + PACKETS_WHILE_DEAD)
             .context("traffic while the gateway is dead")?;
     }

@@ -29,19 +29,19 @@ enum Rekey {
 pub(super) fn run(mode: DataPlaneMode, artefacts: &Artefacts, account: &mut Account) {
     account.part("Rekeys under load, numbered UDP both ways", |account| {
         let options = PairOptions { mode, ..PairOptions::USUAL };
-        let pair = Pair::up(options, artefacts)?;
+        let mut pair = Pair::new(options, artefacts)?;
         let capture = Capture::start(&pair.lab.router, inner_prefixes())?;
+        pair.b.start()?;
+        pair.a.start()?;
+        pair.wait_up(Duration::from_secs(20))?;
         let (there, back) = (flow(&pair, Side::A)?, flow(&pair, Side::B)?);
-        for flow in [&there, &back] {
-            flow.wait(Duration::from_secs(10), |p| p.received > 1000)
-                .context("traffic before the first rekey")?;
-        }
+        let both = [&there, &back];
 
         for (who, sides) in
             [("gw-a", &[Side::A][..]), ("gw-b", &[Side::B]), ("both at once", &[Side::A, Side::B])]
         {
-            let child = (0..CHILD_REKEYS).try_for_each(|_| rekey(&pair, sides, Rekey::Child));
-            let ike = (0..IKE_REKEYS).try_for_each(|_| rekey(&pair, sides, Rekey::Ike));
+            let child = (0..CHILD_REKEYS).try_for_each(|_| rekey(&pair, sides, Rekey::Child, both));
+            let ike = (0..IKE_REKEYS).try_for_each(|_| rekey(&pair, sides, Rekey::Ike, both));
             let outcome = child.and(ike);
             account.expect(
                 &format!("{CHILD_REKEYS} child and {IKE_REKEYS} IKE rekeys from {who}"),
@@ -68,9 +68,16 @@ fn flow(pair: &Pair, from: Side) -> Result<UdpFlow> {
     UdpFlow::start(end(from), end(from.other()), Rate::per_second(PACKETS_PER_SECOND))
 }
 
-/// Rekeys from every one of `sides` at the same time, and waits until the SPIs have changed at both ends.
-fn rekey(pair: &Pair, sides: &[Side], what: Rekey) -> Result<()> {
+/// Once traffic has flowed both ways, rekeys from every one of `sides` at the same time, and waits until the SPIs have
+/// changed at both ends.
+fn rekey(pair: &Pair, sides: &[Side], what: Rekey, flows: [&UdpFlow; 2]) -> Result<()> {
     const LIMIT: Duration = Duration::from_secs(5);
+    /// A tenth of a second.
+    const PACKETS_BETWEEN: u64 = 2000;
+    let received = flows.map(|flow| flow.progress().received);
+    for (flow, received) in flows.into_iter().zip(received) {
+        flow.wait(LIMIT, |p| p.received >= received + PACKETS_BETWEEN).context("traffic before a rekey")?;
+    }
     let before = [Side::A, Side::B].map(|side| spis(pair, side, what));
     std::thread::scope(|scope| {
         let commands: Vec<_> = sides
