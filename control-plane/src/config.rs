@@ -205,7 +205,11 @@ fn read(s: &mut Section<'_>, instance: Option<&str>, secrets: &Secrets) -> Optio
     let log = gateway::log(s.get("log"));
     let data_plane = s.need("data_plane").and_then(|f| data_plane::data_plane(f, &instance, &state_dir));
     let ike = gateway::ike(s.get("ike"));
-    let connections = connection::connections(s.get("connections"), secrets);
+    let connections = s.get("connections");
+    if connections.is_none() {
+        s.warn("no connection is configured: nothing will pass");
+    }
+    let connections = connection::connections(connections, secrets);
     let policies = policy::policies(s.get("policies"));
     Some(Config {
         instance: Arc::from(instance),

@@ -10,6 +10,7 @@ mod log_limit;
 mod observer;
 mod privilege;
 mod shard;
+mod sources;
 mod spi_source;
 mod supervisor;
 mod words;

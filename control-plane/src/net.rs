@@ -6,10 +6,12 @@ mod bind;
 mod holder;
 mod prefix_limit;
 pub mod route;
+mod source;
 pub mod stream;
 mod udp;
 
 pub use accept::Acceptor;
 pub use bind::{Listeners, bind};
 pub use prefix_limit::PrefixLimit;
+pub use source::source_towards;
 pub use udp::IkeSocket;

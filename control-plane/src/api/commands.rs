@@ -71,5 +71,5 @@ async fn carry_out(
         })?
     };
     let result = gateway.command(&name, kind(wish)).await?;
-    Ok(Json(Done { result }))
+    Ok(Json(Done { result: if result.is_empty() { "done".to_owned() } else { result } }))
 }

@@ -3,11 +3,10 @@
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use tokio::net::UnixListener;
 
 /// The socket's file; dropping it removes it.
 #[derive(Debug)]
@@ -30,6 +29,7 @@ impl SocketFile {
             .with_context(|| format!("control.socket: cannot make {}", path.display()))?;
         fs::set_permissions(path, Permissions::from_mode(0o660))
             .with_context(|| format!("control.socket: permissions of {}", path.display()))?;
+        listener.set_nonblocking(true).context("control.socket")?;
         Ok((Self { path: path.to_owned() }, listener))
     }
 }
@@ -63,20 +63,21 @@ fn remove_stale(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_live_daemon_is_not_disturbed_and_a_dead_ones_socket_is_replaced() {
+    #[test]
+    fn a_live_daemon_is_not_disturbed_and_a_dead_ones_socket_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("deep/control.sock");
         let (file, listener) = SocketFile::bind(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         assert!(SocketFile::bind(&path).unwrap_err().to_string().contains("another daemon answers"));
         drop(listener);
-        let (_file, _listener) = SocketFile::bind(&path).unwrap();
-        std::mem::forget(file);
+        let (_second, _listener) = SocketFile::bind(&path).unwrap();
+        drop(file);
+        assert!(!path.exists());
     }
 
-    #[tokio::test]
-    async fn a_file_that_is_no_socket_stays() {
+    #[test]
+    fn a_file_that_is_no_socket_stays() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control.sock");
         fs::write(&path, "precious").unwrap();

@@ -34,12 +34,6 @@ pub fn check(config: &Config, problems: &Problems) {
             problems.push(later.1.place.problem(Severity::Error, message));
         }
     }
-    if config.connections.is_empty() {
-        let place = super::field::Place::default();
-        let mut problem = place.problem(Severity::Warning, "no connection is configured: nothing will pass");
-        problem.mark = super::Mark { line: 1, column: 1 };
-        problems.push(problem);
-    }
 }
 
 /// A responder finds the connection by the two identities (RFC 7296 section 2.15) and, before them, by address.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portcullis_data_plane::config::{DataPlaneConfig, InterfaceConfig, Mode, Role};
-use portcullis_data_plane::packet::TunnelOptions;
+use portcullis_data_plane::packet::{DontFragment, TunnelOptions};
 
 use super::field::{Field, Section};
 use super::scalar::interface_name;
@@ -30,6 +30,7 @@ fn section(s: &mut Section<'_>, instance: &str, state_dir: &Path) -> Option<Data
     });
     let xdp_object = s.get("xdp_object").and_then(|field| field.text().map(PathBuf::from));
     let tun = s.get("tun").and_then(|field| field.read(|text| interface_name(text).map(Arc::from)));
+    let tunnel = s.get("tunnel").and_then(|field| field.section(tunnel)).unwrap_or_default();
     let interfaces = interfaces(&s.need("interfaces")?)?;
     Some(DataPlaneConfig {
         instance: Arc::from(instance),
@@ -41,7 +42,18 @@ fn section(s: &mut Section<'_>, instance: &str, state_dir: &Path) -> Option<Data
         sa_slots,
         tun: tun.unwrap_or_else(|| default_tun(instance)),
         replay_window,
-        tunnel: TunnelOptions::default(),
+        tunnel,
+    })
+}
+
+/// What outer headers take from inner ones (RFC 4301 sections 5.1.2 and 8.1).
+fn tunnel(s: &mut Section<'_>) -> Option<TunnelOptions> {
+    let default = TunnelOptions::default();
+    let fragments =
+        [("copy", DontFragment::Copy), ("set", DontFragment::Set), ("clear", DontFragment::Clear)];
+    Some(TunnelOptions {
+        copy_dscp: s.or("copy_dscp", default.copy_dscp, Field::flag),
+        dont_fragment: s.or("dont_fragment", default.dont_fragment, |field| field.word(&fragments)),
     })
 }
 

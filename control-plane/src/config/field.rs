@@ -167,6 +167,11 @@ impl<'a> Section<'a> {
         None
     }
 
+    /// Reports a warning about the section as a whole.
+    pub fn warn(&self, message: impl Display) {
+        self.problems.push(self.place.problem(Severity::Warning, message));
+    }
+
     /// True if the key is there.
     pub fn has(&self, name: &str) -> bool {
         self.entries.iter().any(|(key, _)| key.name == name)

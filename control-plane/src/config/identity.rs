@@ -36,7 +36,8 @@ pub fn identity(text: &str) -> Result<Identity, String> {
     })
 }
 
-fn hexadecimal(text: &str) -> Option<Vec<u8>> {
+/// Octets of an even number of hexadecimal digits; at least one.
+pub fn hexadecimal(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> =
         text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
     let digits = digits.filter(|digits| !digits.is_empty() && digits.len() % 2 == 0)?;

@@ -8,6 +8,7 @@ use portcullis_ike::config::Secret;
 use zeroize::Zeroizing;
 
 use super::field::Section;
+use super::identity::hexadecimal;
 
 /// The longest secret that is read, octets.
 const MAX_SECRET: u64 = 4096;
@@ -61,7 +62,7 @@ impl Secrets {
                 Err(error) => return field.refuse(format!("{}: {error}", path.display())),
             }
         }
-        match read(&path) {
+        match read(&path).and_then(decode) {
             Ok(octets) if octets.is_empty() => field.refuse(format!("{} is empty", path.display())),
             Ok(octets) => {
                 if octets.len() < SHORT_SECRET {
@@ -97,6 +98,18 @@ fn permissions(path: &Path) -> io::Result<Permissions> {
         mode if mode & 0o060 != 0 => Permissions::Group,
         _ => Permissions::Fine,
     })
+}
+
+/// A secret that begins with `0x` is hexadecimal (RFC 7296 section 2.15); every other one is taken as it is.
+fn decode(octets: Vec<u8>) -> io::Result<Vec<u8>> {
+    let octets = Zeroizing::new(octets);
+    match octets.strip_prefix(b"0x") {
+        None => Ok(octets.to_vec()),
+        Some(digits) => std::str::from_utf8(digits)
+            .ok()
+            .and_then(hexadecimal)
+            .ok_or_else(|| io::Error::other("0x is followed by an even number of hexadecimal digits")),
+    }
 }
 
 /// The content without the line end that editors add.

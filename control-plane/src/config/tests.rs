@@ -1,1 +1,317 @@
+//! What is refused, and where. A `§` in a text stands where the problem has to be reported; it is removed before the
+//! text is parsed.
 
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use portcullis_data_plane::packet::DontFragment;
+use portcullis_data_plane::policy::Disposition;
+use portcullis_ike::config::{SeparateTransports, StartTransport};
+
+use super::*;
+
+const DATA_PLANE: &str = "data_plane: { interfaces: { wan0: { role: wan } } }\n";
+const AUTH: &str = "auth: psk, secret_file: /x";
+const PROPOSAL: &str = "aes256gcm16-prfsha384-x25519";
+
+#[test]
+fn the_examples_that_ship_are_valid() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    for file in ["gw-a.yaml", "gw-b.yaml"] {
+        let checked =
+            load(&directory.join(file), None, &Secrets::Skip).unwrap_or_else(|refused| panic!("{refused}"));
+        assert_eq!(checked.warnings, [], "{file}");
+        let connection = &checked.config.connections[0];
+        assert_eq!(connection.ike.ike.transport, StartTransport::UdpThenTcp);
+        assert_eq!(connection.ike.ike.separate_transports, SeparateTransports::Prefer);
+        assert!(!connection.children[0].ike.local_ts.is_empty());
+    }
+}
+
+#[test]
+fn problems_of_the_gateway_are_reported_where_they_are() {
+    for (text, key, message) in [
+        ("§colour: red\n", "colour", "unknown key; known here: connections, control, data_plane"),
+        ("instance: §bad name\n", "instance", "is not a name"),
+        ("state_dir: §relative\n", "state_dir", "absolute path"),
+        ("control: { socket: §run.sock }\n", "control.socket", "absolute path"),
+        ("metrics:\n  listen: §localhost\n", "metrics.listen", "127.0.0.1:9464"),
+        ("metrics: { per_connection: §some }\n", "metrics.per_connection", "not one of all, listed, off"),
+        ("metrics: { §port: 1 }\n", "metrics.port", "unknown key"),
+        ("log: { level: §loud }\n", "log.level", "error, warn, info"),
+        ("ike: { separate_transports_notify: §16447 }\n", "ike.separate_transports_notify", "40960 to 65535"),
+        ("ike: { half_open_timeout: §30 }\n", "ike.half_open_timeout", "such as 250ms"),
+        ("ike: { listen: [§nowhere] }\n", "ike.listen[0]", "not an IP address"),
+        ("ike: { shards: §0 }\n", "ike.shards", "from 1 to 64"),
+        ("policies:\n  - { action: §allow }\n", "policies[0].action", "bypass, discard"),
+        ("policies: [{ action: bypass, local: §10.0.0.1/8 }]\n", "policies[0].local", "10.0.0.0/8"),
+        (
+            "policies: [{ action: bypass, remote_ports: §80 }]\n",
+            "policies[0].remote_ports",
+            "need a protocol",
+        ),
+        ("policies: [§{ action: bypass, local: 10.0.0.0/8, remote: '::/0' }]\n", "policies[0]", "family"),
+        ("connections: §[]\n", "connections", "keys with values"),
+    ] {
+        refused(&format!("{DATA_PLANE}{text}"), key, message);
+    }
+    refused("§instance: a\n", "", "'data_plane' is missing");
+    refused("data_plane: §{}\n", "data_plane", "'interfaces' is missing");
+    refused("data_plane: { interfaces: §{ lan0: { role: lan } } }\n", "data_plane.interfaces", "role wan");
+    refused(
+        "data_plane: { interfaces: { wan0: { role: §dmz } } }\n",
+        "data_plane.interfaces.wan0.role",
+        "wan, lan",
+    );
+    refused(
+        "data_plane: { mode: §dpdk, interfaces: { w: { role: wan } } }\n",
+        "data_plane.mode",
+        "auto, xdp, tun",
+    );
+    refused(
+        "data_plane: { replay_window: §100, interfaces: { w: { role: wan } } }\n",
+        "data_plane.replay_window",
+        "64",
+    );
+}
+
+#[test]
+fn problems_of_a_connection_are_reported_where_they_are() {
+    for (text, key, message) in [
+        ("{ id: a, §auht: psk }", "auht", "unknown key"),
+        ("{ id: a, auth: §cert, secret_file: /x }", "auth", "not built yet"),
+        ("§{ id: a, auth: psk }", "", "secret_file: PATH or credential: NAME"),
+        ("{ id: a, auth: psk, secret_file: /x, credential: §y }", "credential", "not both"),
+        ("{ id: §'a b', auth: psk, secret_file: /x }", "id", "without spaces"),
+        ("{ id: a, auth: psk, secret_file: /x, address: §0.0.0.0 }", "address", "address of a host"),
+    ] {
+        let yaml = format!(
+            "{DATA_PLANE}connections:\n  dc:\n    local: {text}\n    remote: {{ address: any, id: b, {AUTH} }}\n    children: {{ net: {{ local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16 }} }}\n"
+        );
+        let key = if key.is_empty() {
+            "connections.dc.local".to_owned()
+        } else {
+            format!("connections.dc.local.{key}")
+        };
+        refused(&yaml, &key, message);
+    }
+    for (ike, esp, key, message) in [
+        ("{ proposals: [aes256gcm16-prfsha384-§x25518] }", "{}", "", ""),
+        ("{ transport: §quic }", "{}", "ike.transport", "udp, udp-then-tcp, tcp"),
+        ("{ transport: tcp, separate_transports: §off }", "{}", "ike.separate_transports", "fail-closed"),
+        ("{ transport: udp, separate_transports: §require }", "{}", "ike.separate_transports", "IKE on TCP"),
+        ("{}", "{ on_unreachable: §tcp-fallback }", "esp.on_unreachable", "not built yet"),
+        ("{ transport: udp }", "{ on_unreachable: §tcp-fallback }", "esp.on_unreachable", "no TCP stream"),
+        (
+            "{ transport: udp, proposals: §[aes256gcm16-prfsha384-mlkem1024] }",
+            "{}",
+            "ike.proposals",
+            "does not fit",
+        ),
+        ("{ proposals: §[] }", "{}", "ike.proposals", "at least one"),
+        ("§{ rekey_after: 2h, lifetime: 1h }", "{}", "ike", "shorter than lifetime"),
+        ("§{ retry_min: 2min }", "{}", "ike", "retry_max"),
+        ("{ dead_after: §-1s }", "{}", "ike.dead_after", "duration"),
+        ("{}", "{ transports: [ip, §tcp] }", "esp.transports[1]", "only way"),
+        ("{}", "{ transports: §[ip, ip] }", "esp.transports", "twice"),
+        ("{}", "{ transports: §[] }", "esp.transports", "at least one"),
+        ("{}", "{ probe: { tries: 3 } }", "esp.probe.tries", "unknown key"),
+    ] {
+        let ike = ike.replace("aes256gcm16-prfsha384-§x25518", "§aes256gcm16-prfsha384-x25518");
+        let (key, message) = match key {
+            "" => ("ike.proposals[0]", "x25518"),
+            key => (key, message),
+        };
+        let esp = esp.replace("{ tries", "{ §tries");
+        let yaml = format!(
+            "{DATA_PLANE}connections:\n  dc:\n    local: {{ id: a, {AUTH} }}\n    remote: {{ address: 192.0.2.2, id: b, auth: psk }}\n    ike: {ike}\n    esp: {esp}\n    children: {{ net: {{ local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16 }} }}\n"
+        );
+        refused(&yaml, &format!("connections.dc.{key}"), message);
+    }
+}
+
+#[test]
+fn problems_of_children_are_reported_where_they_are() {
+    for (children, key, message) in [
+        ("§{}", "children", "at least one child"),
+        ("{ net: §{ local_ts: 10.1.0.0/16 } }", "children.net", "'remote_ts' is missing"),
+        (
+            "{ net: { local_ts: §10.1.0.5/16, remote_ts: 10.2.0.0/16 } }",
+            "children.net.local_ts",
+            "10.1.0.0/16",
+        ),
+        ("{ net: §{ local_ts: 10.1.0.0/16, remote_ts: '::/0' } }", "children.net", "family"),
+        (
+            "{ net: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, start: §now } }",
+            "children.net.start",
+            "always",
+        ),
+        (
+            "{ net: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, proposals: [§aes257gcm16] } }",
+            "children.net.proposals[0]",
+            "aes257gcm16",
+        ),
+        ("{ vti: §{ interface: ipsec0 } }", "children.vti", "guard: [prefixes]"),
+        ("{ vti: { interface: ipsec0, guard: §[] } }", "children.vti.guard", "at least one prefix"),
+        ("{ vti: { interface: §a-name-far-too-long, guard: [10.0.0.0/8] } }", "children.vti.interface", "15"),
+        (
+            "{ net: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, guard: §[10.0.0.0/8] } }",
+            "children.net.guard",
+            "belongs to a child with interface",
+        ),
+        (
+            "{ net: §{ local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, rekey_bytes: 1GB } }",
+            "children.net",
+            "belong together",
+        ),
+        (
+            "{ net: §{ local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, rekey_bytes: 2GB, lifetime_bytes: 1GB } }",
+            "children.net",
+            "less than lifetime_bytes",
+        ),
+        (
+            "{ a: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16 }, b: §{ local_ts: 10.1.5.0/24, remote_ts: 10.2.0.0/15 } }",
+            "children.b",
+            "claims packets of child dc.a",
+        ),
+        (
+            "{ a: { interface: i0, guard: [10.0.0.0/8] }, b: §{ interface: i0, guard: [172.16.0.0/12] } }",
+            "children.b",
+            "belongs to child dc.a",
+        ),
+        ("{ a: §{ interface: wan0, guard: [10.0.0.0/8] } }", "children.a", "used by data_plane already"),
+    ] {
+        refused(&connection("dc", "192.0.2.2", children), &format!("connections.dc.{key}"), message);
+    }
+    let any = "{ net: §{ local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, start: always } }";
+    refused(&connection("dc", "any", any), "connections.dc.children.net", "needs an address to dial");
+}
+
+#[test]
+fn connections_that_cannot_be_told_apart_are_refused() {
+    let first = connection("one", "192.0.2.2", "{ net: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16 } }");
+    let second = connection("two", "192.0.2.2", "{ net: { local_ts: 10.1.0.0/16, remote_ts: 10.3.0.0/16 } }");
+    let second = second.split_once("connections:\n").unwrap().1.replacen("local:", "§local:", 1);
+    refused(
+        &format!("{first}{second}"),
+        "connections.two",
+        "cannot be told apart from connection one in line 3",
+    );
+}
+
+#[test]
+fn every_problem_is_shown_at_once_in_the_order_of_the_text() {
+    let yaml = "instance: bad name\ncolour: red\nlog: { level: loud }\n";
+    let (errors, _) = parse(yaml, None, &Secrets::Skip).unwrap_err();
+    let lines: Vec<usize> = errors.iter().map(|error| error.mark.line).collect();
+    assert_eq!(lines, [1, 1, 2, 3], "{errors:?}");
+}
+
+#[test]
+fn a_message_names_file_line_column_and_key() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(file, "{DATA_PLANE}log: {{ level: loud }}\n").unwrap();
+    let refused = load(file.path(), None, &Secrets::Skip).unwrap_err().to_string();
+    let expected = format!(
+        "{}:2:15: log.level: 'loud' is not one of error, warn, info, debug, trace",
+        file.path().display()
+    );
+    assert_eq!(refused, expected);
+    let missing = load(Path::new("/nonexistent.yaml"), None, &Secrets::Skip).unwrap_err().to_string();
+    assert!(missing.starts_with("/nonexistent.yaml:1:1: cannot be read: "), "{missing}");
+}
+
+#[test]
+fn bypass_and_discard_come_before_the_children_and_defaults_hold() {
+    let text = format!(
+        "{}policies: [{{ action: bypass, remote: 10.2.0.9, protocol: tcp, remote_ports: 22 }}, {{ action: discard }}]\n",
+        connection(
+            "dc",
+            "192.0.2.2",
+            "{ net: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, start: on-traffic } }"
+        )
+    );
+    let config =
+        parse(&text, Some("other"), &Secrets::Skip).unwrap_or_else(|(errors, _)| panic!("{errors:?}")).config;
+    assert_eq!(&*config.instance, "other");
+    assert_eq!(config.control.socket, Path::new("/run/portcullis/other/control.sock"));
+    assert_eq!(config.data_plane.tunnel.dont_fragment, DontFragment::Copy);
+    let set = config.policy_set();
+    let [bypass, discard, protect] = set.policies.as_slice() else { panic!("{:?}", set.policies) };
+    assert_eq!((bypass.disposition.clone(), bypass.remote[0].ports.clone()), (Disposition::Bypass, 22..=22));
+    assert_eq!(discard.disposition, Disposition::Discard);
+    assert!(matches!(&protect.disposition, Disposition::Protect { acquire: true, .. }));
+    assert_eq!(set.peers, [Some("192.0.2.2".parse().unwrap())]);
+}
+
+#[test]
+fn secrets_come_from_files_that_others_cannot_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let secret = |name: &str, mode: u32, content: &str| {
+        let path = directory.path().join(name);
+        let mut file =
+            std::fs::OpenOptions::new().create_new(true).write(true).mode(mode).open(&path).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        // The process's umask may have taken bits away.
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        path
+    };
+    let long = "0123456789abcdef0123456789abcdef";
+    let with = |local: &str| {
+        let text =
+            connection("dc", "192.0.2.2", "{ net: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16 } }")
+                .replacen("secret_file: /x", local, 1);
+        parse(&text, None, &Secrets::Read { credentials: Some(directory.path().to_owned()) })
+    };
+    let file = |path: &Path| format!("secret_file: {}", path.display());
+
+    let good = with(&file(&secret("good", 0o600, &format!("{long}\n")))).unwrap();
+    let portcullis_ike::config::Auth::Psk(psk) = &good.config.connections[0].ike.local_auth;
+    assert_eq!(psk.expose(), long.as_bytes(), "without the line end");
+    assert!(!format!("{:?}", good.config).contains(long), "a secret is never printed");
+    let hex = with(&file(&secret("hex", 0o600, &format!("0x{long}")))).unwrap();
+    let portcullis_ike::config::Auth::Psk(psk) = &hex.config.connections[0].ike.remote_auth;
+    assert_eq!(
+        psk.expose()[..4],
+        [0x01, 0x23, 0x45, 0x67],
+        "the remote side has the same unless it says otherwise"
+    );
+    assert!(with("credential: good").is_ok());
+    assert!(with(&file(&secret("short", 0o600, "1234"))).unwrap().warnings[0].message.contains("4 octets"));
+    assert!(with(&file(&secret("group", 0o640, long))).unwrap().warnings[0].message.contains("group"));
+    for (bad, message) in [
+        (file(&secret("world", 0o644, long)), "mode 0644"),
+        (file(&secret("empty", 0o600, "\n")), "is empty"),
+        (file(&secret("odd", 0o600, "0x123")), "hexadecimal"),
+        ("secret_file: /nonexistent/psk".to_owned(), "No such file"),
+        ("credential: ../psk".to_owned(), "is a path"),
+    ] {
+        let (errors, _) = with(&bad).unwrap_err();
+        assert!(errors[0].message.contains(message), "{bad}: {errors:?}");
+        assert_eq!(errors[0].mark.line, 4, "{bad}");
+    }
+}
+
+/// One connection with these children.
+fn connection(name: &str, remote: &str, children: &str) -> String {
+    format!(
+        "{DATA_PLANE}connections:\n  {name}:\n    local: {{ id: a, {AUTH} }}\n    remote: {{ address: {remote}, id: b, auth: psk }}\n    ike: {{ proposals: [{PROPOSAL}] }}\n    children: {children}\n"
+    )
+}
+
+/// The first error is this one, at the `§`.
+fn refused(marked: &str, key: &str, message: &str) {
+    let before = marked.split_once('§').unwrap_or_else(|| panic!("no § in {marked}")).0;
+    let mark = Mark {
+        line: before.lines().count().max(1) + usize::from(before.ends_with('\n') && !before.is_empty()),
+        column: before.rsplit('\n').next().unwrap_or_default().chars().count() + 1,
+    };
+    let text = marked.replacen('§', "", 1);
+    let (errors, _) = match parse(&text, None, &Secrets::Skip) {
+        Err(problems) => problems,
+        Ok(_) => panic!("accepted: {text}"),
+    };
+    assert_eq!((errors[0].mark, errors[0].key.as_str()), (mark, key), "{errors:?}\n{text}");
+    assert!(errors[0].message.contains(message), "{}\n{text}", errors[0].message);
+}

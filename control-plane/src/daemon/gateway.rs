@@ -74,6 +74,11 @@ impl Gateway {
         self.observer.hear_data_plane(event);
     }
 
+    /// Every worker of the data plane runs.
+    pub fn is_forwarding(&self) -> bool {
+        self.data_plane.is_running()
+    }
+
     /// Writes what the log held back and whose time is over.
     pub fn summarise_log(&self) {
         self.observer.summarise();

@@ -16,7 +16,7 @@ use super::observer::Observer;
 use super::privilege;
 use super::shard::{ShardHandle, ShardParts};
 use super::supervisor;
-use crate::api;
+use crate::api::ApiListeners;
 use crate::config::{self, Checked, Config, Secrets};
 use crate::keylog::KeyLog;
 use crate::logging;
@@ -47,18 +47,20 @@ pub fn run(arguments: &Run) -> Result<()> {
     privilege::check()?;
     let config = Arc::new(checked.config);
     let key_log = arguments.key_log.as_deref().map(open_key_log).transpose()?;
-    let listeners = bind(&config.ike)?;
-    let Listeners { udp_500, udp_4500, tcp } = listeners;
-    // Before the runtime: it takes the guard up first, and blocks.
-    let (data_plane, receivers) =
-        DataPlane::start(config.data_plane.clone(), config.policy_set(), DataPlaneSockets { udp_4500 })?;
-    let parts = Parts { config, key_log, data_plane, receivers, udp_500, tcp };
-    tokio::runtime::Builder::new_multi_thread()
+    let api = ApiListeners::bind(&config.control.socket, config.metrics.listen)?;
+    let Listeners { udp_500, udp_4500, tcp } = bind(&config.ike)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("gateway")
         .enable_all()
         .build()
-        .context("starting the runtime")?
-        .block_on(live(arguments, parts))
+        .context("starting the runtime")?;
+    let (data_plane, receivers) = {
+        // It blocks, and what XDP logs is forwarded by the runtime.
+        let _context = runtime.enter();
+        DataPlane::start(config.data_plane.clone(), config.policy_set(), DataPlaneSockets { udp_4500 })?
+    };
+    let parts = Parts { config, key_log, data_plane, receivers, udp_500, tcp, api };
+    runtime.block_on(live(arguments, parts))
 }
 
 struct Parts {
@@ -68,10 +70,11 @@ struct Parts {
     receivers: Receivers,
     udp_500: Vec<std::net::UdpSocket>,
     tcp: Vec<std::net::TcpListener>,
+    api: ApiListeners,
 }
 
 async fn live(arguments: &Run, parts: Parts) -> Result<()> {
-    let Parts { config, key_log, data_plane, receivers, udp_500, tcp } = parts;
+    let Parts { config, key_log, data_plane, receivers, udp_500, tcp, api } = parts;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -109,10 +112,7 @@ async fn live(arguments: &Run, parts: Parts) -> Result<()> {
     for listener in tcp {
         acceptor.listen(listener).context("listening on TCP 4500")?;
     }
-    let socket = api::serve_control(&config.control.socket, Arc::clone(&gateway))?;
-    if let Some(listen) = config.metrics.listen {
-        api::serve_metrics(listen, Arc::clone(&gateway)).await?;
-    }
+    let socket = api.serve(&gateway)?;
     supervisor::ready();
     supervisor::attend(Arc::clone(&gateway));
     tracing::info!(

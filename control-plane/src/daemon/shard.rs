@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portcullis_data_plane::handle::DataPlane;
 use portcullis_ike::action::IkeSaId;
-use portcullis_ike::command::{Command, CommandKind};
+use portcullis_ike::command::{Command, CommandKind, Fact};
 use portcullis_ike::config::{ConnectionConfig, EndpointConfig, RemoteAddress, StartMode};
 use portcullis_ike::endpoint::Endpoint;
 use portcullis_ike::event::Event;
@@ -19,6 +19,7 @@ use super::carry_out::{Hands, Outcome};
 use super::clock::Clock;
 use super::input::{Input, InputSender};
 use super::observer::Observer;
+use super::sources::Sources;
 use super::spi_source::TableSpis;
 use crate::config::Config;
 use crate::net::IkeSocket;
@@ -95,6 +96,8 @@ struct Shard {
     handshakes: HashMap<IkeSaId, Handshake>,
     pending: HashMap<u64, oneshot::Sender<Result<String, String>>>,
     next_request: u64,
+    config: Arc<Config>,
+    sources: Sources,
 }
 
 impl Shard {
@@ -102,12 +105,14 @@ impl Shard {
     fn new(parts: ShardParts, seed: [u8; 32], input: InputSender, network: Handle) -> Self {
         let ShardParts { shard, shards, config, key_log, clock, data_plane, sockets, observer } = parts;
         let endpoint_config = EndpointConfig { shard, key_log, ..config.ike.endpoint.clone() };
-        let connections = connections_of(shard, shards, &config);
+        let mut sources = Sources::default();
+        sources.follow(&config, |_| true);
+        let connections = connections_of(shard, shards, &config, &sources);
         let spis = Box::new(TableSpis::new(data_plane.clone()));
         let endpoint = Endpoint::new(endpoint_config, connections, spis, seed, clock.now());
         Self {
             endpoint,
-            hands: Hands::new(config, data_plane, sockets, input, network),
+            hands: Hands::new(Arc::clone(&config), data_plane, sockets, input, network),
             clock,
             shards,
             number: shard,
@@ -115,6 +120,8 @@ impl Shard {
             handshakes: HashMap::new(),
             pending: HashMap::new(),
             next_request: 0,
+            config,
+            sources,
         }
     }
 
@@ -160,17 +167,39 @@ impl Shard {
             }
             // The endpoint has closed this stream already.
             Input::StreamUp { .. } | Input::StreamBytes { .. } | Input::StreamDown { .. } => {}
-            Input::Fact(fact) => self.endpoint.fact(now, fact),
+            Input::Fact(fact) => {
+                if fact == Fact::LocalChange {
+                    self.follow_routes(now);
+                }
+                self.endpoint.fact(now, fact);
+            }
             Input::Command { connection, kind, reply } => self.command(now, connection, kind, reply),
             Input::Configure(config) => {
-                self.endpoint.set_connections(now, connections_of(self.number, self.shards, &config));
-                self.hands.configure(config);
+                self.hands.configure(Arc::clone(&config));
+                self.config = config;
+                self.sources.follow(&self.config, |_| false);
+                self.set_connections(now);
             }
             Input::Inspect(reply) => {
                 let _ = reply.send(self.inspect(now));
             }
             Input::Shutdown => {}
         }
+    }
+
+    /// Addresses or routes have changed: connections without an IKE SA start from the address that leads to their
+    /// peer now. Others keep theirs.
+    fn follow_routes(&mut self, now: Time) {
+        let status = self.endpoint.status(now);
+        let is_up = |name: &str| status.iter().any(|c| &*c.name == name && !c.ike_sas.is_empty());
+        if self.sources.follow(&self.config, |name| !is_up(name)) {
+            self.set_connections(now);
+        }
+    }
+
+    fn set_connections(&mut self, now: Time) {
+        let connections = connections_of(self.number, self.shards, &self.config, &self.sources);
+        self.endpoint.set_connections(now, connections);
     }
 
     fn command(
@@ -251,9 +280,10 @@ pub fn home_of(connection: &ConnectionConfig, shards: Shards) -> usize {
 }
 
 /// Every shard answers for every connection, one of them initiates it.
-fn connections_of(shard: u8, shards: Shards, config: &Config) -> Vec<ConnectionConfig> {
+fn connections_of(shard: u8, shards: Shards, config: &Config, sources: &Sources) -> Vec<ConnectionConfig> {
     let mut connections = config.ike_connections();
     for connection in &mut connections {
+        connection.local_address = connection.local_address.or_else(|| sources.of(&connection.name));
         if home_of(connection, shards) != usize::from(shard) {
             connection.children.iter_mut().for_each(|child| child.start = StartMode::None);
         }

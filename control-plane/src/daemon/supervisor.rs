@@ -39,7 +39,7 @@ pub fn attend(gateway: Arc<Gateway>) {
             gateway.summarise_log();
             // No answer means no sign of life: the service manager restarts us.
             let Some(snapshot) = gateway.snapshot().await else { continue };
-            if watchdog.is_some() {
+            if watchdog.is_some() && gateway.is_forwarding() {
                 notify(&[NotifyState::Watchdog]);
             }
             let configured = snapshot.config.connections.len();

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 
-use portcullis_data_plane::sockets::allow_in_clear;
+use portcullis_data_plane::sockets::{allow_in_clear, constant_flow_label};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::holder::{Transport, holder};
@@ -77,11 +77,22 @@ fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // A restart finds connections of its predecessor in TIME_WAIT.
     socket.set_reuse_address(true)?;
-    past_guard(&socket, address.is_ipv6())?;
+    stream_options(&socket, address.is_ipv6())?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// What a stream has from its first packet on; accepted ones inherit it.
+///
+/// # Errors
+/// What the kernel refuses, such as missing privilege.
+pub(super) fn stream_options(socket: &impl AsFd, is_ipv6: bool) -> io::Result<()> {
+    if is_ipv6 {
+        constant_flow_label(socket.as_fd())?;
+    }
+    past_guard(socket, is_ipv6)
 }
 
 /// IKE passes the guard; a kernel without XFRM has no guard of that kind.

@@ -14,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::bind::past_guard;
+use super::bind::stream_options;
 use crate::daemon::{Input, InputSender};
 
 /// Octets that may wait for a peer that does not read; more means that it is not alive.
@@ -120,7 +120,7 @@ fn channel() -> (StreamHandle, Queue) {
 
 async fn connect(local: Option<IpAddr>, remote: SocketAddr) -> io::Result<TcpStream> {
     let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    past_guard(&socket, remote.is_ipv6())?;
+    stream_options(&socket, remote.is_ipv6())?;
     if let Some(local) = local {
         socket.bind(SocketAddr::new(local, 0))?;
     }
