@@ -1,5 +1,7 @@
 //! YAML text as a tree in which every node knows its position.
 
+use std::collections::HashMap;
+
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
 use super::problem::{Mark, Problem, Severity};
@@ -107,14 +109,15 @@ impl<'a> Events<'a> {
 
     fn mapping(&mut self, depth: usize) -> Result<Value, Problem> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut lines: HashMap<String, usize> = HashMap::new();
         loop {
             let key = match self.next()? {
                 (Event::MappingEnd, _) => return Ok(Value::Mapping(entries)),
                 (Event::Scalar(text, ..), mark) => Key { mark, name: text.into_owned() },
                 (_, mark) => return Err(problem(mark, "a key has to be text")),
             };
-            if let Some((first, _)) = entries.iter().find(|(earlier, _)| earlier.name == key.name) {
-                let message = format!("key '{}' is here twice, first in line {}", key.name, first.mark.line);
+            if let Some(first) = lines.insert(key.name.clone(), key.mark.line) {
+                let message = format!("key '{}' is here twice, first in line {first}", key.name);
                 return Err(problem(key.mark, &message));
             }
             let (event, mark) = self.next()?;
@@ -153,10 +156,10 @@ mod tests {
         for (text, place, message) in [
             ("a: 1\na: 2", at(2, 1), "twice, first in line 1"),
             ("a: &x 1\nb: *x", at(2, 4), "aliases"),
-            ("a: !t 1", at(1, 7), "tags"),
+            ("a: !t 1", at(1, 4), "tags"),
             ("[a]: 1", at(1, 1), "has to be text"),
             ("a: 1\n---\nb: 2", at(2, 1), "only one document"),
-            ("a: [1", at(1, 6), ""),
+            ("a: [1", at(2, 1), ""),
         ] {
             let problem = parse(text).unwrap_err();
             assert_eq!(problem.mark, place, "{text}: {problem}");

@@ -100,6 +100,19 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Like [`Field::list`], but reports a list without any item.
+    pub fn items<T>(&self, what: &str, item: impl Fn(&Field<'a>) -> Option<T>) -> Vec<T> {
+        let is_empty = match &self.node.value {
+            Value::Sequence(nodes) => nodes.is_empty(),
+            Value::Null => true,
+            _ => false,
+        };
+        if is_empty {
+            self.refuse::<()>(format!("at least one {what} is needed"));
+        }
+        self.list(item)
+    }
+
     /// The entries of a mapping whose keys are names that the operator chose.
     pub fn entries(&self) -> Vec<(&'a str, Field<'a>)> {
         match &self.node.value {

@@ -145,13 +145,9 @@ fn ike_section(s: &mut Section<'_>) -> Option<IkeConfig> {
     let limits = &default.endpoint;
     let count = |field: &Field<'_>| field.number::<usize>(1, 10_000_000);
     let listen = s.get("listen").map(|field| {
-        let addresses = field.list(|item| {
+        field.items("address", |item| {
             item.read(|text| text.parse::<IpAddr>().map_err(|_| format!("'{text}' is not an IP address")))
-        });
-        if addresses.is_empty() {
-            field.refuse::<()>("at least one address is needed");
-        }
-        addresses
+        })
     });
     let tcp = s.or("tcp", true, Field::flag);
     let endpoint = EndpointConfig {
@@ -177,6 +173,7 @@ fn ike_section(s: &mut Section<'_>) -> Option<IkeConfig> {
         max_half_open_bytes: s.or("max_half_open_bytes", limits.max_half_open_bytes, |field| {
             field.read(|text| size(text).and_then(|n| usize::try_from(n).map_err(|e| e.to_string())))
         }),
+        max_children: s.or("max_children", limits.max_children, count),
         key_log: false,
     };
     if endpoint.half_open_timeout > Duration::from_secs(600) {

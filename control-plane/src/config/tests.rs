@@ -135,13 +135,13 @@ fn problems_of_a_connection_are_reported_where_they_are() {
 fn problems_of_children_are_reported_where_they_are() {
     for (children, key, message) in [
         ("§{}", "children", "at least one child"),
-        ("{ net: §{ local_ts: 10.1.0.0/16 } }", "children.net", "'remote_ts' is missing"),
+        ("{ §net: { local_ts: 10.1.0.0/16 } }", "children.net", "'remote_ts' is missing"),
         (
             "{ net: { local_ts: §10.1.0.5/16, remote_ts: 10.2.0.0/16 } }",
             "children.net.local_ts",
             "10.1.0.0/16",
         ),
-        ("{ net: §{ local_ts: 10.1.0.0/16, remote_ts: '::/0' } }", "children.net", "family"),
+        ("{ §net: { local_ts: 10.1.0.0/16, remote_ts: '::/0' } }", "children.net", "family"),
         (
             "{ net: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, start: §now } }",
             "children.net.start",
@@ -152,7 +152,7 @@ fn problems_of_children_are_reported_where_they_are() {
             "children.net.proposals[0]",
             "aes257gcm16",
         ),
-        ("{ vti: §{ interface: ipsec0 } }", "children.vti", "guard: [prefixes]"),
+        ("{ §vti: { interface: ipsec0 } }", "children.vti", "guard: [prefixes]"),
         ("{ vti: { interface: ipsec0, guard: §[] } }", "children.vti.guard", "at least one prefix"),
         ("{ vti: { interface: §a-name-far-too-long, guard: [10.0.0.0/8] } }", "children.vti.interface", "15"),
         (
@@ -161,30 +161,30 @@ fn problems_of_children_are_reported_where_they_are() {
             "belongs to a child with interface",
         ),
         (
-            "{ net: §{ local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, rekey_bytes: 1GB } }",
+            "{ §net: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, rekey_bytes: 1GB } }",
             "children.net",
             "belong together",
         ),
         (
-            "{ net: §{ local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, rekey_bytes: 2GB, lifetime_bytes: 1GB } }",
+            "{ §net: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, rekey_bytes: 2GB, lifetime_bytes: 1GB } }",
             "children.net",
             "less than lifetime_bytes",
         ),
         (
-            "{ a: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16 }, b: §{ local_ts: 10.1.5.0/24, remote_ts: 10.2.0.0/15 } }",
+            "{ a: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16 }, §b: { local_ts: 10.1.5.0/24, remote_ts: 10.2.0.0/15 } }",
             "children.b",
             "claims packets of child dc.a",
         ),
         (
-            "{ a: { interface: i0, guard: [10.0.0.0/8] }, b: §{ interface: i0, guard: [172.16.0.0/12] } }",
+            "{ a: { interface: i0, guard: [10.0.0.0/8] }, §b: { interface: i0, guard: [172.16.0.0/12] } }",
             "children.b",
             "belongs to child dc.a",
         ),
-        ("{ a: §{ interface: wan0, guard: [10.0.0.0/8] } }", "children.a", "used by data_plane already"),
+        ("{ §a: { interface: wan0, guard: [10.0.0.0/8] } }", "children.a", "used by data_plane already"),
     ] {
         refused(&connection("dc", "192.0.2.2", children), &format!("connections.dc.{key}"), message);
     }
-    let any = "{ net: §{ local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, start: always } }";
+    let any = "{ §net: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, start: always } }";
     refused(&connection("dc", "any", any), "connections.dc.children.net", "needs an address to dial");
 }
 
@@ -192,7 +192,7 @@ fn problems_of_children_are_reported_where_they_are() {
 fn connections_that_cannot_be_told_apart_are_refused() {
     let first = connection("one", "192.0.2.2", "{ net: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16 } }");
     let second = connection("two", "192.0.2.2", "{ net: { local_ts: 10.1.0.0/16, remote_ts: 10.3.0.0/16 } }");
-    let second = second.split_once("connections:\n").unwrap().1.replacen("local:", "§local:", 1);
+    let second = second.split_once("connections:\n").unwrap().1.replacen("two:", "§two:", 1);
     refused(
         &format!("{first}{second}"),
         "connections.two",
@@ -300,7 +300,7 @@ fn connection(name: &str, remote: &str, children: &str) -> String {
     )
 }
 
-/// The first error is this one, at the `§`.
+/// This error is among those reported, at the `§`.
 fn refused(marked: &str, key: &str, message: &str) {
     let before = marked.split_once('§').unwrap_or_else(|| panic!("no § in {marked}")).0;
     let mark = Mark {
@@ -312,6 +312,9 @@ fn refused(marked: &str, key: &str, message: &str) {
         Err(problems) => problems,
         Ok(_) => panic!("accepted: {text}"),
     };
-    assert_eq!((errors[0].mark, errors[0].key.as_str()), (mark, key), "{errors:?}\n{text}");
-    assert!(errors[0].message.contains(message), "{}\n{text}", errors[0].message);
+    let is_it = |error: &&Problem| error.mark == mark && error.key == key && error.message.contains(message);
+    assert!(
+        errors.iter().any(|error| is_it(&error)),
+        "wanted {mark:?} {key} {message}, got {errors:?}\n{text}"
+    );
 }

@@ -179,7 +179,7 @@ fn receive_udp(sockets: &Arc<[IkeSocket]>, shards: Shards, inputs: &Arc<[InputSe
             let Some(socket) = sockets.get(index) else { return };
             loop {
                 match socket.receive().await {
-                    Ok((path, payload)) => deliver(path, payload, shards, &inputs),
+                    Ok((path, payload)) => deliver(path, payload, false, shards, &inputs),
                     // ICMP errors of earlier datagrams arrive here; they say nothing that can be trusted.
                     Err(error) => tracing::debug!(%error, "UDP 500"),
                 }
@@ -188,8 +188,9 @@ fn receive_udp(sockets: &Arc<[IkeSocket]>, shards: Shards, inputs: &Arc<[InputSe
     }
 }
 
-fn deliver(path: UdpPath, payload: Vec<u8>, shards: Shards, inputs: &[InputSender]) {
-    let shard = shards.of_datagram(&payload, path.remote.ip());
+/// `has_marker`: the non-ESP marker precedes the message.
+fn deliver(path: UdpPath, payload: Vec<u8>, has_marker: bool, shards: Shards, inputs: &[InputSender]) {
+    let shard = shards.of_datagram(&payload, has_marker, path.remote.ip());
     if let Some(input) = inputs.get(shard)
         && input.try_send(Input::Datagram { path, payload }).is_err()
     {
@@ -208,7 +209,7 @@ fn receive_from_data_plane(
     tokio::spawn(async move {
         while let Some(datagram) = ike.recv().await {
             let path = UdpPath { local: datagram.local, remote: datagram.remote };
-            deliver(path, datagram.payload, shards, &to_shards);
+            deliver(path, datagram.payload, true, shards, &to_shards);
         }
     });
     let gateway = Arc::clone(gateway);

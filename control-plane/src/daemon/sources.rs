@@ -1,7 +1,7 @@
 //! Our address for each connection that does not configure one. NAT detection needs it before the first message
 //! leaves (RFC 7296 section 2.23).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,7 +18,9 @@ impl Sources {
     /// Looks up what is not known yet, and what `again` says. True if anything has changed.
     pub fn follow(&mut self, config: &Config, again: impl Fn(&str) -> bool) -> bool {
         let connections = config.connections.iter().map(|connection| &connection.ike);
-        self.0.retain(|name, _| config.connection(name).is_some());
+        let names: HashSet<&str> =
+            config.connections.iter().map(|connection| &*connection.ike.name).collect();
+        self.0.retain(|name, _| names.contains(&**name));
         let mut has_changed = false;
         for connection in connections.filter(|connection| connection.local_address.is_none()) {
             let RemoteAddress::Ip(peer) = connection.remote_address else { continue };

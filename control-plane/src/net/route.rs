@@ -4,6 +4,7 @@
 //! the peer's address leads, and a connection with that address is initiated there too, so that two ends that
 //! start at once meet in one shard.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 /// The part of an IKE header (RFC 7296 section 3.1) that says where it belongs: both SPIs to the flags.
@@ -33,29 +34,26 @@ impl Shards {
 
     /// The shard where everything of a peer's address begins.
     pub fn of_peer(self, peer: IpAddr) -> usize {
-        // Not a secret: an address that lands in a busy shard has no advantage over one that does not.
-        let octets = match peer {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-            IpAddr::V6(v6) => v6.octets(),
-        };
-        let hash = octets.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
-            (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3)
-        });
-        ((hash >> 32) % u64::from(self.count)) as usize
+        self.of(peer)
     }
 
     /// The shard of a connection by its name, where it has no address to go by.
     pub fn of_name(self, name: &str) -> usize {
-        let hash = name
-            .bytes()
-            .fold(0x811c_9dc5_u32, |hash, octet| (hash ^ u32::from(octet)).wrapping_mul(0x0100_0193));
-        (hash % u32::from(self.count)) as usize
+        self.of(name)
     }
 
-    /// The shard of a datagram, by an SPI of ours or else by the peer.
-    pub fn of_datagram(self, payload: &[u8], peer: IpAddr) -> usize {
-        let message = payload.strip_prefix(NON_ESP_MARKER).unwrap_or(payload);
-        self.of_header(message, peer)
+    /// The hash has no secret: an address that lands in a busy shard has no advantage over one that does not.
+    fn of(self, key: impl Hash) -> usize {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        (hasher.finish() % u64::from(self.count)) as usize
+    }
+
+    /// The shard of a datagram, by an SPI of ours or else by the peer. On port 4500 the non-ESP marker precedes the
+    /// message; elsewhere the same octets are part of an SPI.
+    pub fn of_datagram(self, payload: &[u8], has_marker: bool, peer: IpAddr) -> usize {
+        let message = if has_marker { payload.strip_prefix(NON_ESP_MARKER) } else { Some(payload) };
+        message.map_or_else(|| self.of_peer(peer), |message| self.of_header(message, peer))
     }
 
     /// The shard of a stream by its first octets; `None` while there are too few of them. A stream that does not
@@ -95,18 +93,18 @@ mod tests {
     #[test]
     fn messages_go_where_our_spi_says() {
         let shards = Shards::new(4);
-        assert_eq!(shards.of_datagram(&header(0x1122, 3 << 56, FLAG_INITIATOR), PEER), 3);
-        assert_eq!(shards.of_datagram(&header(2 << 56, 0x1122, 0), PEER), 2);
+        assert_eq!(shards.of_datagram(&header(0x1122, 3 << 56, FLAG_INITIATOR), false, PEER), 3);
+        assert_eq!(shards.of_datagram(&header(2 << 56, 0x1122, 0), false, PEER), 2);
         let marked = [&[0; 4], header(1 << 56, 0, 0).as_slice()].concat();
-        assert_eq!(shards.of_datagram(&marked, PEER), 1);
+        assert_eq!(shards.of_datagram(&marked, true, PEER), 1);
     }
 
     #[test]
     fn a_first_request_goes_where_its_peer_leads() {
         let shards = Shards::new(4);
         let request = header(0x1122, 0, FLAG_INITIATOR);
-        assert_eq!(shards.of_datagram(&request, PEER), shards.of_peer(PEER));
-        assert_eq!(shards.of_datagram(&[0; 3], PEER), shards.of_peer(PEER));
+        assert_eq!(shards.of_datagram(&request, false, PEER), shards.of_peer(PEER));
+        assert_eq!(shards.of_datagram(&[0; 3], true, PEER), shards.of_peer(PEER));
         let spread: std::collections::BTreeSet<usize> =
             (0..64).map(|n| shards.of_peer(std::net::Ipv4Addr::new(192, 0, 2, n).into())).collect();
         assert_eq!(spread.len(), 4, "peers spread over every shard");

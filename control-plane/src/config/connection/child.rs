@@ -117,13 +117,7 @@ fn child(key: &str, entry: &Field<'_>) -> Option<Child> {
 /// Selectors of one side. A route-based child has 0/0 of both families unless it says otherwise.
 fn selectors(s: &mut Section<'_>, key: &'static str, is_route_based: bool) -> Vec<TrafficSelector> {
     match s.get(key) {
-        Some(field) => {
-            let list = field.list(|item| item.read(selector));
-            if list.is_empty() {
-                field.refuse::<()>("at least one selector is needed");
-            }
-            list
-        }
+        Some(field) => field.items("selector", |item| item.read(selector)),
         None if is_route_based => everything(),
         None => {
             s.refuse::<()>(format!("key '{key}' is missing"));
@@ -135,8 +129,7 @@ fn selectors(s: &mut Section<'_>, key: &'static str, is_route_based: bool) -> Ve
 fn guard(s: &mut Section<'_>, is_route_based: bool) -> Option<Vec<(IpAddr, u8)>> {
     match (s.get("guard"), is_route_based) {
         (Some(field), true) => {
-            let prefixes = field.list(|item| item.read(prefix));
-            if prefixes.is_empty() { field.refuse("at least one prefix is needed") } else { Some(prefixes) }
+            Some(field.items("prefix", |item| item.read(prefix)))
         }
         (None, true) => s.refuse(
             "a route-based child needs guard: [prefixes]: with selectors 0/0 nothing else says what must never leave in clear",
@@ -150,13 +143,7 @@ fn guard(s: &mut Section<'_>, is_route_based: bool) -> Option<Vec<(IpAddr, u8)>>
 
 fn proposals(s: &mut Section<'_>) -> Vec<EspProposal> {
     match s.get("proposals") {
-        Some(field) => {
-            let list = field.list(|item| item.read(str::parse::<EspProposal>));
-            if list.is_empty() {
-                field.refuse::<()>("at least one proposal is needed");
-            }
-            list
-        }
+        Some(field) => field.items("proposal", |item| item.read(str::parse::<EspProposal>)),
         None => DEFAULT_PROPOSALS.iter().filter_map(|text| text.parse().ok()).collect(),
     }
 }

@@ -62,7 +62,7 @@ fn section<'a>(s: &mut Section<'a>) -> Option<Esp<'a>> {
 fn transports(field: &Field<'_>) -> Vec<DirectCarrier> {
     let words = [("ip", DirectCarrier::Ip), ("udp", DirectCarrier::Udp)];
     let mut found = Vec::new();
-    for carrier in field.list(|item| match item.text()? {
+    for carrier in field.items("carrier (ip, udp)", |item| match item.text()? {
         "tcp" => item.refuse(
             "tcp is no direct carrier; on_unreachable: tcp-fallback is the only way ESP gets into TCP",
         ),
@@ -73,9 +73,6 @@ fn transports(field: &Field<'_>) -> Vec<DirectCarrier> {
         } else {
             found.push(carrier);
         }
-    }
-    if found.is_empty() {
-        field.refuse::<()>("at least one of ip, udp is needed");
     }
     found
 }

@@ -40,13 +40,8 @@ fn section<'a>(s: &mut Section<'a>) -> Option<Ike<'a>> {
     let transport = s.get("transport");
     let separate = s.get("separate_transports");
     let proposals = s.get("proposals");
-    let list = proposals.as_ref().map(|field| {
-        let list = field.list(|item| item.read(str::parse::<IkeProposal>));
-        if list.is_empty() {
-            field.refuse::<()>("at least one proposal is needed");
-        }
-        list
-    });
+    let list =
+        proposals.as_ref().map(|field| field.items("proposal", |item| item.read(str::parse::<IkeProposal>)));
     let time = |field: &Field<'_>| field.read(duration);
     let policy = IkePolicy {
         transport: transport.as_ref().and_then(|field| field.word(&transports)).unwrap_or(default.transport),
