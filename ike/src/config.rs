@@ -234,6 +234,8 @@ pub struct EndpointConfig {
     pub half_open_timeout: Duration,
     /// Most octets a half-open SA may make us keep. Default 16 KiB.
     pub max_half_open_bytes: usize,
+    /// Most Child SA pairs of one IKE SA; above, NO_ADDITIONAL_SAS (RFC 7296 section 1.3). Default 256.
+    pub max_children: usize,
     /// Report keys in events for a key log. Default false.
     pub key_log: bool,
 }
@@ -252,6 +254,7 @@ impl Default for EndpointConfig {
             max_stranger_streams_per_prefix: 64,
             half_open_timeout: Duration::from_secs(30),
             max_half_open_bytes: 16 * 1024,
+            max_children: 256,
             key_log: false,
         }
     }

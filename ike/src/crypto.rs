@@ -22,3 +22,14 @@ pub(crate) use prf::Prf;
 
 /// The generator that an endpoint is seeded with.
 pub(crate) type Rng = rand_chacha::ChaCha20Rng;
+
+/// A generator for one secret. The one that it comes from gets a new seed at once, so that neither its memory nor the seed
+/// of the endpoint gives the secret away later (RFC 7296 section 2.12).
+pub(crate) fn once(rng: &mut Rng) -> Rng {
+    use rand_core::{Rng as _, SeedableRng as _};
+    let (mut child, mut next) = (zeroize::Zeroizing::new([0; 32]), zeroize::Zeroizing::new([0; 32]));
+    rng.fill_bytes(&mut *child);
+    rng.fill_bytes(&mut *next);
+    *rng = Rng::from_seed(*next);
+    Rng::from_seed(*child)
+}

@@ -7,6 +7,7 @@
 //! Shards share nothing. The top octet of our IKE SPIs is the shard, so that [`Endpoint::shard_of`] finds the right one for
 //! a message; a first message belongs to any.
 
+use ::core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::crypto::Rng;
 use crate::event::Counters;
 use crate::live::{LiveSa, Source};
 use crate::path::{IkeTransport, StreamId, UdpPath};
+use crate::status::Reason;
 use crate::stream::Frame;
 use crate::time::Time;
 
@@ -46,6 +48,9 @@ use self::quota::Quota;
 
 pub use self::core::SpiSource;
 
+/// The shortest time between unprotected errors about messages that cannot be read.
+const UNPROTECTED_INTERVAL: Duration = Duration::from_millis(50);
+
 /// One shard of IKE SAs. See the module.
 pub struct Endpoint {
     core: Core,
@@ -58,6 +63,7 @@ pub struct Endpoint {
     timers: BTreeSet<(Time, Timer)>,
     due: BTreeMap<Timer, Time>,
     is_shutting_down: bool,
+    unprotected_at: Option<Time>,
 }
 
 /// Whose turn it is at some time.
@@ -108,6 +114,7 @@ impl Endpoint {
             timers: BTreeSet::new(),
             due: BTreeMap::new(),
             is_shutting_down: false,
+            unprotected_at: None,
         };
         endpoint.set_connections(now, connections);
         endpoint
@@ -189,10 +196,21 @@ impl Endpoint {
 
     /// A TCP connection is gone, or could not be opened.
     pub fn handle_stream_down(&mut self, now: Time, stream: StreamId, cause: StreamDown) {
-        let _ = cause;
         let Some(known) = self.core.streams.remove(stream) else { return };
-        if let Some(owner) = known.owner {
-            self.stream_lost(now, owner, stream, known.is_up);
+        match (known.owner, cause) {
+            (Some(owner), StreamDown::Local(cause))
+                if !known.is_up && self.half_open.contains_key(&owner) =>
+            {
+                // The cause is here and says nothing about the peer (transport policy rule 5).
+                self.fail(
+                    now,
+                    owner,
+                    Reason::NoRoute,
+                    format!("no TCP connection can be opened here: {cause}"),
+                );
+            }
+            (Some(owner), _) => self.stream_lost(now, owner, stream, known.is_up),
+            (None, _) => {}
         }
         self.reschedule_streams();
     }
@@ -278,31 +296,37 @@ impl Endpoint {
         self.touch(now, id);
     }
 
-    /// Octets that are no IKE message: silence, but for a version that we do not speak (RFC 7296 section 2.5). A stream with
-    /// garbage on it is closed.
+    /// Octets that are no IKE message: silence, but for a version that we do not speak and for an IKE_SA_INIT that needs a
+    /// payload that we do not know (RFC 7296 section 2.5). A stream with garbage on it is closed.
     fn unreadable(&mut self, now: Time, source: Source, raw: &[u8], cause: Malformed) {
         self.core.reject(match cause {
             Malformed::MajorVersion(_) => "major_version",
+            Malformed::UnsupportedCritical(_) => "unsupported_critical_payload",
             _ => "malformed",
         });
-        match (source, cause) {
-            (Source::Tcp(stream), _) => self.lose_stream(now, stream),
-            (Source::Udp(_), Malformed::MajorVersion(version)) if version > 2 => {
-                self.answer_major_version(source, raw);
+        let answer = match cause {
+            Malformed::MajorVersion(version) if version > 2 => Some(Notify::invalid_major_version()),
+            Malformed::UnsupportedCritical(payload) => Some(Notify::unsupported_critical_payload(payload)),
+            _ => None,
+        };
+        match (answer, request_header(raw), source) {
+            (Some(answer), Some(header), _) => {
+                if self.may_answer_unprotected(now) {
+                    self.plain_response(source, &header, &vec![Payload::Notify(answer)]);
+                }
             }
-            _ => {}
+            (_, _, Source::Tcp(stream)) => self.lose_stream(now, stream),
+            (_, _, Source::Udp(_)) => {}
         }
     }
 
-    fn answer_major_version(&mut self, source: Source, raw: &[u8]) {
-        let mut ours = raw.to_vec();
-        let Some(octet) = ours.get_mut(17) else { return };
-        *octet = 0x20;
-        if let Ok((header, _)) = Header::decode(&ours)
-            && !header.flags.response
-        {
-            self.plain_response(source, &header, &vec![Payload::Notify(Notify::invalid_major_version())]);
+    /// Unprotected errors are limited (RFC 7296 section 2.21.4).
+    fn may_answer_unprotected(&mut self, now: Time) -> bool {
+        let is_due = self.unprotected_at.is_none_or(|at| now >= at + UNPROTECTED_INTERVAL);
+        if is_due {
+            self.unprotected_at = Some(now);
         }
+        is_due
     }
 
     /// A stream that has to go: closed here, and lost to the IKE SA that used it.
@@ -322,4 +346,14 @@ impl Endpoint {
         }
         self.touch(now, owner);
     }
+}
+
+/// The header of a request whose version or payloads we do not understand, for an answer to it.
+fn request_header(raw: &[u8]) -> Option<Header> {
+    const VERSION_AT: usize = 17;
+    let mut raw = raw.to_vec();
+    *raw.get_mut(VERSION_AT)? = 0x20;
+    let (header, _) = Header::decode(&raw).ok()?;
+    let is_first = header.exchange == ExchangeType::IKE_SA_INIT && header.flags.initiator;
+    (is_first && !header.flags.response).then_some(header)
 }

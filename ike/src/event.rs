@@ -177,7 +177,9 @@ pub enum KeyEvent {
 impl core::fmt::Debug for KeyEvent {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::Ike { spis, generation, .. } => write!(f, "KeyEvent::Ike({spis:x?}, generation {generation}, ..)"),
+            Self::Ike { spis, generation, .. } => {
+                write!(f, "KeyEvent::Ike({spis:x?}, generation {generation}, ..)")
+            }
             Self::Esp { spi, .. } => write!(f, "KeyEvent::Esp({spi:08x}, ..)"),
         }
     }

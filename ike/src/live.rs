@@ -68,6 +68,8 @@ pub(crate) struct LiveSa {
     pub(crate) series: Vec<PendingSeries>,
     /// Pairs of Child SAs.
     pub(crate) children: Children,
+    /// How often in a row the peer has put us off (RFC 7296 section 2.25, RFC 9370 section 2.2.4).
+    pub(crate) put_off: u32,
     /// The peer has replaced the pair that our own exchange is to replace: that pair, and the lower nonce of the peer's
     /// exchange.
     pub(crate) rival: Option<(ChildId, Arc<[u8]>)>,

@@ -83,6 +83,8 @@ labelled! {
         IkeUnreachable => "ike_unreachable",
         /// No direct carrier passes ESP.
         EspUnreachable => "esp_unreachable",
+        /// IKE came on a transport that the connection does not allow.
+        TransportNotAllowed => "transport_not_allowed",
         /// The carrier needed is not in `esp.transports`.
         CarrierNotAllowed => "carrier_not_allowed",
         /// No inbound ESP within `unverified_timeout` while IKE answers.

@@ -5,10 +5,9 @@
 
 use core::fmt;
 
-use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::provider;
+use super::{Rng, once, provider};
 
 /// A key exchange method (IANA "Key Exchange Method Transform IDs").
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -124,9 +123,9 @@ enum Secret {
 
 impl KeInitiator {
     /// Fresh private values, and the Key Exchange Data to send.
-    pub(crate) fn generate(method: KeMethod, rng: &mut impl CryptoRng) -> Result<(Self, Vec<u8>), KeError> {
+    pub(crate) fn generate(method: KeMethod, rng: &mut Rng) -> Result<(Self, Vec<u8>), KeError> {
         if method.is_kem() {
-            let (secret, data) = provider::KemDecapsulator::generate(method, rng)?;
+            let (secret, data) = provider::KemDecapsulator::generate(method, &mut once(rng))?;
             Ok((Self { method, secret: Secret::Kem(secret) }, data))
         } else {
             let (secret, data) = provider::DhSecret::generate(method)?;
@@ -161,13 +160,13 @@ impl fmt::Debug for KeInitiator {
 pub(crate) fn respond(
     method: KeMethod,
     initiator: &[u8],
-    rng: &mut impl CryptoRng,
+    rng: &mut Rng,
 ) -> Result<(Vec<u8>, SharedSecret), KeError> {
     if initiator.len() != method.initiator_len() {
         return Err(KeError::Length);
     }
     if method.is_kem() {
-        provider::kem_encapsulate(method, initiator, rng)
+        provider::kem_encapsulate(method, initiator, &mut once(rng))
     } else {
         let (secret, data) = provider::DhSecret::generate(method)?;
         Ok((data, secret.agree(method, initiator)?))

@@ -10,6 +10,7 @@ use crate::action::{Action, ChildId, IkeSaId};
 use crate::config::EndpointConfig;
 use crate::crypto::Rng;
 use crate::event::{Counters, Event};
+use crate::live::Source;
 use crate::path::{IkeTransport, StreamId, UdpPath};
 use crate::sa::window::Messages;
 use crate::stream;
@@ -44,11 +45,11 @@ impl Traffic {
         }
     }
 
-    /// Counts octets received.
-    pub(crate) fn received(&mut self, transport: IkeTransport, bytes: u64) {
+    /// Counts a message received, and what its transport puts before it.
+    pub(crate) fn received(&mut self, transport: IkeTransport, message_len: usize) {
         match transport {
-            IkeTransport::Udp => self.udp.1 += bytes,
-            IkeTransport::Tcp => self.tcp.1 += bytes,
+            IkeTransport::Udp => self.udp.1 += (message_len + NON_ESP_MARKER.len()) as u64,
+            IkeTransport::Tcp => self.tcp.1 += (message_len + stream::IKE_OVERHEAD) as u64,
         }
     }
 }
@@ -208,6 +209,14 @@ impl Core {
         self.count_out(IkeTransport::Tcp, length);
         self.actions.push_back(Action::SendStream { stream, bytes });
         length
+    }
+
+    /// Sends a response to where its request came from.
+    pub(crate) fn answer(&mut self, source: Source, messages: &Messages) -> u64 {
+        match source {
+            Source::Udp(path) => messages.iter().map(|message| self.send_datagram(path, message)).sum(),
+            Source::Tcp(stream) => self.send_on_stream(stream, messages),
+        }
     }
 
     /// Sends a NAT keepalive (RFC 3948 section 2.3).

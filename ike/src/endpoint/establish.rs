@@ -134,12 +134,12 @@ impl Endpoint {
         let began = half_open.began;
         let Some((sealed, _)) = sealed else {
             self.core.reject("response_too_long");
-            return;
+            if let Ok(terms) = child {
+                self.core.spi_source.release(terms.spi_in);
+            }
+            return self.close_streams_of(id);
         };
         let mut live = self.go_live(now, half_open, settled, config.clone(), first, Reason::None);
-        if received.has(NotifyType::INITIAL_CONTACT) {
-            self.initial_contact(now, &live, began);
-        }
         match child {
             Ok(terms) => {
                 let new = terms.keyed(&live.current.keys, &nonces.0, &nonces.1, &[]);
@@ -160,6 +160,9 @@ impl Endpoint {
         }
         self.live.insert(id, live);
         self.enlist(now, id, refusal.is_some());
+        if received.has(NotifyType::INITIAL_CONTACT) {
+            self.initial_contact(now, id, began);
+        }
     }
 
     /// The child of a request in IKE_AUTH, with its payloads added to the response.
@@ -202,11 +205,12 @@ impl Endpoint {
 
     /// INITIAL_CONTACT: the peer has no other IKE SA, so those that were there before this one began are left-overs (RFC 7296
     /// section 2.4). One that was set up at the same time from the other end is not: `settle_duplicates` decides.
-    fn initial_contact(&mut self, now: Time, new: &LiveSa, began: Time) {
+    fn initial_contact(&mut self, now: Time, new: IkeSaId, began: Time) {
+        let Some(new) = self.live.get(&new) else { return };
         let old: Vec<IkeSaId> = self
             .live
             .values()
-            .filter(|other| is_same_peer(other, new) && other.established <= began)
+            .filter(|other| other.id != new.id && is_same_peer(other, new) && other.established <= began)
             .map(|other| other.id)
             .collect();
         for id in old {
@@ -314,6 +318,7 @@ impl Endpoint {
             replaced_by_peer: None,
             series: Vec::new(),
             children: Children::default(),
+            put_off: 0,
             rival: None,
             deleted_early: Vec::new(),
             queue: Default::default(),

@@ -229,6 +229,13 @@ impl Endpoint {
         let Some(half_open) = self.take_half_open(id) else { return };
         let traffic = half_open.traffic;
         let Role::Initiator(Initiator { mut attempt, .. }) = half_open.role else { return };
+        if let Some(connection) = self.connections.get_mut(&attempt.config.name)
+            && !connection.live.is_empty()
+        {
+            // The peer was faster: its IKE SA is there.
+            connection.attempt = None;
+            return self.close_streams_of(id);
+        }
         attempt.traffic = traffic;
         attempt.reason = reason;
         attempt.udp_was_silent |= on == IkeTransport::Tcp;
@@ -249,6 +256,7 @@ impl Endpoint {
         if source.transport() != half_open.link.transport() || message.header.message_id != 0 {
             return self.core.reject("unexpected_init_response");
         }
+        half_open.traffic.received(source.transport(), raw.len());
         let (header, spi_i) = (message.header, half_open.channel.spi_i);
         let received = Received::new(message.payloads);
         let Role::Initiator(Initiator { state: InitiatorState::Init(sent), .. }) = &mut half_open.role else {

@@ -411,6 +411,10 @@ impl Endpoint {
             }
         }
         if connection.wanted.is_empty() || !connection.can_initiate() || self.is_shutting_down {
+            if let Some((state, Reason::PeerDeleted, _)) = &mut connection.trouble {
+                // Nothing here wants it back, so nothing is stopped.
+                *state = State::Idle;
+            }
             if reason == Reason::OperatorDown || reason == Reason::None {
                 connection.trouble = None;
             }

@@ -144,7 +144,7 @@ impl Endpoint {
                 fragment_size: candidates.iter().map(|config| config.ike.fragment_size).min().unwrap_or(1280),
             }),
         };
-        half_open.traffic.received(source.transport(), raw.len() as u64);
+        half_open.traffic.received(source.transport(), raw.len());
         if settled.nat.0
             && let (Source::Udp(path), Some(first)) = (source, candidates.first())
         {
@@ -175,14 +175,7 @@ impl Endpoint {
         }
         let response = settled.messages.1.clone();
         self.core.counters.responses_repeated += 1;
-        match source {
-            Source::Udp(path) => {
-                self.core.send_datagram(path, &response);
-            }
-            Source::Tcp(stream) => {
-                self.core.send_on_stream(stream, &vec![response]);
-            }
-        }
+        self.core.answer(source, &vec![response]);
         true
     }
 
@@ -250,14 +243,7 @@ impl Endpoint {
         let flags = Flags { initiator: false, response: true };
         let header = Header { spi_r: 0, flags, ..*request };
         let Ok(response) = encode_message(&header, out) else { return };
-        match source {
-            Source::Udp(path) => {
-                self.core.send_datagram(path, &response);
-            }
-            Source::Tcp(stream) => {
-                self.core.send_on_stream(stream, &vec![response]);
-            }
-        }
+        self.core.answer(source, &vec![response]);
     }
 
     /// The two ends of where a message came from.

@@ -122,20 +122,24 @@ impl Endpoint {
             return true;
         }
         if is_repeated {
-            self.repeat_half_open_response(id, source);
+            // RFC 7383 section 2.6.1: of a repeated request in fragments, the first one alone is answered.
+            let fragment = message.encrypted.as_ref().and_then(|encrypted| encrypted.fragment);
+            if fragment.is_none_or(|fragment| fragment.number == 1) {
+                self.repeat_half_open_response(id, source);
+            }
             return true;
         }
         let key = settled.keys.keys().sk_e(!half_open.channel.is_initiator).clone();
         let most = self.core.config.max_half_open_bytes;
         let opened = match half_open.channel.open(&key, raw, message, most) {
             Opening::Whole(opened) => opened,
-            Opening::Part(_) => return true,
+            Opening::Part => return true,
             Opening::Forged => {
                 self.core.reject("not_authentic");
                 return false;
             }
         };
-        half_open.traffic.received(source.transport(), raw.len() as u64);
+        half_open.traffic.received(source.transport(), raw.len());
         follow(half_open, source, &mut self.core);
         match header.flags.response {
             true => self.setup_response(now, id, header.message_id, opened),
@@ -146,18 +150,9 @@ impl Endpoint {
 
     fn repeat_half_open_response(&mut self, id: IkeSaId, source: Source) {
         let Some(half_open) = self.half_open.get_mut(&id) else { return };
-        let Some(messages) = half_open.channel.window.stored_response().cloned() else { return };
+        let Some(messages) = half_open.channel.window.stored_response() else { return };
         self.core.counters.responses_repeated += 1;
-        match source {
-            Source::Udp(path) => {
-                for message in &messages {
-                    self.core.send_datagram(path, message);
-                }
-            }
-            Source::Tcp(stream) => {
-                self.core.send_on_stream(stream, &messages);
-            }
-        }
+        self.core.answer(source, messages);
     }
 
     fn setup_response(&mut self, now: Time, id: IkeSaId, message_id: u32, opened: Opened) {

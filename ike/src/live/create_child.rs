@@ -137,6 +137,11 @@ impl LiveSa {
             Err(error) => {
                 core.spi_source.release(spi_in);
                 self.child_refused(core, now, name, replaces, error);
+                if error == ExchangeError::KeyExchange {
+                    // draft-ietf-ipsecme-ikev2-mlkem: a ciphertext that fails its check ends the IKE SA.
+                    self.close(now, error.reason());
+                    self.start_next(core, now);
+                }
             }
         }
     }
@@ -283,6 +288,9 @@ impl LiveSa {
         let plain = |error| (error, None);
         if which != Which::Current || self.closing.is_some() || self.is_rekeying_ike() {
             return Err(plain(ExchangeError::Collision));
+        }
+        if self.children.iter().filter(|child| child.exists()).count() >= core.config.max_children {
+            return Err(plain(ExchangeError::Full));
         }
         let nonce_i = received.nonce().map_err(plain)?.clone();
         let replaces = match rekeyed_spi(received).map_err(plain)? {

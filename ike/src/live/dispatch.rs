@@ -1,10 +1,10 @@
 //! Messages in: which generation they belong to, whether they are authentic and fresh, and who handles them.
 
 use super::{Active, Generation, LiveSa, Task};
-use crate::codec::{ExchangeType, Message};
+use crate::codec::{ExchangeType, Header, Message, NotifyType};
 use crate::endpoint::core::Core;
 use crate::path::{IkeTransport, StreamId, UdpPath};
-use crate::sa::channel::{Opened, Opening};
+use crate::sa::channel::{Opened, Opening, is_authentic};
 use crate::sa::error::ExchangeError;
 use crate::sa::payloads::{self, Out, Received};
 use crate::sa::window::Incoming;
@@ -80,17 +80,25 @@ impl LiveSa {
             return true;
         }
         let key = generation.keys.sk_e(!channel.is_initiator);
-        let opened = match channel.open(key, raw, message, MOST_FRAGMENT_BYTES) {
-            Opening::Whole(opened) => opened,
-            Opening::Part(is_first) => {
-                let is_repeated = !header.flags.response
-                    && is_first
-                    && channel.window.classify(header.message_id) == Incoming::Repeated;
-                if is_repeated {
-                    self.repeat_response(core, which, source);
-                }
+        let is_repeated =
+            !header.flags.response && channel.window.classify(header.message_id) == Incoming::Repeated;
+        let fragment = message.encrypted.as_ref().and_then(|encrypted| encrypted.fragment);
+        if let (true, Some(fragment)) = (is_repeated, fragment) {
+            // RFC 7383 section 2.6.1: the first fragment asks for the response again, the others for nothing.
+            if fragment.number != 1 {
                 return true;
             }
+            let is_authentic = is_authentic(key, message);
+            if is_authentic {
+                self.repeat_response(core, which, source);
+            } else {
+                core.reject("not_authentic");
+            }
+            return is_authentic;
+        }
+        let opened = match channel.open(key, raw, message, MOST_FRAGMENT_BYTES) {
+            Opening::Whole(opened) => opened,
+            Opening::Part => return true,
             Opening::Forged => {
                 core.reject("not_authentic");
                 return false;
@@ -105,11 +113,11 @@ impl LiveSa {
         if header.flags.response {
             self.fresh(core, now, source);
             self.response(core, now, which, header.message_id, &opened);
-        } else if self.classify(which, header.message_id) == Incoming::Repeated {
+        } else if is_repeated {
             self.repeat_response(core, which, source);
         } else {
             self.fresh(core, now, source);
-            self.request(core, now, which, &header, &opened);
+            self.request(core, now, which, source, &header, &opened);
         }
         true
     }
@@ -132,10 +140,6 @@ impl LiveSa {
             Which::Previous(index) => self.previous.get_mut(index),
             Which::Replacing => self.replaced_by_peer.as_mut().and_then(|r| r.generation_mut()),
         }
-    }
-
-    fn classify(&mut self, which: Which, message_id: u32) -> Incoming {
-        self.generation_mut(which).map_or(Incoming::Outside, |g| g.channel.window.classify(message_id))
     }
 
     /// Something fresh, authentic and in the window: the peer lives, and messages go where this one came from (RFC 9329
@@ -169,16 +173,8 @@ impl LiveSa {
     fn repeat_response(&mut self, core: &mut Core, which: Which, source: Source) {
         core.counters.responses_repeated += 1;
         let Some(generation) = self.generation_mut(which) else { return };
-        let Some(messages) = generation.channel.window.stored_response().cloned() else { return };
-        match source {
-            Source::Udp(path) => {
-                for message in &messages {
-                    core.send_datagram(path, message);
-                }
-            }
-            Source::Tcp(stream) => {
-                core.send_on_stream(stream, &messages);
-            }
+        if let Some(messages) = generation.channel.window.stored_response() {
+            core.answer(source, messages);
         }
     }
 
@@ -206,6 +202,11 @@ impl LiveSa {
                 return self.end(Reason::ProtocolError);
             }
         };
+        if received.has(NotifyType::INVALID_SYNTAX) {
+            // RFC 7296 section 2.21.3: fatal on both sides; the peer has no IKE SA any more.
+            self.abandon(core, active);
+            return self.end(Reason::ProtocolError);
+        }
         match active {
             Active::CreateChild(exchange) => self.child_created(core, now, *exchange, &received),
             Active::RekeyIke(exchange) => self.ike_rekeyed(core, now, *exchange, &received),
@@ -221,7 +222,8 @@ impl LiveSa {
         core: &mut Core,
         now: Time,
         which: Which,
-        header: &crate::codec::Header,
+        source: Source,
+        header: &Header,
         opened: &Opened,
     ) {
         let (out, after) = match Received::decode(&opened.content) {
@@ -237,7 +239,7 @@ impl LiveSa {
             },
             Err(error) => self.refuse(core, error, None),
         };
-        self.send_response(core, which, header, &out);
+        self.send_response(core, which, source, header, &out);
         self.after(core, now, which, after);
     }
 
@@ -253,19 +255,22 @@ impl LiveSa {
         (payloads::error(error, child_spi), after)
     }
 
-    fn send_response(&mut self, core: &mut Core, which: Which, header: &crate::codec::Header, out: &Out) {
+    /// The answer goes to where the request came from (RFC 7296 section 2.11), whatever the link is.
+    fn send_response(&mut self, core: &mut Core, which: Which, source: Source, header: &Header, out: &Out) {
         let most = self.fragment_bytes();
         let Some(generation) = self.generation_mut(which) else { return };
-        let header = generation.channel.header(header.exchange, true, header.message_id);
+        let message_id = header.message_id;
+        let header = generation.channel.header(header.exchange, true, message_id);
         let key = generation.keys.sk_e(generation.channel.is_initiator).clone();
         let sealed =
             payloads::encode(out).and_then(|content| generation.channel.seal(&key, &header, &content, most));
-        let Some(sealed) = sealed else {
+        let messages = sealed.map(|sealed| sealed.messages).unwrap_or_else(|| {
+            // The request has been carried out, so it must not be taken for a fresh one again.
             core.reject("response_too_long");
-            return;
-        };
-        generation.channel.window.responded(header.message_id, sealed.messages.clone());
-        core.transmit(&self.link, &sealed.messages, None);
+            Vec::new()
+        });
+        core.answer(source, &messages);
+        generation.channel.window.responded(message_id, messages);
     }
 
     /// The size from which messages leave in fragments: over UDP only, never over TCP (RFC 9329 section 6.1).

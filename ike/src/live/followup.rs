@@ -16,10 +16,13 @@ use crate::endpoint::core::Core;
 use crate::sa::child_offer::ChildTerms;
 use crate::sa::error::ExchangeError;
 use crate::sa::payloads::{self, Out, Received};
+use crate::status::Reason;
 use crate::time::Time;
 
 /// A responder waits this long for the next exchange of a series (RFC 9370 section 2.2.4: 5 to 20 s).
 const SERIES_WAIT: Duration = Duration::from_secs(20);
+/// A series that the peer forgets this often in a row ends the IKE SA (RFC 9370 section 2.2.4: after several retries).
+const MOST_RETRIES: u32 = 4;
 /// Most series that a peer may have under way.
 const MOST_SERIES: usize = 4;
 
@@ -261,6 +264,7 @@ impl LiveSa {
     }
 
     fn complete_ours(&mut self, core: &mut Core, now: Time, series: SeriesStart) {
+        self.put_off = 0;
         let SeriesStart { agreed, nonce_i, nonce_r, shared, .. } = series;
         match agreed {
             Agreed::Child(terms) => {
@@ -294,6 +298,9 @@ impl LiveSa {
                 None => Task::CreateChild(terms.config.name.clone()),
             },
         };
+        if self.put_off >= MOST_RETRIES && error == ExchangeError::Peer(NotifyType::STATE_NOT_FOUND) {
+            self.close(now, Reason::ProtocolError);
+        }
         match (&series.agreed, is_temporary) {
             (_, true) => self.try_again_later(core, now, task),
             (Agreed::Child(terms), false) => {

@@ -55,9 +55,11 @@ impl LiveSa {
         }
     }
 
-    /// A collision will pass: the task comes again a little later.
+    /// A collision will pass: the task comes again a little later, each time after a longer wait.
     pub(super) fn try_again_later(&mut self, core: &mut Core, now: Time, task: Task) {
-        self.pause_until = Some(now + COLLISION_WAIT + jitter(COLLISION_WAIT, &mut core.rng));
+        let wait = COLLISION_WAIT.saturating_mul(1 << self.put_off.min(6));
+        self.put_off = self.put_off.saturating_add(1);
+        self.pause_until = Some(now + wait + jitter(wait, &mut core.rng));
         self.want(task);
     }
 

@@ -4,7 +4,7 @@ use super::dispatch::Which;
 use super::{Active, LiveSa, Task};
 use crate::action::Action;
 use crate::endpoint::core::Core;
-use crate::path::UdpPath;
+use crate::path::{DirectCarrier, EspCarrier, EspPath, UdpPath};
 use crate::sa::children::{Child, Outbound, Stage};
 use crate::status::Reason;
 use crate::time::Time;
@@ -76,6 +76,7 @@ impl LiveSa {
         for effect in effects {
             match effect {
                 Effect::Path(path) => {
+                    self.follow_esp(core, path);
                     if self.children.iter().next().is_some() {
                         core.actions.push_back(Action::UpdatePath { ike_sa: self.id, path });
                     }
@@ -94,6 +95,18 @@ impl LiveSa {
                     });
                 }
             }
+        }
+    }
+
+    /// IKE over UDP shares port and NAT mapping with ESP in UDP: it goes to where fresh ESP came from (RFC 7296 section 2.23).
+    fn follow_esp(&mut self, core: &Core, esp: EspPath) {
+        let we_are_behind_nat = self.carrier.nat().0;
+        if let Link::Udp(path) = &mut self.link
+            && path.local.port() == core.config.nat_port
+            && esp.carrier == EspCarrier::Direct(DirectCarrier::Udp)
+            && !we_are_behind_nat
+        {
+            path.remote = (esp.remote, esp.remote_port).into();
         }
     }
 
@@ -154,9 +167,15 @@ impl LiveSa {
                 continue;
             }
             let is_asked = matches!(generation.active, Some(Active::DeleteIke));
-            if generation.is_deleted || is_asked {
+            let since = generation.channel.window.outstanding().map(|outstanding| outstanding.since);
+            let is_forgotten = self.current.is_confirmed
+                && since.is_some_and(|since| since + self.config.ike.dead_after <= now);
+            if generation.is_deleted || is_asked || is_forgotten {
                 let generation = self.previous.remove(index);
                 core.spis.remove(&generation.channel.our_spi());
+                if let Some(active) = generation.active {
+                    self.abandon(core, active);
+                }
                 continue;
             }
             if !self.current.is_confirmed {
@@ -198,7 +217,9 @@ impl LiveSa {
     }
 }
 
-/// The DELETE of an old generation may go unanswered without any harm to the IKE SA.
+/// What an old generation asks may go unanswered without any harm to the IKE SA, once the peer has the new keys: it may have
+/// forgotten the old ones.
 fn is_only_clearing_up(generation: &super::Generation, sa: &LiveSa) -> bool {
-    matches!(generation.active, Some(Active::DeleteIke)) && !core::ptr::eq(generation, &sa.current)
+    let is_delete = matches!(generation.active, Some(Active::DeleteIke));
+    (is_delete || sa.current.is_confirmed) && !core::ptr::eq(generation, &sa.current)
 }

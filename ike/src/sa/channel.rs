@@ -18,7 +18,8 @@ pub(crate) struct Channel {
     /// Message IDs and stored messages.
     pub(crate) window: Window,
     iv: IvCounter,
-    reassembly: Option<Reassembly>,
+    /// Of a request and of a response: their Message IDs count apart.
+    reassembly: [Option<Reassembly>; 2],
 }
 
 /// A message of the peer, authenticated and decrypted.
@@ -35,8 +36,8 @@ pub(crate) struct Opened {
 pub(crate) enum Opening {
     /// Here it is.
     Whole(Opened),
-    /// An authentic fragment of a message that is not complete yet; is it number 1?
-    Part(bool),
+    /// An authentic fragment of a message that is not complete yet.
+    Part,
     /// Not authentic.
     Forged,
 }
@@ -50,7 +51,7 @@ impl Channel {
             is_initiator,
             window: Window::default(),
             iv: IvCounter::default(),
-            reassembly: None,
+            reassembly: [None, None],
         }
     }
 
@@ -96,14 +97,21 @@ impl Channel {
             message: raw,
             content: text,
         };
-        match Reassembly::add(&mut self.reassembly, piece, most_bytes) {
-            None => Opening::Part(fragment.number == 1),
+        let [requests, responses] = &mut self.reassembly;
+        let slot = if message.header.flags.response { responses } else { requests };
+        match Reassembly::add(slot, piece, most_bytes) {
+            None => Opening::Part,
             Some(whole) => match Message::decode(&whole.first).map(|first| first.encrypted) {
                 Ok(Some(first)) => opened(&first, whole.content),
                 _ => Opening::Forged,
             },
         }
     }
+}
+
+/// A message of the peer, or one fragment of it, is authentic; nothing of it is kept.
+pub(crate) fn is_authentic(key: &AeadKey, message: &Message<'_>) -> bool {
+    message.encrypted.as_ref().is_some_and(|encrypted| protect::open(encrypted, key).is_some())
 }
 
 fn opened(encrypted: &Encrypted<'_>, text: Vec<u8>) -> Opening {
@@ -113,5 +121,37 @@ fn opened(encrypted: &Encrypted<'_>, text: Vec<u8>) -> Opening {
             Opening::Whole(Opened { content, int_auth_a })
         }
         Err(_) => Opening::Forged,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::PayloadType;
+    use crate::crypto::Aead;
+
+    /// RFC 7383 section 2.6.1 tells fragments apart by Message ID; RFC 7296 section 2.2 gives each direction its own.
+    #[test]
+    fn a_fragmented_request_and_a_fragmented_response_with_one_message_id_do_not_mix() {
+        let key = AeadKey::new(Aead::Aes256Gcm16, &[7; 36]);
+        let (mut peer, mut ours) = (Channel::new(1, 2, true), Channel::new(1, 2, false));
+        let request = fragments(&mut peer, &key, false, 1);
+        let response = fragments(&mut peer, &key, true, 2);
+        let mut whole = Vec::new();
+        for (a, b) in request.iter().zip(&response) {
+            for raw in [a, b] {
+                let message = Message::decode(raw).unwrap();
+                if let Opening::Whole(opened) = ours.open(&key, raw, &message, 65_535) {
+                    whole.push(opened.content.bytes);
+                }
+            }
+        }
+        assert_eq!(whole, [vec![1; 1000], vec![2; 1000]]);
+    }
+
+    fn fragments(channel: &mut Channel, key: &AeadKey, is_response: bool, octet: u8) -> Vec<Vec<u8>> {
+        let header = channel.header(ExchangeType::INFORMATIONAL, is_response, 5);
+        let content = PayloadChain { first: PayloadType::NOTIFY, bytes: vec![octet; 1000] };
+        channel.seal(key, &header, &content, Some(400)).unwrap().messages
     }
 }

@@ -63,9 +63,9 @@ impl ExchangeError {
         })
     }
 
-    /// The IKE SA cannot go on after it (RFC 7296 section 2.21.3): the payloads of an authenticated message make no sense.
+    /// The IKE SA cannot go on after it: INVALID_SYNTAX is fatal on both sides (RFC 7296 section 2.21.3).
     pub(crate) fn is_fatal(self) -> bool {
-        matches!(self, Self::Malformed | Self::Payloads(_))
+        self.notify() == Some(NotifyType::INVALID_SYNTAX)
     }
 
     /// The reason for status and metrics.

@@ -58,7 +58,8 @@ pub(crate) enum Due {
 impl Window {
     /// The Message ID that the next request takes, if none is outstanding.
     pub(crate) fn next_request_id(&self) -> Option<u32> {
-        self.outstanding.is_none().then_some(self.next_request)
+        // RFC 7296 section 2.2: Message IDs do not wrap.
+        (self.outstanding.is_none() && self.next_request < u32::MAX).then_some(self.next_request)
     }
 
     /// A request has been sent. Over TCP it is not retransmitted (RFC 9329 section 6.1).
@@ -131,7 +132,7 @@ impl Window {
     /// Counts a retransmission that is due and plans the next.
     pub(crate) fn due(&mut self, now: Time) -> Due {
         let Some(outstanding) = self.outstanding.as_mut() else { return Due::Nothing };
-        if !outstanding.retransmit_at.is_some_and(|at| at <= now) {
+        if outstanding.retransmit_at.is_none_or(|at| at > now) {
             return Due::Nothing;
         }
         outstanding.retransmissions = outstanding.retransmissions.saturating_add(1);

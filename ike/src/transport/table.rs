@@ -167,8 +167,9 @@ pub(crate) fn refusal(
     choice: Result<DirectCarrier, Reason>,
 ) -> Option<Reason> {
     match (policy.transport, auth_on) {
-        (StartTransport::Udp, IkeTransport::Tcp) => return Some(Reason::IkeUdpUnreachable),
-        (StartTransport::Tcp, IkeTransport::Udp) => return Some(Reason::IkeTcpUnreachable),
+        (StartTransport::Udp, IkeTransport::Tcp) | (StartTransport::Tcp, IkeTransport::Udp) => {
+            return Some(Reason::TransportNotAllowed);
+        }
         _ => {}
     }
     // RFC 9329 section 5: without SEPARATE_TRANSPORTS its ESP belongs in TCP, which is never done here.
