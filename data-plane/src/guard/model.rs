@@ -136,8 +136,9 @@ impl Policies {
     }
 
     fn own_machinery(&mut self, spec: &GuardSpec, protected: &Pair) {
-        for &local in &spec.local_addresses {
-            for &peer in &spec.peers {
+        let Pair { local, remote, .. } = protected;
+        for &local in spec.local_addresses.range(local.first()..=local.last()) {
+            for peer in spec.peers_in(*remote) {
                 let remote = peer.map_or(AddressRange::all(Family::of(local)), AddressRange::single);
                 let outer = Pair::addresses(AddressRange::single(local), remote);
                 for carrier in ike_and_esp(&outer, peer.is_some()) {

@@ -82,6 +82,12 @@ impl GuardSpec {
             tun_interfaces: tun_interfaces.into_iter().collect(),
         }
     }
+
+    /// Peers whose address is in `range` or not configured. Ordered access: there are as many peers as rules.
+    pub(super) fn peers_in(&self, range: AddressRange) -> impl Iterator<Item = Option<IpAddr>> {
+        let named = self.peers.range(Some(range.first())..=Some(range.last()));
+        self.peers.get(&None).into_iter().chain(named).copied()
+    }
 }
 
 /// Route-based children have no rule: their selectors are 0/0, and `guard_prefixes` says what to cover.
