@@ -204,6 +204,17 @@ impl LiveSa {
         }
     }
 
+    /// A child is wanted after all: a DELETE that waits for its turn is forgotten.
+    pub(crate) fn keep(&mut self, name: &str) {
+        let kept: Vec<_> = self
+            .children
+            .iter()
+            .filter(|child| child.is_live() && *child.name == *name)
+            .map(|child| child.id)
+            .collect();
+        self.queue.retain(|task| !matches!(task, Task::DeleteChild(id) if kept.contains(id)));
+    }
+
     /// Our SPIs: those by which messages of this IKE SA are found.
     pub(crate) fn our_spis(&self) -> Vec<u64> {
         let replacing = self.replaced_by_peer.iter().filter_map(ReplacedByPeer::generation);

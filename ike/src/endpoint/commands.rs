@@ -36,7 +36,10 @@ impl Endpoint {
                     return self.done(request, Err(cause));
                 }
                 connection.wanted.extend(children.iter().cloned());
-                connection.pending.push(Pending { request, goal: Goal::Up(children) });
+                connection.pending.push(Pending { request, goal: Goal::Up(children.clone()) });
+                let is_undone =
+                    |goal: &Goal| matches!(goal, Goal::ChildrenDown(down) if !down.is_disjoint(&children));
+                self.finish_commands(&name, is_undone, &Err("overtaken by up".into()));
                 self.bring_up(now, &name);
             }
             CommandKind::Down { child: None } => {

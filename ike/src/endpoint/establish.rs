@@ -230,6 +230,7 @@ impl Endpoint {
         });
         let failed: Vec<_> = failed.collect();
         for name in connection.wanted.iter().filter(|name| !failed.contains(name)) {
+            live.keep(name);
             if live.children.live(name).is_none() {
                 live.want(Task::CreateChild(name.clone()));
             }
