@@ -3,6 +3,7 @@
 
 mod accept;
 mod bind;
+mod counters;
 mod holder;
 mod prefix_limit;
 pub mod route;
@@ -12,6 +13,7 @@ mod udp;
 
 pub use accept::Acceptor;
 pub use bind::{Listeners, bind};
+pub use counters::{Counters, TurnedAway};
 pub use prefix_limit::PrefixLimit;
 pub use source::source_towards;
 pub use udp::IkeSocket;

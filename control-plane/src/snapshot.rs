@@ -12,6 +12,7 @@ use portcullis_ike::status::ConnectionStatus;
 use portcullis_ike::time::Time;
 
 use crate::config::Config;
+use crate::net::TurnedAway;
 
 /// Everything at one moment.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub shards: Vec<ShardSnapshot>,
     /// What the data plane says.
     pub data_plane: DataPlaneReport,
+    /// What was turned away before an endpoint saw it.
+    pub turned_away: TurnedAway,
 }
 
 /// One shard.

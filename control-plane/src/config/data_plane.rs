@@ -21,7 +21,7 @@ fn section(s: &mut Section<'_>, instance: &str, state_dir: &Path) -> Option<Data
     let sa_slots = s.or("sa_slots", 65_536, |field| field.number(256, 1 << 20));
     let replay_window = s.or("replay_window", 4096, |field| {
         field.number(64, 65_536).and_then(|window: u32| {
-            if window % 64 == 0 {
+            if window.is_multiple_of(64) {
                 Some(window)
             } else {
                 field.refuse("the window is a multiple of 64 packets")

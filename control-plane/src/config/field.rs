@@ -59,7 +59,7 @@ impl<'a> Field<'a> {
 
     /// A scalar that `read` understands.
     pub fn read<T, E: Display>(&self, read: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
-        read(self.text()?).or_else(|error| Err(self.refuse::<T>(error))).ok()
+        read(self.text()?).map_err(|error| self.refuse::<T>(error)).ok()
     }
 
     /// A number between `least` and `most`.

@@ -211,7 +211,7 @@ fn every_problem_is_shown_at_once_in_the_order_of_the_text() {
 #[test]
 fn a_message_names_file_line_column_and_key() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    write!(file, "{DATA_PLANE}log: {{ level: loud }}\n").unwrap();
+    writeln!(file, "{DATA_PLANE}log: {{ level: loud }}").unwrap();
     let refused = load(file.path(), None, &Secrets::Skip).unwrap_err().to_string();
     let expected = format!(
         "{}:2:15: log.level: 'loud' is not one of error, warn, info, debug, trace",

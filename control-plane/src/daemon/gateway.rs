@@ -17,6 +17,7 @@ use super::observer::Observer;
 use super::shard::home_of;
 use crate::config::{Checked, Config};
 use crate::metrics::Metrics;
+use crate::net::Counters;
 use crate::net::route::Shards;
 use crate::snapshot::{ShardSnapshot, Snapshot};
 
@@ -32,6 +33,7 @@ pub struct Gateway {
     shards: Shards,
     inputs: Arc<[InputSender]>,
     clock: Clock,
+    counters: Arc<Counters>,
 }
 
 /// Why a command was not carried out.
@@ -55,8 +57,9 @@ impl Gateway {
         shards: Shards,
         inputs: Arc<[InputSender]>,
         clock: Clock,
+        counters: Arc<Counters>,
     ) -> Self {
-        Self { observer, data_plane, shards, inputs, clock }
+        Self { observer, data_plane, shards, inputs, clock, counters }
     }
 
     /// The configuration in force.
@@ -95,6 +98,7 @@ impl Gateway {
             clock: self.clock.moment(),
             shards,
             data_plane: self.data_plane.report(),
+            turned_away: self.counters.read(),
         })
     }
 

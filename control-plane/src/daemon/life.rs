@@ -21,7 +21,7 @@ use crate::config::{self, Checked, Config, Secrets};
 use crate::keylog::KeyLog;
 use crate::logging;
 use crate::net::route::Shards;
-use crate::net::{Acceptor, IkeSocket, Listeners, PrefixLimit, bind};
+use crate::net::{Acceptor, Counters, IkeSocket, Listeners, PrefixLimit, bind};
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -80,6 +80,7 @@ async fn live(arguments: &Run, parts: Parts) -> Result<()> {
     let mut hang_up = signal(SignalKind::hangup())?;
 
     let clock = Clock::start();
+    let counters = Arc::new(Counters::default());
     let shards = Shards::new(config.ike.shards);
     let has_key_log = key_log.is_some();
     let observer = Arc::new(Observer::new(Arc::clone(&config), key_log));
@@ -101,14 +102,21 @@ async fn live(arguments: &Run, parts: Parts) -> Result<()> {
         .collect::<Result<Vec<_>, _>>()
         .context("starting an IKE shard")?;
     let inputs: Arc<[InputSender]> = handles.iter().map(|handle| handle.input.clone()).collect();
-    let gateway =
-        Arc::new(Gateway::new(Arc::clone(&observer), data_plane.clone(), shards, Arc::clone(&inputs), clock));
+    let gateway = Arc::new(Gateway::new(
+        Arc::clone(&observer),
+        data_plane.clone(),
+        shards,
+        Arc::clone(&inputs),
+        clock,
+        Arc::clone(&counters),
+    ));
 
-    receive_udp(&sockets, shards, &inputs);
-    receive_from_data_plane(receivers, shards, &inputs, &gateway);
+    let delivery = Delivery { shards, inputs: Arc::clone(&inputs), counters: Arc::clone(&counters) };
+    receive_udp(&sockets, &delivery);
+    receive_from_data_plane(receivers, delivery, &gateway);
     let limits = &config.ike.endpoint;
     let limit = PrefixLimit::new(limits.max_stranger_streams, limits.max_stranger_streams_per_prefix);
-    let acceptor = Acceptor::new(shards, Arc::clone(&inputs), limit);
+    let acceptor = Acceptor::new(shards, Arc::clone(&inputs), limit, counters);
     for listener in tcp {
         acceptor.listen(listener).context("listening on TCP 4500")?;
     }
@@ -171,15 +179,34 @@ fn open_key_log(directory: &std::path::Path) -> Result<KeyLog> {
     Ok(log)
 }
 
-/// Port 500: a full shard loses the datagram, as the network might have; IKE repeats it.
-fn receive_udp(sockets: &Arc<[IkeSocket]>, shards: Shards, inputs: &Arc<[InputSender]>) {
+/// Hands datagrams to their shard. A full shard loses one, as the network might have; IKE repeats it.
+#[derive(Clone)]
+struct Delivery {
+    shards: Shards,
+    inputs: Arc<[InputSender]>,
+    counters: Arc<Counters>,
+}
+
+impl Delivery {
+    /// `has_marker`: the non-ESP marker precedes the message.
+    fn deliver(&self, path: UdpPath, payload: Vec<u8>, has_marker: bool) {
+        let shard = self.shards.of_datagram(&payload, has_marker, path.remote.ip());
+        if let Some(input) = self.inputs.get(shard)
+            && input.try_send(Input::Datagram { path, payload }).is_err()
+        {
+            self.counters.drop_datagram();
+        }
+    }
+}
+
+fn receive_udp(sockets: &Arc<[IkeSocket]>, delivery: &Delivery) {
     for index in 0..sockets.len() {
-        let (sockets, inputs) = (Arc::clone(sockets), Arc::clone(inputs));
+        let (sockets, delivery) = (Arc::clone(sockets), delivery.clone());
         tokio::spawn(async move {
             let Some(socket) = sockets.get(index) else { return };
             loop {
                 match socket.receive().await {
-                    Ok((path, payload)) => deliver(path, payload, false, shards, &inputs),
+                    Ok((path, payload)) => delivery.deliver(path, payload, false),
                     // ICMP errors of earlier datagrams arrive here; they say nothing that can be trusted.
                     Err(error) => tracing::debug!(%error, "UDP 500"),
                 }
@@ -188,28 +215,13 @@ fn receive_udp(sockets: &Arc<[IkeSocket]>, shards: Shards, inputs: &Arc<[InputSe
     }
 }
 
-/// `has_marker`: the non-ESP marker precedes the message.
-fn deliver(path: UdpPath, payload: Vec<u8>, has_marker: bool, shards: Shards, inputs: &[InputSender]) {
-    let shard = shards.of_datagram(&payload, has_marker, path.remote.ip());
-    if let Some(input) = inputs.get(shard)
-        && input.try_send(Input::Datagram { path, payload }).is_err()
-    {
-        tracing::debug!(shard, "an IKE datagram was dropped: the shard is busy");
-    }
-}
-
-fn receive_from_data_plane(
-    receivers: Receivers,
-    shards: Shards,
-    inputs: &Arc<[InputSender]>,
-    gateway: &Arc<Gateway>,
-) {
+fn receive_from_data_plane(receivers: Receivers, delivery: Delivery, gateway: &Arc<Gateway>) {
     let Receivers { mut ike, mut events } = receivers;
-    let to_shards = Arc::clone(inputs);
+    let shards = delivery.shards;
     tokio::spawn(async move {
         while let Some(datagram) = ike.recv().await {
             let path = UdpPath { local: datagram.local, remote: datagram.remote };
-            deliver(path, datagram.payload, true, shards, &to_shards);
+            delivery.deliver(path, datagram.payload, true);
         }
     });
     let gateway = Arc::clone(gateway);

@@ -154,6 +154,10 @@ fn ike(page: &mut Page, snapshot: &Snapshot) {
             bytes.sample([("transport", transport.label().into()), ("direction", direction.into())], count);
         }
     }
+    page.counter("ike_streams_refused", "TCP streams of strangers closed as too many or too slow")
+        .only(snapshot.turned_away.streams);
+    page.counter("ike_datagrams_dropped", "IKE datagrams dropped because their shard was busy")
+        .only(snapshot.turned_away.datagrams);
     page.counter("ike_retransmissions", "Requests sent again over UDP").only(sum(|c| c.retransmissions));
     page.counter("ike_responses_repeated", "Stored responses sent again").only(sum(|c| c.responses_repeated));
     page.counter("ike_cookies", "COOKIE notifications sent").only(sum(|c| c.cookies_sent));

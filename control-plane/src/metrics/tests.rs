@@ -21,6 +21,7 @@ use portcullis_ike::time::Time;
 
 use super::Metrics;
 use crate::config::{self, Config, Secrets};
+use crate::net::TurnedAway;
 use crate::snapshot::{Clock, Handshake, ShardSnapshot, Snapshot};
 use crate::status::Status;
 
@@ -246,7 +247,13 @@ fn snapshot(connections: usize) -> Snapshot {
         wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
         uptime: Duration::from_secs(5),
     };
-    Snapshot { config: Arc::new(config), clock, shards: vec![shard], data_plane: data_plane() }
+    Snapshot {
+        config: Arc::new(config),
+        clock,
+        shards: vec![shard],
+        data_plane: data_plane(),
+        turned_away: TurnedAway::default(),
+    }
 }
 
 fn connection(name: &Arc<str>, number: u64) -> ConnectionStatus {

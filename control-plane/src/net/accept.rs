@@ -9,6 +9,7 @@ use std::time::Duration;
 use portcullis_ike::path::StreamId;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::counters::Counters;
 use super::prefix_limit::PrefixLimit;
 use super::route::{HEADER_PART, STREAM_PREFACE, Shards};
 use super::stream;
@@ -26,18 +27,18 @@ pub struct Acceptor {
     inputs: Arc<[InputSender]>,
     limit: PrefixLimit,
     numbers: Arc<AtomicU64>,
-    refused: Arc<AtomicU64>,
+    counters: Arc<Counters>,
 }
 
 impl Acceptor {
     /// Hands streams to `inputs`, one for each shard. Strangers that have not said enough are `limit`ed.
-    pub fn new(shards: Shards, inputs: Arc<[InputSender]>, limit: PrefixLimit) -> Self {
-        Self { shards, inputs, limit, numbers: Arc::default(), refused: Arc::default() }
-    }
-
-    /// Streams that were closed at once or in time, because they were too many or too slow.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    pub fn new(
+        shards: Shards,
+        inputs: Arc<[InputSender]>,
+        limit: PrefixLimit,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self { shards, inputs, limit, numbers: Arc::default(), counters }
     }
 
     /// Accepts until the process ends.
@@ -64,7 +65,7 @@ impl Acceptor {
     fn welcome(&self, tcp: TcpStream, remote: SocketAddr) {
         let permit = self.limit.admit(remote.ip());
         let (Some(permit), Ok(())) = (permit, stream::set_options(&tcp)) else {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.counters.refuse_stream();
             return;
         };
         let acceptor = self.clone();
@@ -72,7 +73,7 @@ impl Acceptor {
             let first = tokio::time::timeout(FIRST_OCTETS_TIMEOUT, acceptor.first_octets(&tcp, remote)).await;
             drop(permit);
             let Ok(Ok((shard, first))) = first else {
-                acceptor.refused.fetch_add(1, Ordering::Relaxed);
+                acceptor.counters.refuse_stream();
                 return;
             };
             let stream = StreamId::accepted(acceptor.numbers.fetch_add(1, Ordering::Relaxed));
