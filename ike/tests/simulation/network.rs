@@ -98,6 +98,8 @@ pub enum Arrival {
     Segment { connection: u64, side: usize },
     /// TCP looks again whether what an end sent can pass.
     Retry { connection: u64, side: usize },
+    /// TCP asks for an end whether the other is there.
+    KeepAlive { connection: u64, side: usize },
     /// An end of one is gone.
     StreamDown { connection: u64, side: usize, cause: StreamDown },
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use portcullis_ike::command::CommandKind;
 use portcullis_ike::config::{RemoteAddress, SeparateTransports, StartTransport};
 use portcullis_ike::event::Event;
 use portcullis_ike::path::{DirectCarrier, EspCarrier, IkeTransport};
@@ -54,6 +55,22 @@ fn a_new_mapping_is_learned_while_idle() {
     world.run_for(Duration::from_secs(30));
     let after = world.status(1).ike_sas[0].esp_path.unwrap().remote_port;
     assert_ne!(before, after);
+    world.shut_down_and_check();
+}
+
+/// RFC 7296 section 2.23: over UDP, IKE goes to the new mapping as soon as authenticated ESP has shown it.
+#[test]
+fn ike_over_udp_follows_a_new_mapping_that_esp_has_shown() {
+    let mut world = behind_nat(Pair::new(StartTransport::Udp));
+    world.traffic = Some(Duration::from_millis(200));
+    world.run_for(Duration::from_secs(10));
+    world.rebind_nat();
+    world.run_for(Duration::from_secs(2));
+    let before = world.status(1).ike_sas[0].spis;
+    world.command(1, CommandKind::RekeyIke);
+    world.run_for(Duration::from_secs(2));
+    assert_ne!(world.status(1).ike_sas[0].spis, before, "the responder's request has found its way");
+    world.assert_settled(1);
     world.shut_down_and_check();
 }
 
@@ -282,7 +299,7 @@ fn without_a_stream_an_ike_sa_lives_as_long_as_esp_does() {
 fn after_the_peers_delete_the_next_start_waits() {
     let mut world = Pair::new(StartTransport::UdpThenTcp).world(1);
     world.run_for(Duration::from_secs(5));
-    world.command(1, portcullis_ike::command::CommandKind::Down { child: None });
+    world.command(1, CommandKind::Down { child: None });
     world.run_for(Duration::from_secs(29));
     assert!(world.status(0).ike_sas.is_empty());
     assert_eq!(world.status(0).reason, Reason::PeerDeleted);

@@ -13,8 +13,9 @@ use crate::network::{Arrival, Protocol, Tcp};
 use crate::tap::StreamTap;
 use crate::world::World;
 
-/// The user timeout that the daemon sets (RFC 5482).
+/// The user timeout (RFC 5482) and the time between keepalives (RFC 9293 section 3.8.4) that the daemon sets.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
+const KEEPALIVE: Duration = Duration::from_secs(30);
 const RETRANSMISSION: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -136,6 +137,7 @@ impl World {
         let (node, stream) = (end.node, end.stream);
         if self.nodes[node].streams.contains_key(&stream) {
             self.nodes[node].endpoint.handle_stream_up(now, stream, local, remote);
+            self.queue.push(now + KEEPALIVE, Arrival::KeepAlive { connection, side });
         }
     }
 
@@ -150,7 +152,11 @@ impl World {
         let Some(sender) = self.tcp.end(connection, 1 - to) else { return };
         let Some(bytes) = sender.in_flight.pop_front() else { return };
         let messages = sender.tap.arrived(&bytes);
-        let Some(end) = self.tcp.end(connection, to) else { return };
+        let Some(end) = self.tcp.end(connection, to) else {
+            let at = self.now + self.weather.latency;
+            let cause = StreamDown::Reset;
+            return self.queue.push(at, Arrival::StreamDown { connection, side: 1 - to, cause });
+        };
         let (node, stream) = (end.node, end.stream);
         if self.nodes[node].streams.contains_key(&stream) {
             messages.iter().for_each(|message| self.tap.arrived(node, self.nodes[node].boot, message));
@@ -173,6 +179,22 @@ impl World {
         end.last_arrival = now + latency;
         for _ in 0..end.in_flight.len() {
             self.queue.push(now + latency, Arrival::Segment { connection, side: 1 - side });
+        }
+    }
+
+    /// TCP asks from time to time whether the other end is still there.
+    pub fn keep_alive(&mut self, connection: u64, side: usize) {
+        let is_silent = (0..2).any(|side| self.is_stalled(connection, side));
+        let Connection { ends, is_forgotten } = &self.tcp.0[connection as usize];
+        if ends[side].is_none() {
+            return;
+        }
+        if ends[1 - side].is_none() || *is_forgotten && side == DIALLER {
+            self.stream_down(connection, side, StreamDown::Reset);
+        } else if is_silent {
+            self.stream_down(connection, side, StreamDown::TimedOut);
+        } else {
+            self.queue.push(self.now + KEEPALIVE, Arrival::KeepAlive { connection, side });
         }
     }
 

@@ -236,6 +236,7 @@ impl World {
             }
             Arrival::Segment { connection, side } => self.segment(connection, side),
             Arrival::Retry { connection, side } => self.retry_segments(connection, side),
+            Arrival::KeepAlive { connection, side } => self.keep_alive(connection, side),
             Arrival::StreamDown { connection, side, cause } => self.stream_down(connection, side, cause),
         }
     }
