@@ -146,6 +146,10 @@ impl LiveSa {
     /// section 6.1, RFC 7296 section 2.23).
     fn fresh(&mut self, core: &mut Core, now: Time, source: Source) {
         self.ike_seen = now;
+        let first_wait = self.config.ike.retransmit_after;
+        for generation in self.previous.iter_mut().chain([&mut self.current]) {
+            generation.channel.window.hasten(now, first_wait);
+        }
         match (&mut self.link, source) {
             (Link::Udp(path), Source::Udp(from)) => {
                 let we_are_behind_nat = self.carrier.nat().0;

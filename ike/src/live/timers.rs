@@ -120,7 +120,8 @@ impl LiveSa {
             Link::Tcp(link) if link.current.is_none() => since.max(self.esp_seen.unwrap_or(Time::ZERO)),
             _ => since,
         };
-        Some(since + self.config.ike.dead_after)
+        // A peer that sends fresh requests of its own is alive.
+        Some(since.max(self.ike_seen) + self.config.ike.dead_after)
     }
 
     /// Nothing has been heard for a while (RFC 7296 section 2.4). Over TCP only IKE counts: liveness runs while ESP flows

@@ -124,6 +124,16 @@ impl Window {
         }
     }
 
+    /// The peer can be reached: a retransmission that was put off comes at once, and the waits start over.
+    pub(crate) fn hasten(&mut self, now: Time, first_wait: Duration) {
+        if let Some(outstanding) = self.outstanding.as_mut()
+            && outstanding.retransmit_at.is_some_and(|at| at > now + first_wait)
+        {
+            outstanding.retransmit_at = Some(now);
+            outstanding.wait = first_wait / 2;
+        }
+    }
+
     /// When [`Window::due`] has something to say.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
         self.outstanding.as_ref()?.retransmit_at
