@@ -91,16 +91,16 @@ fn world(seed: u64) -> World {
         // Both ends know the transport that the other starts on.
         connection.ike.transport = transport;
     });
-    let behind_nat = seed / 36 % 4 == 0;
+    let behind_nat = (seed / 36).is_multiple_of(4);
     if behind_nat {
         pair.b.remote_address = RemoteAddress::Any;
-    } else if seed / 9 % 2 == 0 {
+    } else if (seed / 9).is_multiple_of(2) {
         pair.b.children[0].start = StartMode::Always;
     }
     let mut world = pair.world(seed);
     world.nat = behind_nat.then(|| Nat::new(A, NAT));
     world.traffic = Some(Duration::from_millis(200));
-    if seed / 18 % 2 == 0 {
+    if (seed / 18).is_multiple_of(2) {
         world.weather.loss = 10;
         world.weather.duplicates = 10;
         world.weather.jitter = Duration::from_millis(60);
