@@ -130,6 +130,12 @@ impl core::fmt::Display for ExchangeError {
             Self::Peer(NotifyType::AUTHENTICATION_FAILED) => {
                 f.write_str("the peer refused our identity or secret: compare ids and secrets on both sides")
             }
+            Self::Peer(NotifyType::NO_PROPOSAL_CHOSEN) => {
+                f.write_str("the peer answered NO_PROPOSAL_CHOSEN: compare `proposals` on both sides")
+            }
+            Self::Peer(NotifyType::TS_UNACCEPTABLE) => f.write_str(
+                "the peer answered TS_UNACCEPTABLE: compare selectors (`local_ts`, `remote_ts`) on both sides",
+            ),
             Self::Peer(notify) => write!(f, "the peer answered {notify}"),
             Self::Policy(reason) => write!(f, "refused by policy: {reason}"),
             Self::Collision => f.write_str("collides with another exchange"),
