@@ -146,6 +146,23 @@ fn xdp_drops_what_no_policy_covers_on_a_protected_interface() {
     wait_until("it is dropped", || no_policy(&tunnel.a) == 1);
 }
 
+/// RFC 4301 section 5.1: what was opened crosses the boundary again only if the SPD says so. With the protected
+/// interface down, the default route leads out.
+#[test]
+fn an_opened_packet_does_not_leave_by_the_unprotected_interface() {
+    for shape in [XDP, TUN] {
+        let tunnel = Tunnel::new(shape);
+        tunnel.exchange(HOST_A, HOST_B, 1);
+        tunnel.a.gateway.ip(&["route", "add", "default", "via", "198.51.100.2"]);
+        tunnel.a.gateway.ip(&["link", "set", "lan0", "down"]);
+        wait_until("an opened packet is dropped", || {
+            send(&tunnel.b, HOST_B, HOST_A);
+            dropped(&tunnel.a, DropReason::NoPolicy) > 0
+        });
+        tunnel.assert_balanced();
+    }
+}
+
 /// The owner of an SA alone seals and opens; packets that arrive elsewhere go to it.
 #[test]
 fn packets_on_other_queues_reach_the_owner_of_their_sa() {

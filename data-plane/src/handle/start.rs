@@ -12,7 +12,7 @@ use super::interfaces::{self, Devices, Xdp};
 use super::policies::{self, Policies};
 use super::{DataPlane, Inner};
 use crate::bpf::BpfError;
-use crate::config::{DataPlaneConfig, Role};
+use crate::config::{DataPlaneConfig, InterfaceConfig, Role};
 use crate::event::{DataPlaneEvent, IkeDatagram};
 use crate::guard::{Guard, GuardConfig, GuardError, GuardEvent, GuardSpec};
 use crate::netlink::{Network, RouteError, Snapshot, TunRoutes};
@@ -119,7 +119,8 @@ impl DataPlane {
         let spd = known.build(policies);
         let notifier = Notifier { events, ike };
         let options = config.tunnel;
-        let shared = Arc::new(Shared::new(spd, network.clone(), kernel, mailboxes, notifier, options));
+        let wan = wan_interfaces(&config).filter_map(|i| snapshot.ifindex(&i.name)).collect();
+        let shared = Arc::new(Shared::new(spd, network.clone(), kernel, mailboxes, notifier, options, wan));
         // Where the kernel copies, it does half of the work on whatever core the packet came in on.
         let is_pinned = ports.iter().flatten().any(|p| p.socket.is_zero_copy());
         let mut threads = Vec::new();
@@ -220,11 +221,17 @@ fn open_tuns(
 
 /// What fits the smallest WAN inside IPv4 and UDP; where the outer header is longer, senders hear it by ICMP.
 pub(super) fn tun_mtu(network: &Snapshot, config: &DataPlaneConfig) -> u32 {
-    let wan = config.interfaces.iter().filter(|i| i.role == Role::Wan);
-    let smallest =
-        wan.filter_map(|i| network.interface(network.ifindex(&i.name)?)).map(|i| i.mtu).min().unwrap_or(1500);
+    let smallest = wan_interfaces(config)
+        .filter_map(|i| network.interface(network.ifindex(&i.name)?))
+        .map(|i| i.mtu)
+        .min()
+        .unwrap_or(1500);
     let inside = portcullis_esp::max_payload_len((smallest as usize).saturating_sub(TUN_OVERHEAD)) as u32;
     inside.clamp(IPV6_MINIMUM_MTU, TUN_MAXIMUM_MTU)
+}
+
+fn wan_interfaces(config: &DataPlaneConfig) -> impl Iterator<Item = &InterfaceConfig> {
+    config.interfaces.iter().filter(|i| i.role == Role::Wan)
 }
 
 fn open_kernel_path(tuns: Vec<Arc<TunPort>>, sockets: DataPlaneSockets) -> Result<KernelPath, StartError> {

@@ -118,13 +118,14 @@ impl Worker {
             }
             let interface_mtu = network.interface(route.ifindex).map_or(DEFAULT_MTU, |i| i.mtu as usize);
             let mtu = route.mtu.map_or(interface_mtu, |mtu| interface_mtu.min(mtu as usize));
+            let is_wan = batch.shared.wan.contains(&route.ifindex);
             let Some(port) = ports.iter().position(|p| p.ifindex == route.ifindex) else {
-                return (NextHop::Kernel { mtu }, None);
+                return (NextHop::Kernel { mtu, is_wan }, None);
             };
             let address = route.gateway.unwrap_or(destination);
             let hop = match network.neighbour(route.ifindex, address) {
                 Some(mac) => NextHop::Port { port, mac, mtu },
-                None => NextHop::Kernel { mtu },
+                None => NextHop::Kernel { mtu, is_wan },
             };
             (hop, Some((route.ifindex, address)))
         });

@@ -23,15 +23,21 @@ impl Worker {
             }
             NextHop::Unreachable => self.discard(batch, packet, DropReason::NoRoute),
             NextHop::Local => self.send_to_tun(batch, packet, 0),
-            NextHop::Port { .. } | NextHop::Kernel { .. } => self.forward_by_policy(batch, packet, inner),
+            NextHop::Port { port, .. } => {
+                let is_wan = !self.is_lan(port);
+                self.forward_by_policy(batch, packet, inner, is_wan);
+            }
+            NextHop::Kernel { is_wan, .. } => self.forward_by_policy(batch, packet, inner, is_wan),
         }
     }
 
     /// Not for a neighbour we reach ourselves: perhaps for another tunnel (a hub between spokes), else the
-    /// kernel's to route. It decrements the TTL itself.
-    fn forward_by_policy(&mut self, batch: &Batch<'_>, packet: Packet, inner: Inner) {
-        if self.enters_a_tunnel(batch, &inner) {
-            self.take_clear(batch, packet, Sender::Tunnel, false);
+    /// kernel's to route. It decrements the TTL itself. Towards an unprotected interface the SPD applies with its
+    /// final DISCARD, as to anything that crosses the boundary (RFC 4301 section 5.1): were the protected
+    /// interface down, the default route would otherwise carry what was just opened out again in clear.
+    fn forward_by_policy(&mut self, batch: &Batch<'_>, packet: Packet, inner: Inner, is_wan: bool) {
+        if is_wan || self.enters_a_tunnel(batch, &inner) {
+            self.take_clear(batch, packet, Sender::Tunnel, is_wan);
         } else {
             self.send_to_tun(batch, packet, 0);
         }

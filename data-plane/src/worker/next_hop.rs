@@ -24,6 +24,8 @@ pub enum NextHop {
     Kernel {
         /// MTU of the way out in bytes of IP.
         mtu: usize,
+        /// The way out is an unprotected interface (RFC 4301 section 3.1).
+        is_wan: bool,
     },
     /// Nowhere: the address is ours.
     Local,
@@ -35,7 +37,7 @@ impl NextHop {
     /// Largest IP packet on the way out in bytes.
     pub fn mtu(&self) -> usize {
         match self {
-            Self::Port { mtu, .. } | Self::Kernel { mtu } => *mtu,
+            Self::Port { mtu, .. } | Self::Kernel { mtu, .. } => *mtu,
             Self::Local | Self::Unreachable => usize::from(u16::MAX),
         }
     }
@@ -117,7 +119,7 @@ mod tests {
     fn a_destination_is_looked_up_once_until_routes_change() {
         let mut cache = NextHopCache::new(16);
         let destination = IpAddr::from([10, 0, 0, 1]);
-        let first = NextHop::Kernel { mtu: 1500 };
+        let first = NextHop::Kernel { mtu: 1500, is_wan: false };
         assert_eq!(cache.get(destination, 1, NOW, || (first, None)).0, first);
         assert_eq!(cache.get(destination, 1, NOW, || panic!("known")).0, first);
         assert_eq!(cache.get(destination, 2, NOW, || (NextHop::Unreachable, None)).0, NextHop::Unreachable);
@@ -139,7 +141,7 @@ mod tests {
     fn colliding_destinations_replace_each_other() {
         let mut cache = NextHopCache::new(1);
         for i in 0..50u8 {
-            let hop = NextHop::Kernel { mtu: usize::from(i) };
+            let hop = NextHop::Kernel { mtu: usize::from(i), is_wan: false };
             assert_eq!(cache.get(IpAddr::from([10, 0, 0, i]), 1, NOW, || (hop, None)).0, hop);
         }
     }

@@ -36,6 +36,8 @@ pub struct Shared {
     pub notifier: Notifier,
     /// How tunnels treat headers.
     pub options: TunnelOptions,
+    /// Interface indexes of the unprotected side.
+    pub wan: Vec<u32>,
     /// What workers count time from.
     pub epoch: Instant,
     stop: AtomicBool,
@@ -70,6 +72,7 @@ impl Shared {
         workers: Vec<Mailbox>,
         notifier: Notifier,
         options: TunnelOptions,
+        wan: Vec<u32>,
     ) -> Self {
         let (epoch, stop) = (Instant::now(), AtomicBool::new(false));
         let network = neighbours.shared_snapshot();
@@ -81,6 +84,7 @@ impl Shared {
             workers,
             notifier,
             options,
+            wan,
             epoch,
             stop,
         }
