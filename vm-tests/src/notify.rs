@@ -1,5 +1,6 @@
 //! The receiving end of systemd's notify protocol: how a daemon says that it is ready.
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ impl NotifySocket {
     /// If the directory is missing or cannot be written.
     pub fn bind(path: &Path) -> Result<Self> {
         if let Err(e) = std::fs::remove_file(path)
-            && e.kind() != std::io::ErrorKind::NotFound
+            && e.kind() != ErrorKind::NotFound
         {
             return Err(e).with_context(|| format!("removing {}", path.display()));
         }
@@ -52,7 +53,8 @@ impl NotifySocket {
                         return Ok(());
                     }
                 }
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                // A wait with a limit is not taken up again after a signal or a freeze of the machine.
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(e) => return Err(e.into()),
             }
             if let Some(exit) = process.exit() {

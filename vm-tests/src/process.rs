@@ -121,6 +121,20 @@ impl Process {
         kill(self.pid, signal).with_context(|| format!("sending {signal} to {}", self.pid))
     }
 
+    /// Stops it with SIGSTOP and waits until every thread of it has stopped.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        loop {
+            match waitid(Id::Pid(self.pid), WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT) {
+                Err(nix::errno::Errno::EINTR) => {}
+                outcome => return outcome.map(drop).context("waiting for a process to stop"),
+            }
+        }
+    }
+
     /// Waits for its end; `None` if it still runs after `limit`.
     pub fn wait(&self, limit: Duration) -> Option<Exit> {
         self.seen.wait(limit, |seen| seen.exit)

@@ -1,6 +1,6 @@
 //! TCP throughput between two namespaces.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -88,7 +88,10 @@ fn receive(mut stream: TcpStream) -> Result<TcpReport> {
     let mut bytes = 0u64;
     let mut start = None;
     loop {
-        let length = stream.read(&mut buffer)?;
+        let length = match stream.read(&mut buffer) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            length => length?,
+        };
         let start = *start.get_or_insert_with(Instant::now);
         if length == 0 {
             return Ok(TcpReport { bytes, duration: start.elapsed() });

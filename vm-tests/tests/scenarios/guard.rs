@@ -31,6 +31,8 @@ fn killed_daemon_leaks_nothing(mode: DataPlaneMode) {
     let control = self::capture(&pair);
     pair.a.release().unwrap();
     pair.b.release().unwrap();
+    // Detaching the programs takes the links down for a moment.
+    wait_answered(&pair.lab);
     assert_eq!(knock(&pair.lab), 40, "with the guard off the plain routes work");
     assert!(control.finish().unwrap().inner_clear >= 80, "the capture sees clear text when there is any");
 }
@@ -48,7 +50,7 @@ fn stopped_daemon_leaks_nothing_and_resumes_on_tun() {
 fn stopped_daemon_leaks_nothing_and_resumes(mode: DataPlaneMode) {
     let pair = up(mode);
     let capture = capture(&pair);
-    pair.a.signal(Signal::SIGSTOP).unwrap();
+    pair.a.process().unwrap().freeze().unwrap();
     assert_eq!(knock(&pair.lab), 0);
     pair.a.signal(Signal::SIGCONT).unwrap();
     wait_answered(&pair.lab);
@@ -126,6 +128,7 @@ fn restored_before_the_daemon_starts_the_guard_holds() {
         forget_kernel_state(&pair, side);
     }
     let control = capture(&pair);
+    wait_answered(&pair.lab);
     assert_eq!(knock(&pair.lab), 40, "nothing guards, as after a reboot without the guard's service");
     assert!(control.finish().unwrap().inner_clear >= 80);
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use portcullis_vm_tests::{Artefacts, DataPlaneMode, Lab, Pair, PairOptions, Ping, Side};
 
 /// How long a gateway may take for what is due at once, on a busy machine.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(20);
 
 fn artefacts() -> Artefacts {
     Artefacts::from_environment().unwrap()
@@ -43,5 +43,5 @@ fn knock(lab: &Lab) -> u32 {
 fn wait_answered(lab: &Lab) {
     let ping = Ping { count: 1, timeout: Duration::from_millis(200), ..Ping::to(Side::B.host().0) };
     portcullis_vm_tests::until(SOON, || (ping.run(&lab.host_a).unwrap().answered == 1).then_some(()))
-        .expect("a ping through the tunnel");
+        .expect("an answer to a ping");
 }
