@@ -15,4 +15,5 @@ mod refusals;
 mod rekey;
 mod rows;
 mod setup;
+mod streams;
 mod walks;

@@ -1,0 +1,59 @@
+//! Streams that break at any moment of a set-up, for both ends at once, for one of them, or without a word (RFC 9329 section 6).
+
+use std::time::Duration;
+
+use portcullis_ike::config::StartTransport;
+
+use crate::configuration::Pair;
+use crate::network::Protocol;
+use crate::world::World;
+
+const STARTS: [StartTransport; 2] = [StartTransport::UdpThenTcp, StartTransport::Tcp];
+
+#[test]
+fn a_stream_may_break_at_any_moment_of_a_set_up() {
+    let breaks: [fn(&mut World); 4] = [
+        World::break_streams,
+        |world| world.break_streams_of(0),
+        |world| world.break_streams_of(1),
+        World::forget_streams,
+    ];
+    for transport in STARTS {
+        for after_ms in (0..130).step_by(3) {
+            for break_streams in breaks {
+                let mut world = Pair::new(transport).world(after_ms);
+                world.run_for(Duration::from_millis(after_ms));
+                break_streams(&mut world);
+                // Row 7 or 8, or a new dial: either way within the waits of the configuration.
+                assert!(
+                    world.run_until_holds(Duration::from_secs(100), |world| world.try_settled(1).is_ok()),
+                    "{transport:?} after {after_ms} ms: {:?}",
+                    world.try_settled(1)
+                );
+                world.run_for(Duration::from_secs(200));
+                world.assert_settled(1);
+                world.shut_down_and_check();
+            }
+        }
+    }
+}
+
+/// A filter that lets TCP pass in one direction only stalls the stream; it is dialled again when the filter is gone.
+#[test]
+fn a_stream_that_stalls_in_one_direction_is_replaced() {
+    for transport in STARTS {
+        for from in 0..2 {
+            let mut world = Pair::new(transport).world(1);
+            world.traffic = Some(Duration::from_millis(500));
+            world.run_for(Duration::from_secs(5));
+            world.weather.one_way = Some((from, Protocol::Tcp));
+            world.run_for(Duration::from_secs(300));
+            world.assert_settled(1);
+            world.weather.one_way = None;
+            world.run_for(Duration::from_secs(200));
+            world.assert_settled(1);
+            assert!(world.nodes[0].endpoint.counters().stream_reconnects >= 1);
+            world.shut_down_and_check();
+        }
+    }
+}
