@@ -1,4 +1,4 @@
-//! Endpoints over a simulated network with a virtual clock (design section 8, rung 2).
+//! Endpoints over a simulated network with a virtual clock: hours of protocol time in milliseconds, from a seed.
 
 mod configuration;
 mod esp;

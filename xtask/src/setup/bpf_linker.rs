@@ -44,7 +44,7 @@ pub fn install(toolchain: &Toolchain) -> Result<PathBuf> {
             .env("CARGO_TARGET_DIR", &build),
     )
     .context(
-        "bpf-linker links the XDP programs; building it needs a C compiler and the crates.io registry",
+        "bpf-linker links the XDP programs; building it needs a C compiler and the crate registry",
     )?;
     anyhow::ensure!(runs(&program), "{} was built but does not run", program.display());
     fs::remove_dir_all(&build).with_context(|| format!("removing {}", build.display()))?;
