@@ -4,11 +4,15 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::cleanup::{Cleanup, guarded_by};
+use crate::wait::until;
 
 /// Where instances keep their files.
 const ROOT: &str = "/run/portcullis-lab";
@@ -174,12 +178,19 @@ fn remove_everything(name: &str) {
     }
 }
 
+/// Kills them and waits until they are gone: a daemon that is just starting would make its pins anew.
 fn kill_processes_in(namespace: &str) {
-    let Ok(output) = Command::new("ip").args(["netns", "pids", namespace]).output() else { return };
-    for pid in String::from_utf8_lossy(&output.stdout).split_whitespace().filter_map(|p| p.parse().ok()) {
-        // It may have ended since.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-    }
+    const LIMIT: Duration = Duration::from_secs(5);
+    until(LIMIT, || {
+        let output = Command::new("ip").args(["netns", "pids", namespace]).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let pids: Vec<_> = text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+        for pid in &pids {
+            // It may have ended since.
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        pids.is_empty().then_some(())
+    });
 }
 
 fn names_in(directory: &str) -> impl Iterator<Item = String> + use<> {

@@ -38,6 +38,8 @@ pub struct FlowReport {
     pub sent: u64,
     /// Packets the kernel refused to send, as a guard does; they have no number and are no loss.
     pub refused: u64,
+    /// The kernel's words for the latest refusal.
+    pub refusal: Option<String>,
     /// Different packets that arrived.
     pub received: u64,
     /// Sent and never arrived.
@@ -127,6 +129,7 @@ impl UdpFlow {
         Ok(FlowReport {
             sent: sent.packets,
             refused: sent.refused,
+            refusal: sent.refusal,
             received: distinct,
             lost: sent.packets.saturating_sub(distinct),
             duplicated: received.duplicated,
@@ -142,9 +145,9 @@ impl FlowReport {
         self.sent as f64 / self.duration.as_secs_f64()
     }
 
-    /// True if every packet arrived once and in order.
+    /// True if every packet could be sent and arrived once and in order.
     pub fn is_perfect(&self) -> bool {
-        (self.lost, self.duplicated, self.reordered) == (0, 0, 0) && self.sent > 0
+        (self.lost, self.duplicated, self.reordered, self.refused) == (0, 0, 0, 0) && self.sent > 0
     }
 }
 
@@ -158,7 +161,11 @@ impl std::fmt::Display for FlowReport {
             self.lost,
             self.duplicated,
             self.reordered
-        )
+        )?;
+        match &self.refusal {
+            Some(refusal) => write!(f, ", refused to send {} ({refusal})", self.refused),
+            None => Ok(()),
+        }
     }
 }
 
@@ -171,6 +178,7 @@ impl Drop for UdpFlow {
 struct Sent {
     packets: u64,
     refused: u64,
+    refusal: Option<String>,
     duration: Duration,
 }
 
@@ -204,7 +212,7 @@ impl Numbers {
 fn send(socket: &UdpSocket, rate: Rate, stop: &AtomicBool, progress: &Event<Progress>) -> Result<Sent> {
     const TICK: Duration = Duration::from_millis(1);
     let mut packet = vec![0; rate.payload_bytes.max(HEADER_BYTES)];
-    let (mut packets, mut refused) = (0, 0);
+    let (mut packets, mut refused, mut refusal) = (0, 0, None);
     let start = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let due = (start.elapsed().as_secs_f64() * f64::from(rate.packets_per_second)) as u64 + 1;
@@ -212,7 +220,10 @@ fn send(socket: &UdpSocket, rate: Rate, stop: &AtomicBool, progress: &Event<Prog
             write_header(&mut packet, DATA, packets);
             match socket.send(&packet) {
                 Ok(_) => packets += 1,
-                Err(_) => refused += 1,
+                Err(error) => {
+                    refused += 1;
+                    refusal = Some(error);
+                }
             }
         }
         progress.update(|p| p.sent = packets);
@@ -220,7 +231,7 @@ fn send(socket: &UdpSocket, rate: Rate, stop: &AtomicBool, progress: &Event<Prog
     }
     let duration = start.elapsed();
     mark_end(socket, packets, &mut packet, progress)?;
-    Ok(Sent { packets, refused, duration })
+    Ok(Sent { packets, refused, refusal: refusal.map(|error| error.to_string()), duration })
 }
 
 /// Repeats the end marker until everything has arrived, or the path had ample time to deliver the rest.

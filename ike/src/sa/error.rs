@@ -120,7 +120,7 @@ impl core::fmt::Display for ExchangeError {
             Self::KeyExchange => f.write_str("the peer's key exchange data is invalid"),
             Self::NotOffered => f.write_str("the peer chose what was not offered"),
             Self::Authentication => {
-                f.write_str("the peer could not prove the identity that is configured for it")
+                f.write_str("the peer could not prove its identity: compare ids and secrets on both sides")
             }
             Self::NoProposal => f.write_str("no proposal in common: compare `proposals` on both sides"),
             Self::WrongKeMethod(method) => write!(f, "no agreement on the key exchange method ({method:?})"),

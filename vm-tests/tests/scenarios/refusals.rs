@@ -25,7 +25,8 @@ fn wrong_secret_is_named_at_both_ends() {
     let a = refused(&pair.a, Side::A, "authentication_failed");
     let b = refused(&pair.b, Side::B, "authentication_failed");
     for connection in [&a, &b] {
-        assert!(connection.detail.contains("secret"), "{}", connection.detail);
+        let detail = &connection.detail;
+        assert!(detail.contains("secret") && detail.contains("compare"), "{detail}");
     }
     shown_in_metrics(&pair.a, Side::A, "authentication_failed");
 }
