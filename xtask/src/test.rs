@@ -75,17 +75,13 @@ fn as_root() -> Result<()> {
 }
 
 fn kernel(artefacts: &Artefacts) -> Result<()> {
-    for package in ["portcullis-data-plane", "portcullis-control-plane"] {
-        let features = format!("{package}/root-tests");
-        workspace::run(with_artefacts(artefacts).args([
-            "test",
-            "--package",
-            package,
-            "--features",
-            &features,
-        ]))?;
-    }
-    Ok(())
+    workspace::run(with_artefacts(artefacts).args([
+        "test",
+        "--package",
+        "portcullis-data-plane",
+        "--features",
+        "root-tests",
+    ]))
 }
 
 fn scenarios(artefacts: &Artefacts) -> Result<()> {
