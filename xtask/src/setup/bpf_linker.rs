@@ -43,9 +43,7 @@ pub fn install(toolchain: &Toolchain) -> Result<PathBuf> {
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env("CARGO_TARGET_DIR", &build),
     )
-    .context(
-        "bpf-linker links the XDP programs; building it needs a C compiler and the crate registry",
-    )?;
+    .context("bpf-linker links the XDP programs; building it needs a C compiler and the crate registry")?;
     anyhow::ensure!(runs(&program), "{} was built but does not run", program.display());
     fs::remove_dir_all(&build).with_context(|| format!("removing {}", build.display()))?;
     fs::write(&stamp, built_for).with_context(|| format!("writing {}", stamp.display()))?;
