@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::codec::TrafficSelector;
 use crate::event::Event;
-use crate::path::{EspPath, StreamId, UdpPath};
+use crate::path::{DirectCarrier, EspPath, StreamId, UdpPath};
 
 /// One IKE SA of one endpoint, never reused within the life of the process. An IKE rekey keeps it: it names
 /// what the operator sees as one association.
@@ -90,8 +90,55 @@ pub enum Action {
         /// The pair.
         child: ChildId,
     },
+    /// Send one ESP echo message (draft-ietf-ipsecme-encrypted-esp-ping, merged text of August 2026) on this
+    /// child's outbound SA, whatever its path is.
+    SendEcho(EchoRequest),
     /// Tell the operator; also what metrics are made of.
     Event(Event),
+}
+
+/// One ESP echo request to send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EchoRequest {
+    /// The pair: it leaves on its outbound SA and asks for the reply on its inbound SA.
+    pub child: ChildId,
+    /// Identifier field.
+    pub identifier: u16,
+    /// Sequence Number field.
+    pub sequence: u16,
+    /// The first octets of the Data field; only a reply that repeats them is a proof (transport policy rule 1).
+    pub nonce: [u8; 16],
+    /// The R flag: a reply is asked for. Without it the message only refreshes a NAT mapping (rule 10).
+    pub wants_reply: bool,
+    /// How it leaves.
+    pub route: EchoRoute,
+    /// How long it is.
+    pub size: EchoSize,
+}
+
+/// How an echo request leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EchoRoute {
+    /// On a direct carrier, between these addresses; the ports are those of UDP and have no meaning over IP.
+    Direct {
+        /// The carrier.
+        carrier: DirectCarrier,
+        /// Our address and port.
+        local: SocketAddr,
+        /// The peer's address and port.
+        remote: SocketAddr,
+    },
+    /// On a TCP stream.
+    Stream(StreamId),
+}
+
+/// How long an echo request is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EchoSize {
+    /// Header and nonce.
+    Small,
+    /// As long as the largest packet that the path takes, with DF (transport policy rule 3).
+    PathMtu,
 }
 
 /// The algorithms of a Child SA.

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::action::ChildId;
-use crate::path::DirectCarrier;
+use crate::action::{ChildId, IkeSaId};
+use crate::path::EspTransport;
 
 /// An operator's wish. The outcome is an [`Event`](crate::event::Event) that carries the same `request`.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ pub enum Fact {
         /// The pair.
         child: ChildId,
         /// How it came.
-        carrier: DirectCarrier,
+        carrier: EspTransport,
         /// From where; the port is 0 on IP.
         source: SocketAddr,
         /// To which of our addresses.
@@ -57,6 +57,37 @@ pub enum Fact {
         is_highest: bool,
         /// An echo message (it moves no path, transport policy rule 4).
         is_echo: bool,
+    },
+    /// The reply to an [`EchoRequest`](crate::action::EchoRequest) arrived, authenticated, on the inbound SA of a child.
+    EchoReply {
+        /// The pair whose inbound SA it came on.
+        child: ChildId,
+        /// Identifier field.
+        identifier: u16,
+        /// Sequence Number field.
+        sequence: u16,
+        /// The first octets of the Data field.
+        nonce: [u8; 16],
+        /// How it came.
+        carrier: EspTransport,
+        /// From where; the port is 0 on IP.
+        source: SocketAddr,
+        /// To which of our addresses.
+        local: IpAddr,
+    },
+    /// Sending ESP of an IKE SA fails here: no route, no neighbour, link down, no permission, no buffer (transport policy
+    /// rule 5, `local_down`); or works again. Reported on changes only.
+    LocalSend {
+        /// The IKE SA whose path it is.
+        ike_sa: IkeSaId,
+        /// The cause, or `None` when it works again.
+        failure: Option<String>,
+    },
+    /// An ICMP error, or something else that nobody has authenticated, says that ESP of an IKE SA does not arrive: worth a
+    /// probe, never a decision (rule 5).
+    PathDoubt {
+        /// The IKE SA.
+        ike_sa: IkeSaId,
     },
     /// Data left on a child's outbound SA since the last such fact; at most once a second.
     Outbound {

@@ -72,6 +72,9 @@ pub enum DirectCarrier {
 }
 
 impl DirectCarrier {
+    /// Every carrier.
+    pub const ALL: [Self; 2] = [Self::Ip, Self::Udp];
+
     /// The word for status, metrics and logs.
     pub const fn label(self) -> &'static str {
         match self {
@@ -81,15 +84,69 @@ impl DirectCarrier {
     }
 }
 
+/// What carries one ESP packet: a direct carrier, or a TCP stream (RFC 9329 section 3).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum EspTransport {
+    /// IP protocol 50 (RFC 4303).
+    Ip,
+    /// UDP port 4500 (RFC 3948).
+    Udp,
+    /// A TCP stream, beside IKE.
+    Tcp,
+}
+
+impl EspTransport {
+    /// The word for status, metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    /// The direct carrier that it is, if it is one.
+    pub const fn direct(self) -> Option<DirectCarrier> {
+        match self {
+            Self::Ip => Some(DirectCarrier::Ip),
+            Self::Udp => Some(DirectCarrier::Udp),
+            Self::Tcp => None,
+        }
+    }
+}
+
+impl From<DirectCarrier> for EspTransport {
+    fn from(carrier: DirectCarrier) -> Self {
+        match carrier {
+            DirectCarrier::Ip => Self::Ip,
+            DirectCarrier::Udp => Self::Udp,
+        }
+    }
+}
+
 /// What happens to outbound ESP of an IKE SA now.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum EspCarrier {
     /// Sent on a direct carrier.
     Direct(DirectCarrier),
+    /// Written to this TCP stream, beside IKE (RFC 9329 section 3); dropped and counted while it is not up.
+    Stream(StreamId),
     /// Held in a bounded queue until the carrier is known (transport policy rule 4: 64 packets for 1 s).
     Hold,
     /// Dropped: the policy does not let it out.
     Shut,
+}
+
+impl EspCarrier {
+    /// What carries outbound packets, if anything does.
+    pub const fn transport(self) -> Option<EspTransport> {
+        match self {
+            Self::Direct(DirectCarrier::Ip) => Some(EspTransport::Ip),
+            Self::Direct(DirectCarrier::Udp) => Some(EspTransport::Udp),
+            Self::Stream(_) => Some(EspTransport::Tcp),
+            Self::Hold | Self::Shut => None,
+        }
+    }
 }
 
 /// How ESP of one IKE SA travels; it belongs to the IKE SA and all its children use it
@@ -106,4 +163,18 @@ pub struct EspPath {
     pub remote: IpAddr,
     /// The peer's UDP port for ESP in UDP; behind a NAT not 4500.
     pub remote_port: u16,
+    /// Which echo requests of the peer are answered.
+    pub echo: EchoAnswers,
+}
+
+/// Which ESP echo requests of the peer the data plane answers for an IKE SA (transport policy rules 3 and 6).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct EchoAnswers {
+    /// Over direct carriers: this end has announced ESP echo. A request over IP from another address than
+    /// `ip_only_from` is not answered (rule 3).
+    pub direct: bool,
+    /// Over TCP streams: never under fail-closed (rule 6).
+    pub stream: bool,
+    /// The peer's address of IKE.
+    pub ip_only_from: Option<IpAddr>,
 }

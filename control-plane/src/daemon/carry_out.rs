@@ -120,6 +120,8 @@ impl Hands {
             }
             Action::RemovePath { ike_sa } => self.data_plane.remove_path(path_id(ike_sa)),
             Action::SendDummy { child } => self.data_plane.send_dummy(DataChildId(child.0)),
+            // The endpoint asks for none before ESP echo is announced.
+            Action::SendEcho(echo) => tracing::debug!(child = echo.child.0, "no ESP echo yet"),
             Action::Event(event) => return Outcome::Event(event),
         }
         Outcome::Done
@@ -219,7 +221,7 @@ fn data_path(path: EspPath) -> Path {
             EspCarrier::Direct(DirectCarrier::Ip) => Carrier::Ip,
             EspCarrier::Direct(DirectCarrier::Udp) => Carrier::Udp,
             EspCarrier::Hold => Carrier::Hold,
-            EspCarrier::Shut => Carrier::Shut,
+            EspCarrier::Stream(_) | EspCarrier::Shut => Carrier::Shut,
         },
         local: path.local,
         local_port: path.local_port,

@@ -6,7 +6,7 @@ use portcullis_data_plane::event::DataPlaneEvent;
 use portcullis_data_plane::sa::{Carrier, ChildId as DataChildId};
 use portcullis_ike::action::ChildId;
 use portcullis_ike::command::Fact;
-use portcullis_ike::path::DirectCarrier;
+use portcullis_ike::path::EspTransport;
 
 use super::shard::home_of;
 use crate::config::Config;
@@ -27,8 +27,8 @@ pub fn fact(event: DataPlaneEvent, config: &Arc<Config>, shards: Shards) -> Opti
     Some(match event {
         DataPlaneEvent::Inbound { child, carrier, source, local, is_highest, spi: _ } => {
             let carrier = match carrier {
-                Carrier::Ip => DirectCarrier::Ip,
-                Carrier::Udp => DirectCarrier::Udp,
+                Carrier::Ip => EspTransport::Ip,
+                Carrier::Udp => EspTransport::Udp,
                 Carrier::Hold | Carrier::Shut => return None,
             };
             let fact = Fact::Inbound { child: id(child), carrier, source, local, is_highest, is_echo: false };

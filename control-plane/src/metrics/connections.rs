@@ -48,7 +48,7 @@ pub(super) fn add(page: &mut Page, snapshot: &Snapshot, shown: &Shown<'_>) {
     let esp = page.gauge("connection_esp_transport", "What carries ESP of the newest IKE SA; always 1");
     for c in &own {
         let carrier = c.ike_sas.first().and_then(|(_, sa)| sa.esp_path).map(|path| path.carrier);
-        if let Some(EspCarrier::Direct(carrier)) = carrier {
+        if let Some(carrier) = carrier.and_then(EspCarrier::transport) {
             esp.sample([name(c), ("transport", carrier.label().into())], 1u64);
         }
     }

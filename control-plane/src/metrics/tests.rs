@@ -15,7 +15,7 @@ use portcullis_data_plane::policy::PolicyKey;
 use portcullis_data_plane::sa::SaUsage;
 use portcullis_ike::action::{ChildId, EspCipher, IkeSaId};
 use portcullis_ike::event::{Counters, Event};
-use portcullis_ike::path::{DirectCarrier, EspCarrier, EspPath, IkeTransport};
+use portcullis_ike::path::{DirectCarrier, EchoAnswers, EspCarrier, EspPath, IkeTransport};
 use portcullis_ike::status::{ChildStatus, ConnectionStatus, Evidence, IkeSaStatus, Reason, State};
 use portcullis_ike::time::Time;
 
@@ -292,6 +292,7 @@ fn connection(name: &Arc<str>, number: u64) -> ConnectionStatus {
                 local_port: 4500,
                 remote: address,
                 remote_port: 4500,
+                echo: EchoAnswers::default(),
             }),
             algorithms: "aes256gcm16-prfsha384-x25519-ke1_mlkem768".to_owned(),
             established: Time::ZERO,

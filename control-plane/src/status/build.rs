@@ -7,7 +7,7 @@ use portcullis_common::DropReason;
 use portcullis_data_plane::counters::{Accounting as Books, Sink, Source, WorkerSnapshot};
 use portcullis_ike::action::ChildId;
 use portcullis_ike::config::OnUnreachable;
-use portcullis_ike::path::EspCarrier;
+use portcullis_ike::path::EspTransport;
 use portcullis_ike::status::{ChildStatus, Evidence, IkeSaStatus, Reason, State};
 use portcullis_ike::time::Time;
 
@@ -51,10 +51,7 @@ fn connection(merged: &Merged<'_>, clock: &Clock) -> Connection {
 }
 
 fn esp_transport(sa: &IkeSaStatus) -> Option<&'static str> {
-    match sa.esp_path?.carrier {
-        EspCarrier::Direct(carrier) => Some(carrier.label()),
-        EspCarrier::Hold | EspCarrier::Shut => None,
-    }
+    sa.esp_path?.carrier.transport().map(EspTransport::label)
 }
 
 fn on_unreachable(policy: OnUnreachable) -> &'static str {

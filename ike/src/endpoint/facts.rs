@@ -18,9 +18,11 @@ impl Endpoint {
                 let Some(live) = self.live.get_mut(&id) else { return };
                 live.esp_seen = Some(now);
                 live.peer_uses(&mut self.core, now, child);
-                let arrival = Arrival { carrier, source, local, is_highest, is_echo };
-                let effects = live.carrier.inbound(now, arrival);
-                live.carry_out(&mut self.core, effects);
+                if let Some(carrier) = carrier.direct() {
+                    let arrival = Arrival { carrier, source, local, is_highest, is_echo };
+                    let effects = live.carrier.inbound(now, arrival);
+                    live.carry_out(&mut self.core, effects);
+                }
                 self.touch(now, id);
             }
             Fact::Outbound { child } => {
@@ -30,6 +32,8 @@ impl Endpoint {
                 }
                 self.touch(now, id);
             }
+            // ESP echo is not announced yet, so there is nothing to verify and no reply to expect.
+            Fact::EchoReply { .. } | Fact::LocalSend { .. } | Fact::PathDoubt { .. } => {}
             Fact::SoftLifetime { child } => self.child_task(now, child, Task::RekeyChild(child)),
             Fact::HardLifetime { child } => self.child_task(now, child, Task::DeleteChild(child)),
             Fact::Acquire { connection, child } => {

@@ -12,7 +12,7 @@ use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::EspPolicy;
-use crate::path::{DirectCarrier, EspCarrier, EspPath, IkeTransport};
+use crate::path::{DirectCarrier, EchoAnswers, EspCarrier, EspPath, IkeTransport};
 use crate::status::{Evidence, Reason, State};
 use crate::time::Time;
 
@@ -99,6 +99,7 @@ impl Carrier {
             local_port: basis.local.port(),
             remote: basis.remote.ip(),
             remote_port: basis.remote.port(),
+            echo: EchoAnswers::default(),
         };
         let ike_proves_it =
             basis.separate && basis.started_on == IkeTransport::Udp && basis.first == DirectCarrier::Udp;
@@ -133,6 +134,7 @@ impl Carrier {
         let carrier = match self.path.carrier {
             EspCarrier::Hold => return (State::Unverified, Reason::None, Evidence::None),
             EspCarrier::Shut => return (State::Blocked, Reason::CarrierNotAllowed, Evidence::None),
+            EspCarrier::Stream(_) => return (State::Tcp, self.basis.reason, Evidence::Ike),
             EspCarrier::Direct(carrier) => carrier,
         };
         let nat = self.nat();

@@ -125,7 +125,7 @@ impl World {
             inbound.last_fact = Some((now, packet.from, packet.carrier));
             let fact = Fact::Inbound {
                 child: inbound.sa.common.child,
-                carrier: packet.carrier,
+                carrier: packet.carrier.into(),
                 source: packet.from,
                 local: packet.to.ip(),
                 is_highest,

@@ -268,6 +268,7 @@ impl World {
                 self.nodes[n].dummies_sent += 1;
                 self.send_esp(n, child, true);
             }
+            Action::SendEcho(echo) => panic!("{echo:?}: no ESP echo is announced"),
             Action::Event(event) => {
                 self.trace.line(self.now, format!("node {n}: {event:?}"));
                 self.nodes[n].events.push((self.now, event));
