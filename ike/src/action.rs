@@ -1,5 +1,6 @@
 //! What an endpoint asks its caller to do.
 
+use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::codec::TrafficSelector;
 use crate::event::Event;
+use crate::puzzle::Puzzle;
 use crate::path::{DirectCarrier, EspPath, StreamId, UdpPath};
 
 /// One IKE SA of one endpoint, never reused within the life of the process. An IKE rekey keeps it: it names
@@ -93,8 +95,27 @@ pub enum Action {
     /// Send one ESP echo message (draft-ietf-ipsecme-encrypted-esp-ping, merged text of August 2026) on this
     /// child's outbound SA, whatever its path is.
     SendEcho(EchoRequest),
+    /// Search for the solution of a puzzle (RFC 8019) on a thread that may be busy for this long, and report with
+    /// `handle_puzzle`.
+    SolvePuzzle {
+        /// The name of the search.
+        search: PuzzleId,
+        /// The puzzle.
+        puzzle: Puzzle,
+        /// When to give up.
+        most: Duration,
+    },
     /// Tell the operator; also what metrics are made of.
     Event(Event),
+}
+
+/// One search for the solution of a puzzle, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PuzzleId {
+    /// The IKE SA that is being set up.
+    pub ike_sa: IkeSaId,
+    /// Counts its puzzles.
+    pub number: u8,
 }
 
 /// One ESP echo request to send.

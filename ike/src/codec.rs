@@ -50,8 +50,8 @@ pub use limits::{
     MAX_PROPOSALS, MAX_SPIS, MAX_TRAFFIC_SELECTORS, MAX_TRANSFORMS, MIN_NONCE_LEN,
 };
 pub use message::{Message, encode_message};
-pub use notify::Notify;
-pub use opaque::{Eap, Nonce, UnknownPayload, VendorId};
+pub use notify::{Notify, PuzzleDemand};
+pub use opaque::{Eap, Nonce, PuzzleSolution, UnknownPayload, VendorId};
 pub use payload::{Payload, PayloadChain, decode_chain};
 pub use sa::{AttributeValue, Proposal, SecurityAssociation, Transform, TransformAttribute};
 pub use spi::Spi;

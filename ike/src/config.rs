@@ -222,14 +222,27 @@ pub struct EndpointConfig {
     pub tcp_listens: bool,
     /// Half-open SAs above which COOKIE is asked for over UDP (RFC 7296 section 2.6). Default 64.
     pub cookie_threshold: usize,
-    /// Most half-open SAs. Default 4096.
+    /// Half-open SAs of strangers from which on a puzzle has to be solved as well, over UDP and TCP (RFC 8019). Default 1024.
+    pub puzzle_threshold: usize,
+    /// Zero bits of such a puzzle at that threshold; up to 4 more as the places fill up (RFC 8019 section 7.1.1.1). One more
+    /// bit doubles the work. Default 16.
+    pub puzzle_difficulty: u8,
+    /// The hardest puzzle that we solve as initiator. Default 22.
+    pub max_puzzle_difficulty: u8,
+    /// The longest we search for a solution as initiator. Default 5 s.
+    pub puzzle_time: Duration,
+    /// Most half-open SAs of strangers. Default 4096.
     pub max_half_open: usize,
     /// Most half-open SAs from one source prefix (IPv4 /24, IPv6 /64 and /48). Default 64.
     pub max_half_open_per_prefix: usize,
+    /// Most half-open SAs from the address of one configured peer: places of its own, which no flood takes. Default 16.
+    pub max_half_open_per_peer: usize,
     /// Most streams of strangers (no authenticated IKE SA). Default 1024.
     pub max_stranger_streams: usize,
     /// Most streams of strangers from one source prefix. Default 64.
     pub max_stranger_streams_per_prefix: usize,
+    /// Most streams without an authenticated IKE SA from the address of one configured peer. Default 16.
+    pub max_streams_per_peer: usize,
     /// Half-open SAs are dropped after this time. Default 30 s.
     pub half_open_timeout: Duration,
     /// Most octets a half-open SA may make us keep. Default 16 KiB.
@@ -248,10 +261,16 @@ impl Default for EndpointConfig {
             separate_transports_notify: 42241,
             tcp_listens: true,
             cookie_threshold: 64,
+            puzzle_threshold: 1024,
+            puzzle_difficulty: 16,
+            max_puzzle_difficulty: 22,
+            puzzle_time: Duration::from_secs(5),
             max_half_open: 4096,
             max_half_open_per_prefix: 64,
+            max_half_open_per_peer: 16,
             max_stranger_streams: 1024,
             max_stranger_streams_per_prefix: 64,
+            max_streams_per_peer: 16,
             half_open_timeout: Duration::from_secs(30),
             max_half_open_bytes: 16 * 1024,
             max_children: 256,

@@ -28,12 +28,15 @@ use crate::time::Time;
 mod commands;
 mod connection;
 mod cookie;
+mod demand;
 pub(crate) mod core;
 mod establish;
 mod facts;
 mod half_open;
 mod initiate;
 mod lifecycle;
+mod peers;
+mod puzzles;
 mod quota;
 mod respond;
 mod setup;
@@ -43,8 +46,10 @@ mod streams;
 use self::connection::Connection;
 use self::cookie::CookieJar;
 use self::core::{Core, NAT_KEEPALIVE};
+use self::demand::Spent;
 use self::half_open::HalfOpen;
-use self::quota::Quota;
+use self::peers::Peers;
+use self::quota::{Quota, Standing};
 
 pub use self::core::SpiSource;
 
@@ -59,6 +64,10 @@ pub struct Endpoint {
     by_initiator: BTreeMap<(u64, SocketAddr), IkeSaId>,
     half_open_quota: Quota,
     cookies: CookieJar,
+    spent: Spent,
+    peers: Peers,
+    /// Half-open SAs of the responder that got a message which does not authenticate.
+    attacked: usize,
     live: BTreeMap<IkeSaId, LiveSa>,
     timers: BTreeSet<(Time, Timer)>,
     due: BTreeMap<Timer, Time>,
@@ -104,7 +113,14 @@ impl Endpoint {
         let mut rng = Rng::from_seed(seed);
         let cookies = CookieJar::new(&mut rng, now);
         let mut endpoint = Self {
-            half_open_quota: Quota::new(config.max_half_open, config.max_half_open_per_prefix),
+            half_open_quota: Quota::new(
+                config.max_half_open,
+                config.max_half_open_per_prefix,
+                config.max_half_open_per_peer,
+            ),
+            spent: Spent::new(config.max_half_open.saturating_mul(4)),
+            peers: Peers::default(),
+            attacked: 0,
             core: Core::new(config, rng, spis),
             connections: BTreeMap::new(),
             half_open: BTreeMap::new(),
@@ -148,7 +164,8 @@ impl Endpoint {
     /// A TCP connection is there: one that [`Action::Dial`] asked for, or one that the caller accepted.
     pub fn handle_stream_up(&mut self, now: Time, stream: StreamId, local: SocketAddr, remote: SocketAddr) {
         if stream.is_accepted() {
-            if self.is_shutting_down || !self.core.streams.accepted(now, stream, local, remote) {
+            let standing = self.standing(remote.ip());
+            if self.is_shutting_down || !self.core.streams.accepted(now, stream, local, remote, standing) {
                 self.core.reject("too_many_streams");
                 self.core.actions.push_back(Action::CloseStream { stream });
             }
@@ -253,6 +270,11 @@ impl Endpoint {
             stranger_streams: self.core.streams.strangers() as u64,
             ..self.core.counters.clone()
         }
+    }
+
+    /// Whether an address is that of a configured peer.
+    fn standing(&self, remote: std::net::IpAddr) -> Standing {
+        if self.peers.has(remote) { Standing::Peer } else { Standing::Stranger }
     }
 
     fn handle_message(&mut self, now: Time, source: Source, raw: &[u8]) {

@@ -202,6 +202,14 @@ pub struct Counters {
     pub responses_repeated: u64,
     /// COOKIE notifications sent.
     pub cookies_sent: u64,
+    /// Puzzles given to initiators.
+    pub puzzles_given: u64,
+    /// Solutions of initiators, right and wrong.
+    pub puzzle_solutions: [u64; 2],
+    /// Requests served without a solution although a puzzle was given (RFC 8019 section 7.1).
+    pub puzzles_waived: u64,
+    /// Puzzles that responders gave us: solved, given up.
+    pub puzzles_taken: [u64; 2],
     /// Streams dialled again for a live IKE SA.
     pub stream_reconnects: u64,
     /// ESP frames that came in TCP and were dropped.

@@ -19,6 +19,7 @@ pub mod event;
 mod live;
 pub mod path;
 pub mod proposal;
+pub mod puzzle;
 mod sa;
 pub mod status;
 pub mod stream;

@@ -103,6 +103,8 @@ labelled! {
         OperatorDown => "operator_down",
         /// The peer broke the protocol.
         ProtocolError => "protocol_error",
+        /// The peer asks for the solution of a puzzle that is harder than we solve (RFC 8019).
+        PuzzleTooHard => "puzzle_too_hard",
         /// A local table or limit is full.
         LocalLimit => "local_limit",
         /// The peer stopped answering.

@@ -103,6 +103,8 @@ pub enum Malformed {
     },
     /// A nonce shorter than 16 or longer than 256 octets (RFC 7296 section 3.9).
     NonceLength(usize),
+    /// Puzzle Solution Data that is empty or not four keys of the same size, in octets (RFC 8019 section 8.2).
+    PuzzleSolutionLength(usize),
     /// An address identity of a length that no such address has.
     IdentificationLength {
         /// Its type.
@@ -218,6 +220,7 @@ impl fmt::Display for Malformed {
                 write!(f, "{len} octets of Key Exchange Data for {method}")
             }
             Self::NonceLength(len) => write!(f, "nonce of {len} octets"),
+            Self::PuzzleSolutionLength(len) => write!(f, "puzzle solution of {len} octets"),
             Self::IdentificationLength { id_type, len } => write!(f, "{id_type} of {len} octets"),
             Self::SelectorLength { ts_type, len } => write!(f, "{ts_type} of {len} octets"),
             Self::AddressRange => f.write_str("address range ends before it starts"),

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::code_point::{HashAlgorithm, KeMethod, NotifyType, PayloadType, ProtocolId};
+use super::code_point::{HashAlgorithm, KeMethod, NotifyType, PayloadType, PrfId, ProtocolId};
 use super::error::{DecodeError, EncodeError};
 use super::reader::Reader;
 use super::spi::Spi;
@@ -19,6 +19,15 @@ pub struct Notify<'a> {
     pub notify_type: NotifyType,
     /// Notification Data.
     pub data: Cow<'a, [u8]>,
+}
+
+/// The puzzle of a PUZZLE notification (RFC 8019 section 8.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PuzzleDemand {
+    /// The pseudorandom function to solve it with.
+    pub prf: PrfId,
+    /// Zero bits that each result has at its end at least; 0 leaves it to the initiator.
+    pub difficulty: u8,
 }
 
 impl<'a> Notify<'a> {
@@ -99,6 +108,18 @@ impl<'a> Notify<'a> {
     pub fn cookie(&self) -> Option<&[u8]> {
         let fits = self.notify_type == NotifyType::COOKIE && (1..=64).contains(&self.data.len());
         fits.then_some(&*self.data)
+    }
+
+    /// PUZZLE (RFC 8019 section 8.1).
+    pub fn puzzle(demand: PuzzleDemand) -> Self {
+        let [high, low] = demand.prf.0.to_be_bytes();
+        Self::with_data(NotifyType::PUZZLE, vec![high, low, demand.difficulty].into())
+    }
+
+    /// What PUZZLE asks for; `None` for other types, or if the data is not three octets.
+    pub fn puzzle_demand(&self) -> Option<PuzzleDemand> {
+        let [high, low, difficulty] = self.data_of(NotifyType::PUZZLE)?;
+        Some(PuzzleDemand { prf: PrfId(u16::from_be_bytes([high, low])), difficulty })
     }
 
     /// Algorithms in SIGNATURE_HASH_ALGORITHMS; `None` for other types, or if the data is not of two octets each.

@@ -59,7 +59,27 @@ impl<'a> Eap<'a> {
     }
 }
 
-/// A payload that this code does not know and that is not critical, or that it would send (PS, RFC 8019).
+/// The Puzzle Solution payload (RFC 8019 section 8.2): four keys of the same size, one after the other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PuzzleSolution<'a>(
+    /// Puzzle Solution Data, not empty, a multiple of four octets long.
+    pub Cow<'a, [u8]>,
+);
+
+impl<'a> PuzzleSolution<'a> {
+    pub(super) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let len = reader.left();
+        if len == 0 || !len.is_multiple_of(PUZZLE_KEYS) {
+            return Err(reader.error(Malformed::PuzzleSolutionLength(len)));
+        }
+        Ok(Self(reader.rest().into()))
+    }
+}
+
+/// Keys in a Puzzle Solution.
+const PUZZLE_KEYS: usize = 4;
+
+/// A payload that this code does not know and that is not critical.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnknownPayload<'a> {
     /// Its type.

@@ -10,7 +10,7 @@ use super::identification::Identification;
 use super::key_exchange::KeyExchange;
 use super::limits::MAX_PAYLOADS;
 use super::notify::Notify;
-use super::opaque::{Eap, Nonce, UnknownPayload, VendorId};
+use super::opaque::{Eap, Nonce, PuzzleSolution, UnknownPayload, VendorId};
 use super::reader::Reader;
 use super::sa::SecurityAssociation;
 use super::ts_payload::TrafficSelectors;
@@ -52,6 +52,8 @@ pub enum Payload<'a> {
     Cp(Configuration<'a>),
     /// Extensible Authentication Protocol.
     Eap(Eap<'a>),
+    /// Puzzle Solution.
+    Ps(PuzzleSolution<'a>),
     /// A type this code does not know.
     Unknown(UnknownPayload<'a>),
 }
@@ -182,6 +184,7 @@ const fn is_unique(payload_type: PayloadType) -> bool {
             | PayloadType::TS_I
             | PayloadType::TS_R
             | PayloadType::EAP
+            | PayloadType::PS
     )
 }
 
@@ -204,6 +207,7 @@ impl<'a> Payload<'a> {
             Self::TsR(_) => PayloadType::TS_R,
             Self::Cp(_) => PayloadType::CP,
             Self::Eap(_) => PayloadType::EAP,
+            Self::Ps(_) => PayloadType::PS,
             Self::Unknown(unknown) => unknown.payload_type,
         }
     }
@@ -230,6 +234,7 @@ impl<'a> Payload<'a> {
             PayloadType::TS_R => Self::TsR(TrafficSelectors::decode(body)?),
             PayloadType::CP => Self::Cp(Configuration::decode(body)?),
             PayloadType::EAP => Self::Eap(Eap::decode(body)?),
+            PayloadType::PS => Self::Ps(PuzzleSolution::decode(body)?),
             _ if critical => return Err(start.error(Malformed::UnsupportedCritical(payload_type))),
             _ => Self::Unknown(UnknownPayload { payload_type, body: body.rest().into() }),
         };
@@ -248,7 +253,9 @@ impl<'a> Payload<'a> {
             Self::Nonce(payload) => payload.encode(writer)?,
             Self::Notify(payload) => payload.encode(writer)?,
             Self::Delete(payload) => payload.encode(writer)?,
-            Self::VendorId(VendorId(octets)) | Self::Eap(Eap(octets)) => writer.bytes(octets),
+            Self::VendorId(VendorId(octets)) | Self::Eap(Eap(octets)) | Self::Ps(PuzzleSolution(octets)) => {
+                writer.bytes(octets);
+            }
             Self::TsI(payload) | Self::TsR(payload) => payload.encode(writer)?,
             Self::Cp(payload) => payload.encode(writer)?,
             Self::Unknown(unknown) => writer.bytes(&unknown.body),
@@ -290,4 +297,5 @@ accessors! {
     as_ts_r: TsR(TrafficSelectors), "TSr";
     as_cp: Cp(Configuration<'a>), "CP";
     as_eap: Eap(Eap<'a>), "EAP";
+    as_ps: Ps(PuzzleSolution<'a>), "PS";
 }

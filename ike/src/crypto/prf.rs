@@ -26,6 +26,15 @@ impl Prf {
         }
     }
 
+    /// Its transform ID.
+    pub(crate) const fn id(self) -> u16 {
+        match self {
+            Self::HmacSha256 => 5,
+            Self::HmacSha384 => 6,
+            Self::HmacSha512 => 7,
+        }
+    }
+
     /// Octets of output, which is also the preferred key size (RFC 7296 section 2.12).
     pub(crate) const fn output_len(self) -> usize {
         match self {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::core::{Core, Traffic};
+use super::quota::Standing;
 use crate::action::IkeSaId;
 use crate::codec::{ExchangeType, PayloadChain};
 use crate::config::ConnectionConfig;
@@ -14,7 +15,7 @@ use crate::sa::child_offer::ChildOffer;
 use crate::sa::error::ExchangeError;
 use crate::sa::init::InitSent;
 use crate::sa::intermediate::IntermediateSent;
-use crate::sa::payloads::{self, Out};
+use crate::sa::payloads::{self, Out, Payload};
 use crate::sa::protect::Sealed;
 use crate::sa::settled::Settled;
 use crate::status::Reason;
@@ -61,6 +62,8 @@ pub(crate) struct Initiator {
     pub(crate) attempt: Attempt,
     /// What it waits for.
     pub(crate) state: InitiatorState,
+    /// Puzzles so far.
+    pub(crate) puzzles: u8,
 }
 
 /// An attempt to bring a connection up.
@@ -80,6 +83,8 @@ pub(crate) struct Attempt {
     pub(crate) passed_over: bool,
     /// An unauthenticated error came; it counts if nothing better follows (RFC 7296 section 2.21.1).
     pub(crate) error: Option<ExchangeError>,
+    /// The responder asked for a puzzle that is harder than we solve; the reason if nothing better follows.
+    pub(crate) hard_puzzle: Option<String>,
     /// Octets of earlier starts of the same attempt.
     pub(crate) traffic: Traffic,
 }
@@ -88,6 +93,10 @@ pub(crate) struct Attempt {
 pub(crate) enum InitiatorState {
     /// A stream to send IKE_SA_INIT on, or its response.
     Init(Box<InitSent>),
+    /// The solution of the puzzle that came with a cookie.
+    InitPuzzle(Box<InitSent>),
+    /// The solution of the puzzle that came with the IKE_SA_INIT response; IKE_AUTH is next.
+    AuthPuzzle(Box<Settled>),
     /// A stream to go on with, after IKE_SA_INIT over UDP.
     Dialling(Box<Settled>),
     /// The response to an IKE_INTERMEDIATE.
@@ -106,6 +115,10 @@ pub(crate) struct Responder {
     pub(crate) candidates: Vec<Arc<str>>,
     /// The smallest fragment size of those.
     pub(crate) fragment_size: u16,
+    /// How it was admitted.
+    pub(crate) standing: Standing,
+    /// A message came that does not authenticate.
+    pub(crate) is_attacked: bool,
 }
 
 impl HalfOpen {
@@ -115,9 +128,10 @@ impl HalfOpen {
             Role::Responder(responder) => responder.settled.as_deref(),
             Role::Initiator(initiator) => match &initiator.state {
                 InitiatorState::Dialling(settled)
+                | InitiatorState::AuthPuzzle(settled)
                 | InitiatorState::Intermediate(settled, _)
                 | InitiatorState::Auth(settled, ..) => Some(settled),
-                InitiatorState::Init(_) | InitiatorState::Taken => None,
+                InitiatorState::Init(_) | InitiatorState::InitPuzzle(_) | InitiatorState::Taken => None,
             },
         }
     }
@@ -170,6 +184,19 @@ impl HalfOpen {
         message_id: u32,
         out: &Out,
     ) -> Option<(Sealed, PayloadChain)> {
+        self.seal_behind(&[], settled, exchange, is_response, message_id, out)
+    }
+
+    /// The same, with the payloads of `clear` before the Encrypted payload.
+    pub(crate) fn seal_behind(
+        &mut self,
+        clear: &[Payload],
+        settled: &Settled,
+        exchange: ExchangeType,
+        is_response: bool,
+        message_id: u32,
+        out: &Out,
+    ) -> Option<(Sealed, PayloadChain)> {
         let header = self.channel.header(exchange, is_response, message_id);
         let most = match &self.link {
             Link::Udp(path) if settled.fragments => Some(fragment_bytes(self.fragment_size(), path)),
@@ -177,7 +204,7 @@ impl HalfOpen {
         };
         let content = payloads::encode(out)?;
         let key = settled.keys.keys().sk_e(self.channel.is_initiator);
-        let sealed = self.channel.seal(key, &header, &content, most)?;
+        let sealed = self.channel.seal_behind(clear, key, &header, &content, most)?;
         Some((sealed, content))
     }
 

@@ -43,6 +43,7 @@ impl Endpoint {
             reason: Reason::None,
             passed_over: false,
             error: None,
+            hard_puzzle: None,
             traffic: Traffic::default(),
         };
         let on = match attempt.config.ike.transport {
@@ -99,7 +100,7 @@ impl Endpoint {
             init_path: (on == IkeTransport::Udp).then_some(UdpPath { local, remote }),
             keepalive: None,
             generations: 0,
-            role: Role::Initiator(Initiator { attempt, state: InitiatorState::Init(Box::new(sent)) }),
+            role: Role::Initiator(Initiator { attempt, state: InitiatorState::Init(Box::new(sent)), puzzles: 0 }),
         };
         if let Some(connection) = self.connections.get_mut(&*config.name) {
             connection.attempt = Some(id);
@@ -115,12 +116,12 @@ impl Endpoint {
     }
 
     /// Sends IKE_SA_INIT as it stands.
-    fn send_init(&mut self, now: Time, id: IkeSaId) {
+    pub(super) fn send_init(&mut self, now: Time, id: IkeSaId) {
         let Some(half_open) = self.half_open.get_mut(&id) else { return };
         let ends = Ends { local: half_open.link.local(), remote: half_open.link.remote() };
         let header = half_open.channel.header(ExchangeType::IKE_SA_INIT, false, 0);
         let spi_i = half_open.channel.spi_i;
-        let Role::Initiator(Initiator { attempt, state: InitiatorState::Init(sent) }) = &mut half_open.role
+        let Role::Initiator(Initiator { attempt, state: InitiatorState::Init(sent), .. }) = &mut half_open.role
         else {
             return;
         };
@@ -176,8 +177,16 @@ impl Endpoint {
     pub(super) fn half_open_stream_down(&mut self, now: Time, id: IkeSaId, stream: StreamId, was_up: bool) {
         let Some(half_open) = self.half_open.get_mut(&id) else { return };
         let is_initiator = matches!(half_open.role, Role::Initiator(_));
+        let is_solving = matches!(
+            &half_open.role,
+            Role::Initiator(Initiator { state: InitiatorState::InitPuzzle(_), .. })
+        );
         let Some(link) = half_open.link.tcp_mut() else { return };
         link.down(stream, now, &mut self.core.rng);
+        if is_solving && was_up {
+            // The responder keeps no stream for as long as we may think (RFC 9329 section 6.3.1).
+            return;
+        }
         if is_initiator && !was_up {
             self.tcp_unreachable(now, id);
         } else if is_initiator && half_open.settled().is_none() {
@@ -262,6 +271,10 @@ impl Endpoint {
         let Role::Initiator(Initiator { state: InitiatorState::Init(sent), .. }) = &mut half_open.role else {
             return self.core.reject("repeated_init_response");
         };
+        if received.has(NotifyType::PUZZLE) && !received.has(NotifyType::COOKIE) && received.sa.is_none() {
+            // RFC 8019 section 7.1.2: "the Initiator MUST ignore the received message".
+            return self.core.reject("puzzle_without_cookie");
+        }
         let is_final = !InitSent::asks_to_repeat(&received);
         if is_final && let Some(error) = received.error() {
             return self.init_refused(now, id, ExchangeError::Peer(error));
@@ -288,6 +301,7 @@ impl Endpoint {
                 half_open.put_state(InitiatorState::Init(sent));
                 self.send_init(now, id);
             }
+            Ok(InitAnswer::Puzzle(sent, puzzle)) => self.init_puzzle(now, id, sent, puzzle),
             Ok(InitAnswer::Settled(settled)) => {
                 half_open.channel.window.answered(0);
                 half_open.channel.spi_r = header.spi_r;
@@ -306,6 +320,9 @@ impl Endpoint {
     /// for until the next retransmission (RFC 7296 section 2.21.1).
     fn init_refused(&mut self, now: Time, id: IkeSaId, error: ExchangeError) {
         let Some(half_open) = self.half_open.get_mut(&id) else { return };
+        if let Some(detail) = half_open.attempt().and_then(|attempt| attempt.hard_puzzle.clone()) {
+            return self.fail(now, id, Reason::PuzzleTooHard, detail);
+        }
         match half_open.link.transport() {
             IkeTransport::Tcp => self.fail(now, id, error.reason(), error.to_string()),
             IkeTransport::Udp => {
@@ -388,6 +405,9 @@ impl Endpoint {
 
     fn udp_gave_up(&mut self, now: Time, id: IkeSaId) {
         let Some(attempt) = self.half_open.get(&id).and_then(HalfOpen::attempt) else { return };
+        if let Some(detail) = attempt.hard_puzzle.clone() {
+            return self.fail(now, id, Reason::PuzzleTooHard, detail);
+        }
         let (reason, detail) = match (attempt.passed_over, attempt.error) {
             (true, _) => (Reason::PeerNoSeparate, block_detail(Reason::PeerNoSeparate).to_string()),
             (false, Some(error)) => (error.reason(), error.to_string()),

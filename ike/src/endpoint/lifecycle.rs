@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::connection::Goal;
 use super::half_open::{Attempt, HalfOpen, InitiatorState, Role};
+use super::peers::Peers;
 use super::{Connection, Endpoint, Timer};
 use crate::action::IkeSaId;
 use crate::config::ConnectionConfig;
@@ -34,9 +35,12 @@ impl Endpoint {
             self.forget_connection(now, &name);
         }
         wanted.retain(|new| !self.connections.contains_key(&new.name));
+        let names: Vec<_> = wanted.iter().map(|config| config.name.clone()).collect();
         for config in wanted {
-            let name = config.name.clone();
-            self.connections.insert(name.clone(), Connection::new(config));
+            self.connections.insert(config.name.clone(), Connection::new(config));
+        }
+        self.peers = Peers::of(self.connections.values().map(|connection| &*connection.config));
+        for name in names {
             self.consider(now, &name);
         }
     }
@@ -123,13 +127,14 @@ impl Endpoint {
         let half_open = self.half_open.remove(&id)?;
         self.core.spis.remove(&half_open.channel.our_spi());
         match &half_open.role {
-            Role::Responder(_) => {
+            Role::Responder(responder) => {
                 let admitted = half_open.init_path.map_or(half_open.link.remote(), |path| path.remote);
                 let key = (half_open.channel.spi_i, admitted);
                 if self.by_initiator.get(&key) == Some(&id) {
                     self.by_initiator.remove(&key);
                 }
-                self.half_open_quota.leave(admitted.ip());
+                self.half_open_quota.leave(admitted.ip(), responder.standing);
+                self.attacked -= usize::from(responder.is_attacked);
             }
             Role::Initiator(initiator) => {
                 if let InitiatorState::Auth(_, Some(offer), _) = &initiator.state {

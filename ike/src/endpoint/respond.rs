@@ -1,13 +1,14 @@
-//! A responder's answer to IKE_SA_INIT: limits, cookies, which connections may be meant.
+//! A responder's answer to IKE_SA_INIT: which connections may be meant, and the state that is kept.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Endpoint;
 use super::core::Traffic;
 use super::half_open::{HalfOpen, Responder, Role};
+use super::puzzles::Admission;
 use crate::codec::{ExchangeType, Flags, Header, Message, NotifyType, encode_message};
-use crate::config::{ConnectionConfig, RemoteAddress};
+use crate::config::ConnectionConfig;
 use crate::event::Event;
 use crate::live::Source;
 use crate::path::UdpPath;
@@ -51,14 +52,13 @@ impl Endpoint {
         if raw.len() > self.core.config.max_half_open_bytes {
             return self.core.reject("init_too_long");
         }
-        if !self.cookie_is_good(now, source, &header, &received, ends.remote.ip()) {
-            return;
-        }
-        if !self.half_open_quota.admit(ends.remote.ip()) {
+        let Some(admission) = self.admission(now, source, &header, &received, ends.remote.ip()) else { return };
+        if !self.half_open_quota.admit(ends.remote.ip(), admission.standing) {
             return self.core.reject("too_many_half_open");
         }
-        if let Err(error) = self.answer_init(now, source, raw, &header, &received, ends, &candidates) {
-            self.half_open_quota.leave(ends.remote.ip());
+        let answered = self.answer_init(now, source, raw, &header, &received, ends, &candidates, &admission);
+        if let Err(error) = answered {
+            self.half_open_quota.leave(ends.remote.ip(), admission.standing);
             self.init_error(source, &header, error);
             let wants_another = matches!(error, ExchangeError::WrongKeMethod(_));
             if !wants_another {
@@ -81,6 +81,7 @@ impl Endpoint {
         received: &Received,
         ends: Ends,
         candidates: &[Arc<ConnectionConfig>],
+        admission: &Admission,
     ) -> Result<(), ExchangeError> {
         let allows = |config: &&Arc<ConnectionConfig>| table::allows_separate(&config.ike);
         let separate = (self.core.config.tcp_listens && candidates.iter().any(|config| allows(&config)))
@@ -90,6 +91,7 @@ impl Endpoint {
             proposals: &proposals,
             separate,
             assume_code_points: candidates.iter().any(|config| config.ike.assume_code_points),
+            puzzle: self.auth_puzzle(admission),
         };
         let id = self.core.new_ike_sa_id();
         let spi_r = self.core.new_ike_spi(id);
@@ -142,6 +144,8 @@ impl Endpoint {
                 settled: None,
                 candidates: candidates.iter().map(|config| config.name.clone()).collect(),
                 fragment_size: candidates.iter().map(|config| config.ike.fragment_size).min().unwrap_or(1280),
+                standing: admission.standing,
+                is_attacked: false,
             }),
         };
         half_open.traffic.received(source.transport(), raw.len());
@@ -159,6 +163,9 @@ impl Endpoint {
             }
             role => role,
         };
+        if let Some(ticket) = &admission.ticket {
+            self.spent.spend(ticket);
+        }
         self.by_initiator.insert((header.spi_i, ends.remote), id);
         self.half_open.insert(id, half_open);
         self.reschedule(id);
@@ -179,58 +186,21 @@ impl Endpoint {
         true
     }
 
-    /// Above the threshold a request over UDP needs a cookie (RFC 7296 section 2.6). Over TCP the address is proven, so none is
-    /// asked for (RFC 9329 section 6.5).
-    fn cookie_is_good(
-        &mut self,
-        now: Time,
-        source: Source,
-        header: &Header,
-        received: &Received,
-        address: IpAddr,
-    ) -> bool {
-        let Source::Udp(path) = source else { return true };
-        if self.half_open_quota.held() < self.core.config.cookie_threshold {
-            return true;
-        }
-        let Some(nonce) = &received.nonce else {
-            self.core.reject("missing_or_repeated_payload");
-            return false;
-        };
-        let (jar, rng) = (&mut self.cookies, &mut self.core.rng);
-        let is_good = received
-            .first(NotifyType::COOKIE)
-            .is_some_and(|cookie| jar.verify(now, rng, &cookie.data, nonce, address, header.spi_i));
-        if !is_good {
-            let cookie = jar.bake(now, rng, nonce, address, header.spi_i);
-            self.core.counters.cookies_sent += 1;
-            self.plain_response(
-                Source::Udp(path),
-                header,
-                &vec![payloads::notify_with(NotifyType::COOKIE, cookie)],
-            );
-        }
-        is_good
-    }
-
     /// Connections that these addresses may mean: named peers before `any`.
     fn candidates(&self, ends: Ends) -> Vec<Arc<ConnectionConfig>> {
         let fits_local =
-            |config: &ConnectionConfig| config.local_address.is_none_or(|ip| ip == ends.local.ip());
-        let all = self
-            .connections
-            .values()
+            |config: &&Arc<ConnectionConfig>| config.local_address.is_none_or(|ip| ip == ends.local.ip());
+        let names = self.peers.candidates(ends.remote.ip());
+        names
+            .filter_map(|name| self.connections.get(name))
             .map(|connection| &connection.config)
-            .filter(|config| fits_local(config));
-        let (named, any): (Vec<_>, Vec<_>) =
-            all.cloned().partition(|config| config.remote_address != RemoteAddress::Any);
-        let is_peer =
-            |config: &Arc<ConnectionConfig>| config.remote_address == RemoteAddress::Ip(ends.remote.ip());
-        named.into_iter().filter(is_peer).chain(any).collect()
+            .filter(fits_local)
+            .cloned()
+            .collect()
     }
 
     /// An unprotected error (RFC 7296 section 2.21.1).
-    fn init_error(&mut self, source: Source, header: &Header, error: ExchangeError) {
+    pub(super) fn init_error(&mut self, source: Source, header: &Header, error: ExchangeError) {
         self.core.reject(error.label());
         let out = payloads::error(error, None);
         if !out.is_empty() {

@@ -20,6 +20,21 @@ use crate::transport::link::{Link, TcpLink};
 impl Endpoint {
     /// The next request of an initiator: another key exchange, or IKE_AUTH.
     pub(super) fn go_on(&mut self, now: Time, id: IkeSaId, settled: Box<Settled>) {
+        if settled.puzzle.is_some() && settled.next_round().is_none() {
+            return self.auth_puzzle_taken(now, id, settled);
+        }
+        self.send_auth(now, id, settled, None);
+    }
+
+    /// The next request, with the solution of the puzzle that IKE_AUTH had to wait for: outside the Encrypted payload (RFC
+    /// 8019 section 7.2.2).
+    pub(super) fn send_auth(
+        &mut self,
+        now: Time,
+        id: IkeSaId,
+        settled: Box<Settled>,
+        solution: Option<Vec<u8>>,
+    ) {
         let prepared = match settled.next_round() {
             Some(method) => IntermediateSent::new(method, &mut self.core.rng)
                 .map(|(out, sent)| (ExchangeType::IKE_INTERMEDIATE, out, Some(Box::new(sent)), None)),
@@ -33,7 +48,8 @@ impl Endpoint {
         let Some(message_id) = half_open.channel.window.next_request_id() else { return };
         let Some(attempt) = half_open.attempt() else { return };
         let (first_wait, timeout) = (attempt.config.ike.retransmit_after, attempt.config.ike.tcp_timeout);
-        let sealed = half_open.seal(&settled, exchange, false, message_id, &out);
+        let clear: Vec<_> = solution.map(payloads::puzzle_solution).into_iter().collect();
+        let sealed = half_open.seal_behind(&clear, &settled, exchange, false, message_id, &out);
         let Some((sealed, content)) = sealed else {
             return self.fail(now, id, Reason::ProtocolError, "a request does not fit a message".into());
         };
@@ -129,6 +145,11 @@ impl Endpoint {
             }
             return true;
         }
+        if !self.auth_puzzle_is_solved(id, message) {
+            return true;
+        }
+        let Some(half_open) = self.half_open.get_mut(&id) else { return true };
+        let Some(settled) = half_open.settled() else { return true };
         let key = settled.keys.keys().sk_e(!half_open.channel.is_initiator).clone();
         let most = self.core.config.max_half_open_bytes;
         let opened = match half_open.channel.open(&key, raw, message, most) {
@@ -136,6 +157,7 @@ impl Endpoint {
             Opening::Part => return true,
             Opening::Forged => {
                 self.core.reject("not_authentic");
+                self.note_attack(id);
                 return false;
             }
         };

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::quota::Quota;
+use super::quota::{Quota, Standing};
 use crate::action::IkeSaId;
 use crate::config::EndpointConfig;
 use crate::path::StreamId;
@@ -15,6 +15,8 @@ use crate::time::Time;
 const PREFIX_WITHIN: Duration = Duration::from_secs(5);
 /// A stranger's IKE_SA_INIT, or an authenticated message of an IKE SA that exists, has to be there by then.
 const FIRST_MESSAGE_WITHIN: Duration = Duration::from_secs(10);
+/// After a puzzle the stream is kept this long for the repeated request (transport policy: 5 to 10 s).
+const REPEATED_WITHIN: Duration = Duration::from_secs(10);
 /// Messages with unknown SPIs that a stream survives (transport policy, "IKE over TCP").
 const UNKNOWN_SPIS: u8 = 8;
 
@@ -31,7 +33,8 @@ pub(crate) struct Stream {
     pub(crate) owner: Option<IkeSaId>,
     /// It is open.
     pub(crate) is_up: bool,
-    is_stranger: bool,
+    /// From where it comes, as long as nobody is authenticated on it.
+    stranger: Option<Standing>,
     prefix_sent: bool,
     opened: Time,
     unknown_spis: u8,
@@ -52,7 +55,11 @@ impl Streams {
         Self {
             streams: BTreeMap::new(),
             deadlines: std::collections::BTreeSet::new(),
-            strangers: Quota::new(config.max_stranger_streams, config.max_stranger_streams_per_prefix),
+            strangers: Quota::new(
+                config.max_stranger_streams,
+                config.max_stranger_streams_per_prefix,
+                config.max_streams_per_peer,
+            ),
             stranger_limit_bytes: config.max_half_open_bytes,
         }
     }
@@ -66,7 +73,7 @@ impl Streams {
             deframer: Deframer::dialled(),
             owner: Some(owner),
             is_up: false,
-            is_stranger: false,
+            stranger: None,
             prefix_sent: false,
             opened: now,
             unknown_spis: 0,
@@ -93,8 +100,9 @@ impl Streams {
         id: StreamId,
         local: SocketAddr,
         remote: SocketAddr,
+        standing: Standing,
     ) -> bool {
-        if self.streams.contains_key(&id) || !self.strangers.admit(remote.ip()) {
+        if self.streams.contains_key(&id) || !self.strangers.admit(remote.ip(), standing) {
             return false;
         }
         let stream = Stream {
@@ -103,7 +111,7 @@ impl Streams {
             deframer: Deframer::accepted(self.stranger_limit_bytes),
             owner: None,
             is_up: true,
-            is_stranger: true,
+            stranger: Some(standing),
             prefix_sent: true,
             opened: now,
             unknown_spis: 0,
@@ -138,9 +146,9 @@ impl Streams {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.owner = Some(owner);
         stream.unknown_spis = 0;
-        if core::mem::replace(&mut stream.is_stranger, false) {
+        if let Some(standing) = stream.stranger.take() {
             stream.deframer.set_limit(u16::MAX.into());
-            self.strangers.leave(stream.remote.ip());
+            self.strangers.leave(stream.remote.ip(), standing);
             self.forget_deadlines(id);
         }
     }
@@ -153,11 +161,22 @@ impl Streams {
         })
     }
 
+    /// Its request was answered with a puzzle: the repeated one has to come soon (RFC 9329 section 6.3).
+    pub(crate) fn expect_repeated(&mut self, now: Time, id: StreamId) {
+        if self.streams.get(&id).is_some_and(|stream| stream.stranger.is_some()) {
+            self.forget_deadlines(id);
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.opened = now;
+            }
+            self.deadlines.insert((now + REPEATED_WITHIN, id));
+        }
+    }
+
     /// Forgets a connection.
     pub(crate) fn remove(&mut self, id: StreamId) -> Option<Stream> {
         let stream = self.streams.remove(&id)?;
-        if stream.is_stranger {
-            self.strangers.leave(stream.remote.ip());
+        if let Some(standing) = stream.stranger {
+            self.strangers.leave(stream.remote.ip(), standing);
             self.forget_deadlines(id);
         }
         Some(stream)
@@ -208,7 +227,7 @@ mod tests {
         let mut streams = Streams::new(&EndpointConfig::default());
         let (silent, slow) = (StreamId::accepted(1), StreamId::accepted(2));
         for id in [silent, slow] {
-            assert!(streams.accepted(Time::ZERO, id, ADDRESS, ADDRESS));
+            assert!(streams.accepted(Time::ZERO, id, ADDRESS, ADDRESS, Standing::Stranger));
         }
         let deframer = &mut streams.get_mut(slow).unwrap().deframer;
         deframer.push(b"IKETCP");
@@ -224,11 +243,11 @@ mod tests {
     fn strangers_are_limited_and_owners_are_not_counted() {
         let config = EndpointConfig { max_stranger_streams: 2, ..EndpointConfig::default() };
         let mut streams = Streams::new(&config);
-        assert!(streams.accepted(Time::ZERO, StreamId::accepted(1), ADDRESS, ADDRESS));
-        assert!(streams.accepted(Time::ZERO, StreamId::accepted(2), ADDRESS, ADDRESS));
-        assert!(!streams.accepted(Time::ZERO, StreamId::accepted(3), ADDRESS, ADDRESS));
+        assert!(streams.accepted(Time::ZERO, StreamId::accepted(1), ADDRESS, ADDRESS, Standing::Stranger));
+        assert!(streams.accepted(Time::ZERO, StreamId::accepted(2), ADDRESS, ADDRESS, Standing::Stranger));
+        assert!(!streams.accepted(Time::ZERO, StreamId::accepted(3), ADDRESS, ADDRESS, Standing::Stranger));
         streams.authenticated(StreamId::accepted(1), IkeSaId(1));
-        assert!(streams.accepted(Time::ZERO, StreamId::accepted(3), ADDRESS, ADDRESS));
+        assert!(streams.accepted(Time::ZERO, StreamId::accepted(3), ADDRESS, ADDRESS, Standing::Stranger));
         assert_eq!(streams.strangers(), 2);
         assert_eq!(streams.of(IkeSaId(1)), [StreamId::accepted(1)]);
     }
@@ -237,7 +256,7 @@ mod tests {
     fn a_few_unknown_spis_are_survived() {
         let mut streams = Streams::new(&EndpointConfig::default());
         let id = StreamId::accepted(1);
-        streams.accepted(Time::ZERO, id, ADDRESS, ADDRESS);
+        streams.accepted(Time::ZERO, id, ADDRESS, ADDRESS, Standing::Stranger);
         assert!((0..UNKNOWN_SPIS).all(|_| !streams.unknown_spi(id)));
         assert!(streams.unknown_spi(id));
     }

@@ -1,5 +1,6 @@
 //! The messages of one set of IKE keys: SPIs, window, Initialization Vectors, fragments.
 
+use super::payloads::Payload;
 use super::protect::{self, IvCounter, Sealed};
 use super::reassembly::{Piece, Reassembly};
 use super::window::Window;
@@ -74,7 +75,19 @@ impl Channel {
         content: &PayloadChain,
         most_bytes: Option<usize>,
     ) -> Option<Sealed> {
-        protect::seal(header, content, key, &mut self.iv, most_bytes)
+        self.seal_behind(&[], key, header, content, most_bytes)
+    }
+
+    /// The same, with the payloads of `clear` before the Encrypted payload.
+    pub(crate) fn seal_behind(
+        &mut self,
+        clear: &[Payload],
+        key: &AeadKey,
+        header: &Header,
+        content: &PayloadChain,
+        most_bytes: Option<usize>,
+    ) -> Option<Sealed> {
+        protect::seal(header, clear, content, key, &mut self.iv, most_bytes)
     }
 
     /// Decrypts a message of the peer. Parts of fragmented ones are kept, at most `most_bytes` of them.

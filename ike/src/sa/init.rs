@@ -12,6 +12,7 @@ use crate::crypto::ke::respond;
 use crate::crypto::schedule::{Context, SetupKeys};
 use crate::crypto::{KeInitiator, KeMethod, Rng};
 use crate::proposal::IkeProposal;
+use crate::puzzle::Puzzle;
 
 /// Guards code points that are not assigned yet (transport policy rule 6).
 pub(crate) const VENDOR_ID: &[u8; 16] = b"Portcullis IKEv2";
@@ -35,6 +36,8 @@ pub(crate) struct InitSent {
     ke_data: Vec<u8>,
     nonce: Vec<u8>,
     cookie: Option<Vec<u8>>,
+    /// For the puzzle that went with the cookie.
+    solution: Option<Vec<u8>>,
     offers_separate: Option<NotifyType>,
     assume_code_points: bool,
     repeats: u8,
@@ -46,6 +49,8 @@ pub(crate) struct InitSent {
 pub(crate) enum InitAnswer {
     /// Send the request again, changed as the responder asked.
     Repeat(Box<InitSent>),
+    /// Solve this puzzle, then send the request again.
+    Puzzle(Box<InitSent>, Puzzle),
     /// Keys exist.
     Settled(Box<Settled>),
 }
@@ -68,6 +73,7 @@ impl InitSent {
             ke_data,
             nonce,
             cookie: None,
+            solution: None,
             offers_separate: separate,
             assume_code_points,
             repeats: 0,
@@ -75,12 +81,13 @@ impl InitSent {
         })
     }
 
-    /// The payloads of the request. COOKIE comes first (RFC 7296 section 2.6).
+    /// The payloads of the request. COOKIE comes first (RFC 7296 section 2.6), then PS (RFC 8019 section 7.1.2).
     pub(crate) fn payloads(&self, spi_i: u64, ends: Ends) -> Out {
         let mut out = Out::new();
         out.extend(
             self.cookie.iter().map(|cookie| payloads::notify_with(NotifyType::COOKIE, cookie.clone())),
         );
+        out.extend(self.solution.iter().map(|solution| payloads::puzzle_solution(solution.clone())));
         out.push(payloads::sa(negotiate::offer_ike(&self.proposals, None)));
         out.push(payloads::ke(self.ke.method(), self.ke_data.clone()));
         out.push(payloads::nonce(self.nonce.clone()));
@@ -92,6 +99,12 @@ impl InitSent {
         out.extend(self.offers_separate.map(payloads::notify));
         out.push(payloads::vendor_id(VENDOR_ID.to_vec()));
         out
+    }
+
+    /// The solution of the puzzle that came with the cookie; `None` if it was not found, and the cookie has to do (RFC 8019
+    /// section 7.1.2).
+    pub(crate) fn solve(&mut self, solution: Option<Vec<u8>>) {
+        self.solution = solution;
     }
 
     /// SEPARATE_TRANSPORTS was offered.
@@ -127,8 +140,14 @@ impl InitSent {
                 ));
             }
             self.cookie = Some(cookie.data.clone());
+            self.solution = None;
             self.repeats += 1;
-            return Ok(InitAnswer::Repeat(Box::new(self)));
+            let puzzle =
+                received.puzzle_demand().and_then(|demand| Puzzle::demanded(demand, cookie.data.clone()));
+            return Ok(match puzzle {
+                Some(puzzle) => InitAnswer::Puzzle(Box::new(self), puzzle),
+                None => InitAnswer::Repeat(Box::new(self)),
+            });
         }
         if let Some(wanted) = received.first(NotifyType::INVALID_KE_PAYLOAD) {
             return self.take_method(&wanted.data, rng);
@@ -164,6 +183,10 @@ impl InitSent {
             keys,
             spis,
             nonce_i: nonce,
+            puzzle: received.puzzle_demand().and_then(|demand| {
+                // RFC 8019 section 7.2.3.
+                Puzzle::demanded(demand, [&*nonce_r, &spis.1.to_be_bytes()[..]].concat())
+            }),
             nonce_r,
             messages: (request, response.to_vec()),
             int_auth: Default::default(),
@@ -207,6 +230,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) separate: Option<NotifyType>,
     /// One of those connections believes unassigned code points without the vendor ID.
     pub(crate) assume_code_points: bool,
+    /// Zero bits of the puzzle that has to be solved before IKE_AUTH, if there is one (RFC 8019 section 7.2).
+    pub(crate) puzzle: Option<u8>,
 }
 
 /// A responder's answer to an IKE_SA_INIT request: the payloads of the response, and the state, which lacks RealMessage2
@@ -247,6 +272,10 @@ pub(crate) fn respond_to_init(
         out.push(payloads::notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED));
     }
     out.extend(separate.map(payloads::notify));
+    let puzzle = terms.puzzle.map(|difficulty| {
+        Puzzle::new(choice.suite.prf, [&*nonce_r, &spis.1.to_be_bytes()[..]].concat(), difficulty)
+    });
+    out.extend(puzzle.iter().map(|puzzle| payloads::puzzle(puzzle.demand())));
     out.push(payloads::vendor_id(VENDOR_ID.to_vec()));
 
     let context = Context { nonce_i, nonce_r: &nonce_r, spi_i: spis.0, spi_r: spis.1 };
@@ -260,6 +289,7 @@ pub(crate) fn respond_to_init(
         spis,
         nonce_i: nonce_i.clone(),
         nonce_r,
+        puzzle,
         messages: (request.to_vec(), Vec::new()),
         int_auth: Default::default(),
         rounds: 0,

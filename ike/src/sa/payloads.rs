@@ -3,7 +3,7 @@
 use super::error::ExchangeError;
 use crate::codec::{
     AuthMethod, Authentication, DecodeError, Delete, IdType, Identification, KeyExchange, Malformed, Nonce,
-    Notify, NotifyType, SecurityAssociation, Spi, TrafficSelector, TrafficSelectors, VendorId, decode_chain,
+    Notify, NotifyType, PuzzleDemand, PuzzleSolution, SecurityAssociation, Spi, TrafficSelector, TrafficSelectors, VendorId, decode_chain,
 };
 pub(crate) use crate::codec::{PayloadChain, Proposal};
 use crate::config::Identity;
@@ -39,6 +39,8 @@ pub(crate) struct Received {
     pub(crate) deletes: Vec<Delete>,
     /// V, all of them.
     pub(crate) vendor_ids: Vec<Vec<u8>>,
+    /// PS.
+    pub(crate) puzzle_solution: Option<Vec<u8>>,
 }
 
 /// KE as received.
@@ -110,6 +112,7 @@ impl Received {
                 }),
                 Payload::Delete(delete) => all.deletes.push(delete),
                 Payload::VendorId(id) => all.vendor_ids.push(id.0.into_owned()),
+                Payload::Ps(solution) => all.puzzle_solution = Some(solution.0.into_owned()),
                 Payload::Cert(_)
                 | Payload::CertReq(_)
                 | Payload::Cp(_)
@@ -133,6 +136,12 @@ impl Received {
     /// A notification of this type is there.
     pub(crate) fn has(&self, kind: NotifyType) -> bool {
         self.first(kind).is_some()
+    }
+
+    /// What the first PUZZLE notification asks for, if it can be read.
+    pub(crate) fn puzzle_demand(&self) -> Option<PuzzleDemand> {
+        let puzzle = self.first(NotifyType::PUZZLE)?;
+        Notify::with_data(NotifyType::PUZZLE, (&*puzzle.data).into()).puzzle_demand()
     }
 
     /// The first error notification, known or not (RFC 7296 section 3.10.1).
@@ -249,6 +258,16 @@ pub(crate) fn notify_with(kind: NotifyType, data: Vec<u8>) -> Payload {
     Payload::Notify(Notify::with_data(kind, data.into()))
 }
 
+/// N for a puzzle (RFC 8019 section 8.1).
+pub(crate) fn puzzle(demand: PuzzleDemand) -> Payload {
+    Payload::Notify(Notify::puzzle(demand))
+}
+
+/// PS (RFC 8019 section 8.2).
+pub(crate) fn puzzle_solution(solution: Vec<u8>) -> Payload {
+    Payload::Ps(PuzzleSolution(solution.into()))
+}
+
 /// N about a Child SA.
 pub(crate) fn notify_child(kind: NotifyType, spi: u32) -> Payload {
     Payload::Notify(Notify::about_child(kind, spi))
@@ -285,6 +304,6 @@ pub(crate) fn child_spi(spi: u32) -> Spi {
 }
 
 /// Puts payloads into octets; `None` if they do not fit.
-pub(crate) fn encode(payloads: &Out) -> Option<PayloadChain> {
+pub(crate) fn encode(payloads: &[Payload]) -> Option<PayloadChain> {
     PayloadChain::encode(payloads).ok()
 }

@@ -1,5 +1,6 @@
 //! The Encrypted payload: sealing, opening and fragmenting messages (RFC 7296 section 3.14, RFC 5282, RFC 7383).
 
+use super::payloads::Payload;
 use super::window::Messages;
 use crate::codec::{CipherLayout, Encrypted, Fragment, Header, PayloadChain, PayloadType, Protected};
 use crate::crypto::AeadKey;
@@ -33,16 +34,18 @@ impl IvCounter {
 /// each. `None` if it does not fit a message, or needs more than 64 fragments.
 pub(crate) fn seal(
     header: &Header,
+    clear: &[Payload],
     content: &PayloadChain,
     key: &AeadKey,
     iv: &mut IvCounter,
     most_bytes: Option<usize>,
 ) -> Option<Sealed> {
-    let whole = Protected::whole(header, content.first);
+    let whole = Protected { clear, ..Protected::whole(header, content.first) };
     let int_auth_a = whole.int_auth_a(content.bytes.len()).ok()?;
+    let clear_len = clear_len(clear)?;
     let messages = match most_bytes {
-        Some(most) if LAYOUT.overhead(false) + content.bytes.len() > most => {
-            fragments(header, content, key, iv, most)?
+        Some(most) if LAYOUT.overhead(false) + clear_len + content.bytes.len() > most => {
+            fragments(whole, clear_len, &content.bytes, key, iv, most)?
         }
         _ => vec![seal_one(whole, &content.bytes, key, iv)?],
     };
@@ -60,24 +63,33 @@ pub(crate) fn open(encrypted: &Encrypted<'_>, key: &AeadKey) -> Option<Vec<u8>> 
     Some(text)
 }
 
+/// RFC 7383 section 2.5.3: what is in clear is in the first fragment alone.
 fn fragments(
-    header: &Header,
-    content: &PayloadChain,
+    whole: Protected<'_>,
+    clear_len: usize,
+    content: &[u8],
     key: &AeadKey,
     iv: &mut IvCounter,
     most: usize,
 ) -> Option<Messages> {
-    let room = most.checked_sub(LAYOUT.overhead(true)).filter(|room| *room > 0)?;
-    let total = content.bytes.len().div_ceil(room);
-    if total > MOST_FRAGMENTS {
-        return None;
-    }
-    let fragment = |(index, part)| {
-        let fragment = Fragment { number: u16::try_from(index + 1).ok()?, total: u16::try_from(total).ok()? };
-        let first_inner = if index == 0 { content.first } else { PayloadType::NONE };
-        seal_one(Protected { header, clear: &[], first_inner, fragment: Some(fragment) }, part, key, iv)
+    let room = most.checked_sub(LAYOUT.overhead(true)).filter(|room| *room > clear_len)?;
+    let (first, rest) = content.split_at_checked(room - clear_len).unwrap_or((content, &[]));
+    let parts: Vec<&[u8]> = core::iter::once(first).chain(rest.chunks(room)).collect();
+    let total = u16::try_from(parts.len()).ok().filter(|total| usize::from(*total) <= MOST_FRAGMENTS)?;
+    let fragment = |(number, part)| {
+        let fragment = Some(Fragment { number, total });
+        let protected = match number {
+            1 => Protected { fragment, ..whole },
+            _ => Protected { clear: &[], first_inner: PayloadType::NONE, fragment, ..whole },
+        };
+        seal_one(protected, part, key, iv)
     };
-    content.bytes.chunks(room).enumerate().map(fragment).collect()
+    (1..).zip(parts).map(fragment).collect()
+}
+
+/// Octets that payloads in clear take.
+fn clear_len(clear: &[Payload]) -> Option<usize> {
+    if clear.is_empty() { Some(0) } else { super::payloads::encode(clear).map(|chain| chain.bytes.len()) }
 }
 
 fn seal_one(protected: Protected<'_>, text: &[u8], key: &AeadKey, iv: &mut IvCounter) -> Option<Vec<u8>> {
@@ -105,7 +117,7 @@ mod tests {
         {
             let content =
                 PayloadChain { first: PayloadType(41), bytes: (0..length).map(|n| n as u8).collect() };
-            let sealed = seal(&HEADER, &content, &key, &mut IvCounter::default(), most).unwrap();
+            let sealed = seal(&HEADER, &[], &content, &key, &mut IvCounter::default(), most).unwrap();
             assert_eq!(sealed.messages.len(), expected);
             let mut opened = Vec::new();
             for message in &sealed.messages {
@@ -121,7 +133,7 @@ mod tests {
     fn a_message_that_needs_too_many_fragments_is_not_sent() {
         let key = AeadKey::new(Aead::Aes256Gcm16, &[7; 36]);
         let content = PayloadChain { first: PayloadType(41), bytes: vec![0; 40_000] };
-        assert!(seal(&HEADER, &content, &key, &mut IvCounter::default(), Some(500)).is_none());
+        assert!(seal(&HEADER, &[], &content, &key, &mut IvCounter::default(), Some(500)).is_none());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::crypto::auth::{IntAuth, SignedOctets};
 use crate::crypto::digest::{constant_time_eq, nat_detection};
 use crate::crypto::schedule::{Context, SetupKeys};
 use crate::crypto::{KeMethod, SharedSecret};
+use crate::puzzle::Puzzle;
 
 /// The outcome of IKE_SA_INIT, the same for both roles. IKE_INTERMEDIATE consumes it and gives the next one.
 pub(crate) struct Settled {
@@ -34,6 +35,8 @@ pub(crate) struct Settled {
     pub(crate) fragments: bool,
     /// Additional key exchanges done.
     pub(crate) rounds: usize,
+    /// To be solved by the initiator before IKE_AUTH (RFC 8019 section 7.2), until it is.
+    pub(crate) puzzle: Option<Puzzle>,
 }
 
 impl Settled {
@@ -56,6 +59,7 @@ impl Settled {
             separate,
             fragments,
             rounds,
+            puzzle,
         } = self;
         let context = Context { nonce_i: &nonce_i, nonce_r: &nonce_r, spi_i: spis.0, spi_r: spis.1 };
         let keys = keys.advance(context, shared);
@@ -71,6 +75,7 @@ impl Settled {
             nat,
             separate,
             fragments,
+            puzzle,
         }
     }
 

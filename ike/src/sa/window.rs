@@ -95,6 +95,11 @@ impl Window {
         is_answer
     }
 
+    /// The outstanding request will leave again, changed, under the same Message ID; until then nothing is retransmitted.
+    pub(crate) fn withdraw(&mut self) {
+        self.outstanding = None;
+    }
+
     /// Where the peer's request with this Message ID belongs.
     pub(crate) fn classify(&self, message_id: u32) -> Incoming {
         if message_id == self.expected_request {

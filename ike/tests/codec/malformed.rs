@@ -228,6 +228,16 @@ fn an_eap_message_fills_its_payload() {
     assert_eq!(decode_one(PayloadType::EAP, &[3, 1, 0, 5]), Some(wrong));
 }
 
+/// RFC 8019 section 8.2: four keys of the same size, and not empty.
+#[test]
+fn a_puzzle_solution_holds_four_keys() {
+    assert_eq!(decode_one(PayloadType::PS, &[1; 16]), None);
+    for len in [0, 1, 3, 5] {
+        let wrong = Malformed::PuzzleSolutionLength(len);
+        assert_eq!(decode_one(PayloadType::PS, &vec![1; len]), Some(wrong));
+    }
+}
+
 /// The fault in one payload with this body, if there is one.
 fn decode_one(payload_type: PayloadType, body: &[u8]) -> Option<Malformed> {
     let len = (4 + body.len() as u16).to_be_bytes();

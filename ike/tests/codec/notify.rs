@@ -9,6 +9,9 @@ fn typed_data_is_read_as_it_was_written() {
     let critical = Notify::unsupported_critical_payload(PayloadType(200));
     assert_eq!(critical.unsupported_payload(), Some(PayloadType(200)));
     assert_eq!(Notify::set_window_size(8).window_size(), Some(8));
+    let demand = PuzzleDemand { prf: PrfId::HMAC_SHA2_256, difficulty: 20 };
+    assert_eq!(Notify::puzzle(demand).puzzle_demand(), Some(demand));
+    assert_eq!(&*Notify::puzzle(demand).data, [0, 5, 20], "RFC 8019 section 8.1");
     assert_eq!(Notify::invalid_message_id(7).message_id(), Some(7));
     let hashes = [HashAlgorithm::SHA2_256, HashAlgorithm::IDENTITY];
     assert_eq!(Notify::signature_hash_algorithms(&hashes).hash_algorithms().unwrap(), hashes);

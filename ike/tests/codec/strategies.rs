@@ -79,7 +79,9 @@ pub fn payload() -> impl Strategy<Value = Payload<'static>> {
             let message = [&[1, 7], &len.to_be_bytes()[..], &data].concat();
             Payload::Eap(Eap(message.into()))
         }),
-        (prop_oneof![1_u8..33, 54_u8..], octets(0..100)).prop_map(|(payload_type, body)| {
+        (1_usize..20, any::<u8>())
+            .prop_map(|(len, octet)| Payload::Ps(PuzzleSolution(vec![octet; 4 * len].into()))),
+        (prop_oneof![1_u8..33, 55_u8..], octets(0..100)).prop_map(|(payload_type, body)| {
             Payload::Unknown(UnknownPayload { payload_type: PayloadType(payload_type), body: body.into() })
         }),
     ]

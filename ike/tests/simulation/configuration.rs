@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_ike::action::Action;
 use portcullis_ike::config::{
     Auth, ChildConfig, ConnectionConfig, EndpointConfig, EspPolicy, Identity, IkePolicy, RemoteAddress,
     Secret, StartMode, StartTransport,
@@ -80,5 +81,20 @@ pub fn child(name: &str, local_ts: &str, remote_ts: &str) -> ChildConfig {
         rekey_after: Duration::from_secs(3600),
         lifetime: Duration::from_secs(4500),
         linger: Duration::from_secs(5),
+    }
+}
+
+/// The first datagram of an initiator, with its marker.
+pub fn first_datagram(transport: StartTransport) -> Vec<u8> {
+    let mut world = Pair::new(transport).world(9);
+    loop {
+        match world.nodes[0].endpoint.poll_action() {
+            Some(Action::SendDatagram { path, payload }) => {
+                assert_eq!(path.local.ip(), A);
+                return payload;
+            }
+            Some(_) => {}
+            None => panic!("no first message"),
+        }
     }
 }

@@ -11,6 +11,7 @@ mod trace;
 mod world;
 
 mod ends;
+mod puzzles;
 mod refusals;
 mod rekey;
 mod rows;

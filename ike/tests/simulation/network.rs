@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use portcullis_ike::Time;
+use portcullis_ike::action::PuzzleId;
 use portcullis_ike::endpoint::StreamDown;
 
 use crate::esp::EspPacket;
@@ -100,6 +101,8 @@ pub enum Arrival {
     Retry { connection: u64, side: usize },
     /// TCP asks for an end whether the other is there.
     KeepAlive { connection: u64, side: usize },
+    /// A search for the solution of a puzzle has ended.
+    Puzzle { node: usize, boot: u32, search: PuzzleId, solution: Option<Vec<u8>> },
     /// An end of one is gone.
     StreamDown { connection: u64, side: usize, cause: StreamDown },
 }

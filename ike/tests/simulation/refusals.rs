@@ -8,7 +8,7 @@ use portcullis_ike::event::Event;
 use portcullis_ike::path::{StreamId, UdpPath};
 use portcullis_ike::status::{Reason, State};
 
-use crate::configuration::{A, B, Pair};
+use crate::configuration::{B, Pair, first_datagram};
 use crate::world::World;
 
 const STARTS: [StartTransport; 3] = [StartTransport::Udp, StartTransport::UdpThenTcp, StartTransport::Tcp];
@@ -137,7 +137,7 @@ fn a_flood_over_udp_meets_cookies_and_a_real_peer_passes() {
     let mut pair = Pair::new(StartTransport::UdpThenTcp);
     pair.b.remote_address = portcullis_ike::config::RemoteAddress::Any;
     pair.config_b.cookie_threshold = 5;
-    let first = first_message();
+    let first = first_datagram(StartTransport::UdpThenTcp);
     let mut world = pair.world(1);
     for n in 0..1000_u32 {
         let mut forged = first.clone();
@@ -167,7 +167,7 @@ fn half_open_ike_sas_are_limited_by_source_prefix() {
     pair.b.remote_address = portcullis_ike::config::RemoteAddress::Any;
     pair.config_b.max_half_open_per_prefix = 3;
     pair.config_b.cookie_threshold = 1000;
-    let first = first_message();
+    let first = first_datagram(StartTransport::UdpThenTcp);
     let mut world = pair.world(1);
     for n in 0..50 {
         let mut forged = first.clone();
@@ -246,7 +246,7 @@ fn esp_in_tcp_is_dropped_and_counted() {
 fn a_higher_major_version_is_answered() {
     let mut world = Pair::new(StartTransport::UdpThenTcp).world(1);
     world.run_for(Duration::from_secs(1));
-    let mut message = first_message();
+    let mut message = first_datagram(StartTransport::UdpThenTcp);
     message[4 + 17] = 0x30;
     let sent = world.nodes[1].endpoint.counters().messages_out[0];
     let now = world.now;
@@ -271,19 +271,4 @@ fn fails(mut world: World, reason: Reason, peers: Option<Reason>) {
     }
     assert!(world.nodes.iter().all(|node| node.outbound.is_empty()));
     world.shut_down_and_check();
-}
-
-/// The first datagram of an initiator, with its marker.
-fn first_message() -> Vec<u8> {
-    let mut world = Pair::new(StartTransport::UdpThenTcp).world(9);
-    loop {
-        match world.nodes[0].endpoint.poll_action() {
-            Some(portcullis_ike::action::Action::SendDatagram { path, payload }) => {
-                assert_eq!(path.local.ip(), A);
-                return payload;
-            }
-            Some(_) => {}
-            None => panic!("no first message"),
-        }
-    }
 }

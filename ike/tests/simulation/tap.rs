@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use portcullis_ike::codec::{ExchangeType, Header, Message, Payload, PayloadType, without_non_esp_marker};
+use portcullis_ike::codec::{
+    ExchangeType, Header, Message, NotifyType, Payload, PayloadType, without_non_esp_marker,
+};
 use portcullis_ike::stream::{Deframer, Frame};
 
 /// See the module.
@@ -52,10 +54,9 @@ impl Tap {
     /// An IKE message leaves on a stream.
     pub fn stream_sent(&mut self, sender: Sender, raw: &[u8]) {
         let message = Message::decode(raw).expect("what is sent is well-formed");
-        let asks_for_cookie =
-            message.payloads.iter().filter_map(Payload::as_notify).any(|notify| notify.cookie().is_some());
-        let is_response = message.header.flags.response;
-        assert!(!(asks_for_cookie && is_response), "no COOKIE over TCP without a puzzle");
+        let has = |kind| message.payloads.iter().filter_map(Payload::as_notify).any(|n| n.notify_type == kind);
+        let asks_for_cookie = message.header.flags.response && has(NotifyType::COOKIE);
+        assert!(!asks_for_cookie || has(NotifyType::PUZZLE), "no COOKIE over TCP without a puzzle");
         let is_fragment = message.encrypted.as_ref().is_some_and(|encrypted| encrypted.fragment.is_some());
         assert!(!is_fragment, "RFC 9329 section 7.2: no fragments over TCP");
         if message.encrypted.is_some() {

@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use portcullis_ike::Time;
-use portcullis_ike::action::Action;
+use portcullis_ike::action::{Action, PuzzleId};
 use portcullis_ike::command::{Command, CommandKind};
 use portcullis_ike::config::{ConnectionConfig, EndpointConfig};
 use portcullis_ike::event::Event;
 use portcullis_ike::path::UdpPath;
+use portcullis_ike::puzzle::{Puzzle, Search, Step};
 use portcullis_ike::status::{ConnectionStatus, State};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -37,6 +38,13 @@ pub struct World {
     pub largest_datagram: usize,
     /// Percent of IKE messages in which one bit is changed.
     pub mutations: u64,
+    /// How long a search for the solution of a puzzle takes; `None` if nobody searches.
+    pub thinking: Option<Duration>,
+    pub puzzles: u64,
+    /// Changes datagrams on their way.
+    pub distort: Option<fn(&mut Vec<u8>)>,
+    /// Sender and content of every datagram, if somebody wants to know.
+    pub recorded: Option<Vec<(usize, Vec<u8>)>>,
     pub trace: Trace,
     pub(crate) tap: Tap,
     pub(crate) tcp: Connections,
@@ -65,6 +73,10 @@ impl World {
             udp_datagrams: 0,
             largest_datagram: 0,
             mutations: 0,
+            thinking: Some(Duration::from_millis(300)),
+            puzzles: 0,
+            distort: None,
+            recorded: None,
             trace: Trace::default(),
             tap: Tap::default(),
             tcp: Connections::default(),
@@ -237,6 +249,10 @@ impl World {
             Arrival::Segment { connection, side } => self.segment(connection, side),
             Arrival::Retry { connection, side } => self.retry_segments(connection, side),
             Arrival::KeepAlive { connection, side } => self.keep_alive(connection, side),
+            Arrival::Puzzle { node, boot, search, solution } if boot == self.nodes[node].boot => {
+                self.nodes[node].endpoint.handle_puzzle(self.now, search, solution);
+            }
+            Arrival::Puzzle { .. } => {}
             Arrival::StreamDown { connection, side, cause } => self.stream_down(connection, side, cause),
         }
     }
@@ -269,6 +285,7 @@ impl World {
                 self.send_esp(n, child, true);
             }
             Action::SendEcho(echo) => panic!("{echo:?}: no ESP echo is announced"),
+            Action::SolvePuzzle { search, puzzle, most } => self.think(n, search, puzzle, most),
             Action::Event(event) => {
                 self.trace.line(self.now, format!("node {n}: {event:?}"));
                 self.nodes[n].events.push((self.now, event));
@@ -276,8 +293,24 @@ impl World {
         }
     }
 
+    /// A search takes as long as the world says, and finds nothing if that is too long.
+    fn think(&mut self, node: usize, search: PuzzleId, puzzle: Puzzle, most: Duration) {
+        self.puzzles += 1;
+        let boot = self.nodes[node].boot;
+        let thinking = self.thinking.filter(|thinking| *thinking <= most);
+        let solution = thinking.and_then(|_| match Search::new(puzzle).run(u32::MAX) {
+            Step::Solved(solution) => Some(solution),
+            Step::More | Step::Exhausted => None,
+        });
+        let at = self.now + thinking.unwrap_or(most);
+        self.queue.push(at, Arrival::Puzzle { node, boot, search, solution });
+    }
+
     fn send_datagram(&mut self, n: usize, path: UdpPath, payload: Vec<u8>) {
         self.udp_datagrams += 1;
+        if let Some(recorded) = &mut self.recorded {
+            recorded.push((n, payload.clone()));
+        }
         if let Some(message) = self.tap.datagram_sent((n, self.nodes[n].boot), &payload) {
             self.trace.message(self.now, n, "UDP", message);
         }
@@ -291,7 +324,10 @@ impl World {
         if size > self.weather.mtu || self.weather.blocks(n, Protocol::Udp) {
             return;
         }
-        let payload = self.mutated(payload);
+        let mut payload = self.mutated(payload);
+        if let Some(distort) = self.distort {
+            distort(&mut payload);
+        }
         for _ in 0..self.copies() {
             let at = self.arrival_time();
             self.queue.push(at, Arrival::Datagram { node, from, to, payload: payload.clone() });
