@@ -17,7 +17,9 @@ mod selector;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -136,6 +138,16 @@ impl Config {
     /// The connection of this name.
     pub fn connection(&self, name: &str) -> Option<&Connection> {
         self.connections.iter().find(|connection| &*connection.ike.name == name)
+    }
+
+    /// Addresses of configured peers.
+    pub fn peer_addresses(&self) -> HashSet<IpAddr> {
+        let addresses =
+            self.connections.iter().filter_map(|connection| match connection.ike.remote_address {
+                RemoteAddress::Any => None,
+                RemoteAddress::Ip(address) => Some(address.to_canonical()),
+            });
+        addresses.collect()
     }
 
     /// What the guard and the workers are told: configured bypasses and discards first, then the children in

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use crate::codec::TrafficSelector;
 use crate::event::Event;
-use crate::puzzle::Puzzle;
 use crate::path::{DirectCarrier, EspPath, StreamId, UdpPath};
+use crate::puzzle::Puzzle;
 
 /// One IKE SA of one endpoint, never reused within the life of the process. An IKE rekey keeps it: it names
 /// what the operator sees as one association.

@@ -53,7 +53,8 @@ impl Puzzle {
             return false;
         }
         let keys: Vec<&[u8]> = solution.chunks_exact(len).collect();
-        let differ = keys.iter().enumerate().all(|(n, key)| keys.iter().skip(n + 1).all(|other| other != key));
+        let differ =
+            keys.iter().enumerate().all(|(n, key)| keys.iter().skip(n + 1).all(|other| other != key));
         // No short cut: the time tells nothing about which key is wrong.
         keys.into_iter().filter(|key| self.is_hit(key, self.difficulty)).count() == KEYS && differ
     }

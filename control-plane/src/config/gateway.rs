@@ -78,6 +78,10 @@ pub struct IkeConfig {
     pub endpoint: EndpointConfig,
 }
 
+/// Four keys of more bits than this are not found with keys of four octets.
+const HARDEST_PUZZLE: u8 = 28;
+const LONGEST_PUZZLE_TIME: Duration = Duration::from_secs(30);
+
 /// Reads `control:`.
 pub fn control(field: Option<Field<'_>>, instance: &str) -> ControlConfig {
     let default = PathBuf::from(format!("/run/portcullis/{instance}/control.sock"));
@@ -161,7 +165,16 @@ fn ike_section(s: &mut Section<'_>) -> Option<IkeConfig> {
         ),
         cookie_threshold: s
             .or("cookie_threshold", limits.cookie_threshold, |field| field.number::<usize>(0, 10_000_000)),
+        puzzle_threshold: s
+            .or("puzzle_threshold", limits.puzzle_threshold, |field| field.number::<usize>(0, 10_000_000)),
+        puzzle_difficulty: s.or("puzzle_difficulty", limits.puzzle_difficulty, puzzle_bits),
+        max_puzzle_difficulty: s.or("max_puzzle_difficulty", limits.max_puzzle_difficulty, |field| {
+            field.number(0, HARDEST_PUZZLE)
+        }),
+        puzzle_time: s.or("puzzle_time", limits.puzzle_time, |field| field.read(duration)),
         max_half_open: s.or("max_half_open", limits.max_half_open, count),
+        max_half_open_per_peer: s.or("max_half_open_per_peer", limits.max_half_open_per_peer, count),
+        max_streams_per_peer: s.or("max_streams_per_peer", limits.max_streams_per_peer, count),
         max_half_open_per_prefix: s.or("max_half_open_per_prefix", limits.max_half_open_per_prefix, count),
         max_stranger_streams: s.or("max_stranger_streams", limits.max_stranger_streams, count),
         max_stranger_streams_per_prefix: s.or(
@@ -176,6 +189,9 @@ fn ike_section(s: &mut Section<'_>) -> Option<IkeConfig> {
         max_children: s.or("max_children", limits.max_children, count),
         key_log: false,
     };
+    if endpoint.puzzle_time > LONGEST_PUZZLE_TIME {
+        s.refuse::<()>("puzzle_time is at most 30s: a responder forgets its puzzle after a minute");
+    }
     if endpoint.half_open_timeout > Duration::from_secs(600) {
         s.refuse::<()>("half_open_timeout is at most 10min: half-open SAs cost memory");
     }
@@ -186,6 +202,11 @@ fn ike_section(s: &mut Section<'_>) -> Option<IkeConfig> {
         shards: s.or("shards", default.shards, |field| field.number(1, 64)),
         endpoint,
     })
+}
+
+/// RFC 8019 section 4.4: fewer than 9 bits are too easy.
+fn puzzle_bits(field: &Field<'_>) -> Option<u8> {
+    field.number(9, HARDEST_PUZZLE)
 }
 
 fn default_ike() -> IkeConfig {

@@ -20,6 +20,7 @@ use portcullis_ike::path::{DirectCarrier, EspCarrier, EspPath, StreamId, UdpPath
 use tokio::runtime::Handle;
 
 use super::input::InputSender;
+use super::puzzles::Puzzles;
 use crate::config::{Child, Config, Limits, for_data_plane};
 use crate::net::IkeSocket;
 use crate::net::stream::{self, StreamHandle};
@@ -36,6 +37,7 @@ pub struct Hands {
     input: InputSender,
     network: Handle,
     streams: HashMap<StreamId, StreamHandle>,
+    puzzles: Puzzles,
 }
 
 /// What came of an action.
@@ -65,7 +67,15 @@ impl Hands {
         input: InputSender,
         network: Handle,
     ) -> Self {
-        Self { config, data_plane, sockets, input, network, streams: HashMap::new() }
+        Self {
+            config,
+            data_plane,
+            sockets,
+            input,
+            network,
+            streams: HashMap::new(),
+            puzzles: Puzzles::default(),
+        }
     }
 
     /// Takes another configuration.
@@ -122,6 +132,9 @@ impl Hands {
             Action::SendDummy { child } => self.data_plane.send_dummy(DataChildId(child.0)),
             // The endpoint asks for none before ESP echo is announced.
             Action::SendEcho(echo) => tracing::debug!(child = echo.child.0, "no ESP echo yet"),
+            Action::SolvePuzzle { search, puzzle, most } => {
+                self.puzzles.solve(search, puzzle, most, self.input.clone(), &self.network);
+            }
             Action::Event(event) => return Outcome::Event(event),
         }
         Outcome::Done

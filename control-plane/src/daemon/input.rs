@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use portcullis_ike::action::PuzzleId;
 use portcullis_ike::command::{CommandKind, Fact};
 use portcullis_ike::endpoint::StreamDown;
 use portcullis_ike::path::{StreamId, UdpPath};
@@ -57,6 +58,13 @@ pub enum Input {
     },
     /// The data plane saw something.
     Fact(Fact),
+    /// A search for the solution of a puzzle has ended.
+    Puzzle {
+        /// The search.
+        search: PuzzleId,
+        /// The solution, if one was found in time.
+        solution: Option<Vec<u8>>,
+    },
     /// An operator wants something.
     Command {
         /// Name of the connection.

@@ -115,8 +115,12 @@ async fn live(arguments: &Run, parts: Parts) -> Result<()> {
     receive_udp(&sockets, &delivery);
     receive_from_data_plane(receivers, delivery, &gateway);
     let limits = &config.ike.endpoint;
-    let limit = PrefixLimit::new(limits.max_stranger_streams, limits.max_stranger_streams_per_prefix);
-    let acceptor = Acceptor::new(shards, Arc::clone(&inputs), limit, counters);
+    let limit = PrefixLimit::new(
+        limits.max_stranger_streams,
+        limits.max_stranger_streams_per_prefix,
+        limits.max_streams_per_peer,
+    );
+    let acceptor = Acceptor::new(shards, Arc::clone(&inputs), limit, Arc::clone(&observer), counters);
     for listener in tcp {
         acceptor.listen(listener).context("listening on TCP 4500")?;
     }

@@ -1,5 +1,7 @@
 //! Who hears of events: metrics, the log, the key log.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -17,6 +19,7 @@ use crate::metrics::Metrics;
 #[derive(Debug)]
 pub struct Observer {
     config: ArcSwap<Config>,
+    peers: ArcSwap<HashSet<IpAddr>>,
     metrics: Metrics,
     limit: Mutex<LogLimit>,
     key_log: Option<Mutex<KeyLog>>,
@@ -26,6 +29,7 @@ impl Observer {
     /// Keys are written only with a key log.
     pub fn new(config: Arc<Config>, key_log: Option<KeyLog>) -> Self {
         Self {
+            peers: ArcSwap::from_pointee(config.peer_addresses()),
             config: ArcSwap::new(config),
             metrics: Metrics::new(),
             limit: Mutex::default(),
@@ -40,7 +44,13 @@ impl Observer {
 
     /// Another configuration holds.
     pub fn configure(&self, config: Arc<Config>) {
+        self.peers.store(Arc::new(config.peer_addresses()));
         self.config.store(config);
+    }
+
+    /// The address is that of a configured peer.
+    pub fn is_peer(&self, address: IpAddr) -> bool {
+        self.peers.load().contains(&address.to_canonical())
     }
 
     /// The metrics.

@@ -173,6 +173,7 @@ impl Shard {
                 }
                 self.endpoint.fact(now, fact);
             }
+            Input::Puzzle { search, solution } => self.endpoint.handle_puzzle(now, search, solution),
             Input::Command { connection, kind, reply } => self.command(now, connection, kind, reply),
             Input::Configure(config) => {
                 self.hands.configure(Arc::clone(&config));

@@ -161,6 +161,16 @@ fn ike(page: &mut Page, snapshot: &Snapshot) {
     page.counter("ike_retransmissions", "Requests sent again over UDP").only(sum(|c| c.retransmissions));
     page.counter("ike_responses_repeated", "Stored responses sent again").only(sum(|c| c.responses_repeated));
     page.counter("ike_cookies", "COOKIE notifications sent").only(sum(|c| c.cookies_sent));
+    page.counter("ike_puzzles_given", "Puzzles that initiators were asked to solve")
+        .only(sum(|c| c.puzzles_given));
+    let solutions = page.counter("ike_puzzle_solutions", "Solutions of puzzles that initiators sent");
+    solutions.sample([("result", "right".into())], sum(|c| c.puzzle_solutions[0]));
+    solutions.sample([("result", "wrong".into())], sum(|c| c.puzzle_solutions[1]));
+    page.counter("ike_puzzles_waived", "Requests served although they solved no puzzle")
+        .only(sum(|c| c.puzzles_waived));
+    let taken = page.counter("ike_puzzles_taken", "Puzzles that responders asked this gateway to solve");
+    taken.sample([("result", "solved".into())], sum(|c| c.puzzles_taken[0]));
+    taken.sample([("result", "given_up".into())], sum(|c| c.puzzles_taken[1]));
     page.counter("ike_stream_reconnects", "TCP streams dialled again for a live IKE SA")
         .only(sum(|c| c.stream_reconnects));
     page.counter("ike_esp_in_tcp_dropped", "ESP frames that came in TCP and were dropped")

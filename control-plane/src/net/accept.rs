@@ -13,7 +13,7 @@ use super::counters::Counters;
 use super::prefix_limit::PrefixLimit;
 use super::route::{HEADER_PART, STREAM_PREFACE, Shards};
 use super::stream;
-use crate::daemon::InputSender;
+use crate::daemon::{InputSender, Observer};
 
 /// How long a stranger may take for the octets that say where it belongs (transport policy, "IKE over TCP").
 const FIRST_OCTETS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,19 +26,22 @@ pub struct Acceptor {
     shards: Shards,
     inputs: Arc<[InputSender]>,
     limit: PrefixLimit,
+    observer: Arc<Observer>,
     numbers: Arc<AtomicU64>,
     counters: Arc<Counters>,
 }
 
 impl Acceptor {
-    /// Hands streams to `inputs`, one for each shard. Strangers that have not said enough are `limit`ed.
+    /// Hands streams to `inputs`, one for each shard. Those that have not said enough are `limit`ed, strangers apart from
+    /// configured peers, whom the `observer` knows.
     pub fn new(
         shards: Shards,
         inputs: Arc<[InputSender]>,
         limit: PrefixLimit,
+        observer: Arc<Observer>,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { shards, inputs, limit, numbers: Arc::default(), counters }
+        Self { shards, inputs, limit, observer, numbers: Arc::default(), counters }
     }
 
     /// Accepts until the process ends.
@@ -63,7 +66,10 @@ impl Acceptor {
     }
 
     fn welcome(&self, tcp: TcpStream, remote: SocketAddr) {
-        let permit = self.limit.admit(remote.ip());
+        let permit = match self.observer.is_peer(remote.ip()) {
+            true => self.limit.admit_peer(remote.ip()),
+            false => self.limit.admit(remote.ip()),
+        };
         let (Some(permit), Ok(())) = (permit, stream::set_options(&tcp)) else {
             self.counters.refuse_stream();
             return;

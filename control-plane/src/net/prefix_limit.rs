@@ -1,54 +1,91 @@
-//! How many connections of strangers may wait at once, in all and from one source prefix.
+//! How many connections without an IKE SA may wait at once: of strangers in all and from one source prefix, of a configured
+//! peer by its address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Counts what waits. A permit gives its place back when it is dropped.
 #[derive(Clone, Debug)]
 pub struct PrefixLimit {
     in_all: usize,
     per_prefix: usize,
-    waiting: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    per_peer: usize,
+    waiting: Arc<Mutex<Waiting>>,
 }
 
 /// One place.
 #[derive(Debug)]
 pub struct Permit {
-    prefix: IpAddr,
-    waiting: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    holder: Holder,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    strangers: usize,
+    holders: HashMap<Holder, usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Holder {
+    /// A source prefix.
+    Strangers(IpAddr),
+    /// An address.
+    Peer(IpAddr),
 }
 
 impl PrefixLimit {
-    /// At most `in_all`, and `per_prefix` from one IPv4 /24 or IPv6 /64.
-    pub fn new(in_all: usize, per_prefix: usize) -> Self {
-        Self { in_all, per_prefix, waiting: Arc::default() }
+    /// At most `in_all` strangers, `per_prefix` from one IPv4 /24 or IPv6 /64; and `per_peer` from the address of a
+    /// configured peer, which strangers cannot take.
+    pub fn new(in_all: usize, per_prefix: usize, per_peer: usize) -> Self {
+        Self { in_all, per_prefix, per_peer, waiting: Arc::default() }
     }
 
-    /// A place for `source`, if there is one.
+    /// A place for a stranger, if there is one.
     pub fn admit(&self, source: IpAddr) -> Option<Permit> {
-        let prefix = prefix_of(source);
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_all: usize = waiting.values().sum();
-        let of_prefix = waiting.get(&prefix).copied().unwrap_or(0);
-        if in_all >= self.in_all || of_prefix >= self.per_prefix {
+        let mut waiting = lock(&self.waiting);
+        if waiting.strangers >= self.in_all {
             return None;
         }
-        waiting.insert(prefix, of_prefix + 1);
-        Some(Permit { prefix, waiting: Arc::clone(&self.waiting) })
+        let permit =
+            self.take(&mut waiting, Holder::Strangers(prefix_of(source.to_canonical())), self.per_prefix)?;
+        waiting.strangers += 1;
+        Some(permit)
+    }
+
+    /// A place for a configured peer, if it has one left.
+    pub fn admit_peer(&self, address: IpAddr) -> Option<Permit> {
+        self.take(&mut lock(&self.waiting), Holder::Peer(address.to_canonical()), self.per_peer)
+    }
+
+    fn take(&self, waiting: &mut Waiting, holder: Holder, most: usize) -> Option<Permit> {
+        let held = waiting.holders.get(&holder).copied().unwrap_or_default();
+        if held >= most {
+            return None;
+        }
+        waiting.holders.insert(holder, held + 1);
+        Some(Permit { holder, waiting: Arc::clone(&self.waiting) })
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        match waiting.get_mut(&self.prefix) {
+        let mut waiting = lock(&self.waiting);
+        if matches!(self.holder, Holder::Strangers(_)) {
+            waiting.strangers -= 1;
+        }
+        match waiting.holders.get_mut(&self.holder) {
             Some(count) if *count > 1 => *count -= 1,
             _ => {
-                waiting.remove(&self.prefix);
+                waiting.holders.remove(&self.holder);
             }
         }
     }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn prefix_of(source: IpAddr) -> IpAddr {
@@ -64,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_prefix_cannot_take_every_place_and_places_come_back() {
-        let limit = PrefixLimit::new(3, 2);
+        let limit = PrefixLimit::new(3, 2, 1);
         let near = |n: u8| IpAddr::from([192, 0, 2, n]);
         let (one, _two) = (limit.admit(near(1)), limit.admit(near(2)));
         assert!(one.is_some() && limit.admit(near(3)).is_none());
@@ -72,5 +109,16 @@ mod tests {
         assert!(far.is_some() && limit.admit("2001:db8::1".parse().unwrap()).is_none(), "three in all");
         drop(one);
         assert!(limit.admit(near(3)).is_some());
+    }
+
+    #[test]
+    fn strangers_do_not_take_a_configured_peers_place() {
+        let limit = PrefixLimit::new(1, 1, 1);
+        let peer = IpAddr::from([192, 0, 2, 9]);
+        let _stranger = limit.admit(IpAddr::from([192, 0, 2, 1])).unwrap();
+        let permit = limit.admit_peer(peer);
+        assert!(permit.is_some() && limit.admit_peer(peer).is_none());
+        drop(permit);
+        assert!(limit.admit_peer(peer).is_some());
     }
 }

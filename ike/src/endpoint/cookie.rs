@@ -156,13 +156,7 @@ fn seal(version: u8, ticket: &[u8; TICKET_LEN], secret: &[u8; 32], bearer: Beare
     };
     let mut cookie = vec![version];
     cookie.extend_from_slice(ticket);
-    cookie.extend_from_slice(&sha256(&[
-        bearer.nonce,
-        &address,
-        &bearer.spi.to_be_bytes(),
-        ticket,
-        secret,
-    ]));
+    cookie.extend_from_slice(&sha256(&[bearer.nonce, &address, &bearer.spi.to_be_bytes(), ticket, secret]));
     cookie
 }
 

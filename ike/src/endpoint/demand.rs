@@ -54,7 +54,9 @@ impl Demand {
     ) -> Self {
         let strangers = quota.strangers();
         match (standing, on) {
-            (Standing::Peer, IkeTransport::Udp) if of_peer >= PEER_COOKIE_THRESHOLD.min(config.cookie_threshold) => {
+            (Standing::Peer, IkeTransport::Udp)
+                if of_peer >= PEER_COOKIE_THRESHOLD.min(config.cookie_threshold) =>
+            {
                 Self::Cookie
             }
             (Standing::Peer, _) => Self::Nothing,
@@ -156,8 +158,12 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_grows_with_the_strangers() {
-        let config =
-            EndpointConfig { cookie_threshold: 2, puzzle_threshold: 4, max_half_open: 8, ..EndpointConfig::default() };
+        let config = EndpointConfig {
+            cookie_threshold: 2,
+            puzzle_threshold: 4,
+            max_half_open: 8,
+            ..EndpointConfig::default()
+        };
         let mut quota = Quota::new(8, 8, 8);
         let asked = |quota: &Quota, on| Demand::of(&config, quota, Standing::Stranger, 0, on);
         let mut seen = Vec::new();
@@ -173,23 +179,33 @@ mod tests {
         assert_eq!(seen[4..], [puzzle(0), puzzle(1), puzzle(2), puzzle(3)]);
         assert_eq!(asked(&quota, IkeTransport::Udp), Puzzle(bits + 4));
         let peer = |held, on| Demand::of(&config, &quota, Standing::Peer, held, on);
-        assert_eq!([peer(0, IkeTransport::Udp), peer(2, IkeTransport::Udp), peer(9, IkeTransport::Tcp)], [
-            Nothing, Cookie, Nothing
-        ]);
+        assert_eq!(
+            [peer(0, IkeTransport::Udp), peer(2, IkeTransport::Udp), peer(9, IkeTransport::Tcp)],
+            [Nothing, Cookie, Nothing]
+        );
     }
 
     /// RFC 8019 section 7.1.4 and 7.1.5.
     #[test]
     fn who_solved_is_served_and_who_did_not_may_win_the_lottery() {
-        let judge = |ticket: &Ticket, solution, room, lottery| judge(at(10), ticket, solution, 18, room, lottery);
+        let judge =
+            |ticket: &Ticket, solution, room, lottery| judge(at(10), ticket, solution, 18, room, lottery);
         let given = ticket(Some(18), 1);
         assert_eq!(judge(&given, Solution::Right, false, 1), Verdict::Serve);
         assert_eq!(judge(&given, Solution::Wrong, true, 0), Verdict::Puzzle(1));
         assert_eq!(judge(&given, Solution::Missing, true, 8), Verdict::Serve);
         assert_eq!(judge(&given, Solution::Missing, true, 9), Verdict::Puzzle(1));
         assert_eq!(judge(&given, Solution::Missing, false, 8), Verdict::Puzzle(1));
-        assert_eq!(judge(&ticket(None, 0), Solution::Missing, true, 8), Verdict::Puzzle(1), "no puzzle was given");
-        assert_eq!(judge(&ticket(Some(15), 1), Solution::Right, true, 1), Verdict::Puzzle(2), "it was too easy");
+        assert_eq!(
+            judge(&ticket(None, 0), Solution::Missing, true, 8),
+            Verdict::Puzzle(1),
+            "no puzzle was given"
+        );
+        assert_eq!(
+            judge(&ticket(Some(15), 1), Solution::Right, true, 1),
+            Verdict::Puzzle(2),
+            "it was too easy"
+        );
         assert_eq!(judge(&ticket(Some(15), 3), Solution::Right, true, 1), Verdict::Serve, "three are enough");
         let stale = super::judge(at(61), &given, Solution::Right, 18, true, 1);
         assert_eq!(stale, Verdict::Puzzle(1));

@@ -100,7 +100,11 @@ impl Endpoint {
             init_path: (on == IkeTransport::Udp).then_some(UdpPath { local, remote }),
             keepalive: None,
             generations: 0,
-            role: Role::Initiator(Initiator { attempt, state: InitiatorState::Init(Box::new(sent)), puzzles: 0 }),
+            role: Role::Initiator(Initiator {
+                attempt,
+                state: InitiatorState::Init(Box::new(sent)),
+                puzzles: 0,
+            }),
         };
         if let Some(connection) = self.connections.get_mut(&*config.name) {
             connection.attempt = Some(id);
@@ -121,7 +125,8 @@ impl Endpoint {
         let ends = Ends { local: half_open.link.local(), remote: half_open.link.remote() };
         let header = half_open.channel.header(ExchangeType::IKE_SA_INIT, false, 0);
         let spi_i = half_open.channel.spi_i;
-        let Role::Initiator(Initiator { attempt, state: InitiatorState::Init(sent), .. }) = &mut half_open.role
+        let Role::Initiator(Initiator { attempt, state: InitiatorState::Init(sent), .. }) =
+            &mut half_open.role
         else {
             return;
         };

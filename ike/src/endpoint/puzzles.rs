@@ -63,7 +63,8 @@ impl Endpoint {
         let bearer = Bearer { nonce, address, spi: header.spi_i };
         let cookie = received.first(NotifyType::COOKIE);
         let (jar, rng) = (&mut self.cookies, &mut self.core.rng);
-        let ticket = cookie.and_then(|cookie| jar.verify(now, rng, &cookie.data, bearer).map(|t| (t, cookie)));
+        let ticket =
+            cookie.and_then(|cookie| jar.verify(now, rng, &cookie.data, bearer).map(|t| (t, cookie)));
         match (demand, ticket) {
             (Demand::Nothing, _) => None,
             (Demand::Cookie, Some((ticket, _))) => {
@@ -115,7 +116,9 @@ impl Endpoint {
     pub(super) fn auth_puzzle_is_solved(&mut self, id: IkeSaId, message: &Message<'_>) -> bool {
         let is_auth = message.header.exchange == ExchangeType::IKE_AUTH && !message.header.flags.response;
         let fragment = message.encrypted.as_ref().and_then(|encrypted| encrypted.fragment);
-        let Some(HalfOpen { role: Role::Responder(responder), .. }) = self.half_open.get_mut(&id) else { return true };
+        let Some(HalfOpen { role: Role::Responder(responder), .. }) = self.half_open.get_mut(&id) else {
+            return true;
+        };
         let Some(settled) = &mut responder.settled else { return true };
         let Some(puzzle) = settled.puzzle.as_ref().filter(|_| is_auth) else { return true };
         if fragment.is_some_and(|fragment| fragment.number != 1) {

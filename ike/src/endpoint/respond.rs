@@ -52,7 +52,9 @@ impl Endpoint {
         if raw.len() > self.core.config.max_half_open_bytes {
             return self.core.reject("init_too_long");
         }
-        let Some(admission) = self.admission(now, source, &header, &received, ends.remote.ip()) else { return };
+        let Some(admission) = self.admission(now, source, &header, &received, ends.remote.ip()) else {
+            return;
+        };
         if !self.half_open_quota.admit(ends.remote.ip(), admission.standing) {
             return self.core.reject("too_many_half_open");
         }

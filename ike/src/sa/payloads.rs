@@ -3,7 +3,8 @@
 use super::error::ExchangeError;
 use crate::codec::{
     AuthMethod, Authentication, DecodeError, Delete, IdType, Identification, KeyExchange, Malformed, Nonce,
-    Notify, NotifyType, PuzzleDemand, PuzzleSolution, SecurityAssociation, Spi, TrafficSelector, TrafficSelectors, VendorId, decode_chain,
+    Notify, NotifyType, PuzzleDemand, PuzzleSolution, SecurityAssociation, Spi, TrafficSelector,
+    TrafficSelectors, VendorId, decode_chain,
 };
 pub(crate) use crate::codec::{PayloadChain, Proposal};
 use crate::config::Identity;

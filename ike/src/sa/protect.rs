@@ -129,6 +129,23 @@ mod tests {
         }
     }
 
+    /// RFC 7383 section 2.5.3, RFC 8019 section 7.2.2.
+    #[test]
+    fn payloads_in_clear_are_in_the_first_fragment_alone() {
+        let key = AeadKey::new(Aead::Aes256Gcm16, &[7; 36]);
+        let content = PayloadChain { first: PayloadType(41), bytes: (0..2000).map(|n| n as u8).collect() };
+        let clear = [crate::sa::payloads::puzzle_solution(vec![9; 16])];
+        let sealed = seal(&HEADER, &clear, &content, &key, &mut IvCounter::default(), Some(500)).unwrap();
+        let mut opened = Vec::new();
+        for (n, message) in sealed.messages.iter().enumerate() {
+            assert!(message.len() <= 500, "{} octets", message.len());
+            let decoded = Message::decode(message).unwrap();
+            assert_eq!(decoded.payloads.len(), usize::from(n == 0));
+            opened.extend(open(&decoded.encrypted.unwrap(), &key).unwrap());
+        }
+        assert_eq!(opened, content.bytes);
+    }
+
     #[test]
     fn a_message_that_needs_too_many_fragments_is_not_sent() {
         let key = AeadKey::new(Aead::Aes256Gcm16, &[7; 36]);

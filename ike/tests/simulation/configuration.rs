@@ -86,7 +86,12 @@ pub fn child(name: &str, local_ts: &str, remote_ts: &str) -> ChildConfig {
 
 /// The first datagram of an initiator, with its marker.
 pub fn first_datagram(transport: StartTransport) -> Vec<u8> {
-    let mut world = Pair::new(transport).world(9);
+    first_datagram_of(Pair::new(transport))
+}
+
+/// The first datagram of this initiator.
+pub fn first_datagram_of(pair: Pair) -> Vec<u8> {
+    let mut world = pair.world(9);
     loop {
         match world.nodes[0].endpoint.poll_action() {
             Some(Action::SendDatagram { path, payload }) => {

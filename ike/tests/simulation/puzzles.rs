@@ -9,7 +9,7 @@ use portcullis_ike::config::{EndpointConfig, RemoteAddress, StartTransport};
 use portcullis_ike::path::UdpPath;
 use portcullis_ike::status::{Reason, State};
 
-use crate::configuration::{A, B, Pair, connection, first_datagram};
+use crate::configuration::{A, B, Pair, connection, first_datagram, first_datagram_of};
 use crate::world::World;
 
 const STARTS: [StartTransport; 3] = [StartTransport::Udp, StartTransport::UdpThenTcp, StartTransport::Tcp];
@@ -82,6 +82,23 @@ fn an_initiator_that_knows_no_puzzles_passes_when_the_flood_is_over() {
     world.run_for(Duration::from_secs(120));
     world.assert_settled(1);
     assert_eq!(world.puzzles, 0);
+    world.shut_down_and_check();
+}
+
+/// RFC 7296 section 2.6.1: "Implementations SHOULD support this shorter exchange".
+#[test]
+fn a_cookie_serves_a_request_with_another_method() {
+    let mut pair = stranger(StartTransport::Udp);
+    pair.a.ike.proposals = ["aes256gcm16-prfsha384-x25519", "aes256gcm16-prfsha384-ecp384"]
+        .map(|proposal| proposal.parse().unwrap())
+        .to_vec();
+    pair.b.ike.proposals = vec!["aes256gcm16-prfsha384-ecp384".parse().unwrap()];
+    let mut world = pair.world(1);
+    let before = flood_with(&mut world, "aes256gcm16-prfsha384-ecp384");
+    world.run_for(Duration::from_secs(5));
+    world.assert_settled(1);
+    let counters = world.nodes[1].endpoint.counters();
+    assert_eq!(counters.puzzles_given, before + 1, "one puzzle serves both requests");
     world.shut_down_and_check();
 }
 
@@ -185,10 +202,20 @@ fn flooded(pair: Pair, seed: u64) -> World {
 
 /// Sources and what each of them got for its first message.
 fn flood(world: &mut World) -> Vec<(SocketAddr, Vec<u8>)> {
-    let first = first_datagram(StartTransport::Udp);
+    flood_of(world, &first_datagram(StartTransport::Udp))
+}
+
+/// A flood of those who want this proposal; how many puzzles it got.
+fn flood_with(world: &mut World, proposal: &str) -> u64 {
+    let pair = Pair::new(StartTransport::Udp).both(|c| c.ike.proposals = vec![proposal.parse().unwrap()]);
+    flood_of(world, &first_datagram_of(pair));
+    world.nodes[1].endpoint.counters().puzzles_given
+}
+
+fn flood_of(world: &mut World, first: &[u8]) -> Vec<(SocketAddr, Vec<u8>)> {
     let answers: Vec<_> = (0..20)
         .map(|n: u8| {
-            let mut forged = first.clone();
+            let mut forged = first.to_vec();
             forged[7] = n;
             let source = SocketAddr::from(([10, n, 0, 1], 4500));
             receive(world, source, &forged);
@@ -223,7 +250,7 @@ fn message(datagram: &[u8]) -> Message<'_> {
     Message::decode(&datagram[4..]).unwrap()
 }
 
-fn hide_puzzles(datagram: &mut Vec<u8>) {
+fn hide_puzzles(datagram: &mut [u8]) {
     let Some(Ok(message)) = datagram.strip_prefix(&[0; 4]).map(Message::decode) else { return };
     if !message.header.flags.response || message.encrypted.is_some() {
         return;
@@ -235,7 +262,7 @@ fn hide_puzzles(datagram: &mut Vec<u8>) {
     }
 }
 
-fn hide_second_puzzle(datagram: &mut Vec<u8>) {
+fn hide_second_puzzle(datagram: &mut [u8]) {
     let is_first = datagram
         .strip_prefix(&[0; 4])
         .and_then(|message| Message::decode(message).ok())

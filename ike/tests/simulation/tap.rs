@@ -54,7 +54,8 @@ impl Tap {
     /// An IKE message leaves on a stream.
     pub fn stream_sent(&mut self, sender: Sender, raw: &[u8]) {
         let message = Message::decode(raw).expect("what is sent is well-formed");
-        let has = |kind| message.payloads.iter().filter_map(Payload::as_notify).any(|n| n.notify_type == kind);
+        let has =
+            |kind| message.payloads.iter().filter_map(Payload::as_notify).any(|n| n.notify_type == kind);
         let asks_for_cookie = message.header.flags.response && has(NotifyType::COOKIE);
         assert!(!asks_for_cookie || has(NotifyType::PUZZLE), "no COOKIE over TCP without a puzzle");
         let is_fragment = message.encrypted.as_ref().is_some_and(|encrypted| encrypted.fragment.is_some());

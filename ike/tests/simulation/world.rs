@@ -42,7 +42,7 @@ pub struct World {
     pub thinking: Option<Duration>,
     pub puzzles: u64,
     /// Changes datagrams on their way.
-    pub distort: Option<fn(&mut Vec<u8>)>,
+    pub distort: Option<fn(&mut [u8])>,
     /// Sender and content of every datagram, if somebody wants to know.
     pub recorded: Option<Vec<(usize, Vec<u8>)>>,
     pub trace: Trace,
