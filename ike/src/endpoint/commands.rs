@@ -48,6 +48,7 @@ impl Endpoint {
             }
             CommandKind::Down { child: Some(_) } => {
                 connection.wanted.retain(|wanted| !children.contains(wanted));
+                connection.child_trouble.retain(|child, _| !children.contains(child));
                 connection.pending.push(Pending { request, goal: Goal::ChildrenDown(children.clone()) });
                 self.for_children(now, &name, &children, Task::DeleteChild);
             }

@@ -1,6 +1,6 @@
 //! A configured connection: what is wanted of it, what is being tried, what it says of itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::action::IkeSaId;
@@ -23,6 +23,9 @@ pub(crate) struct Connection {
     pub(crate) next_attempt: Option<Time>,
     /// Why the last one failed, or the last IKE SA went: state, reason and a sentence, until something is up again.
     pub(crate) trouble: Option<(State, Reason, String)>,
+    /// Why children could not be made or rekeyed, a sentence each, until they are up or no longer wanted: others of the
+    /// connection may be up meanwhile.
+    pub(crate) child_trouble: BTreeMap<Arc<str>, String>,
     /// Its IKE SAs, oldest first.
     pub(crate) live: BTreeSet<IkeSaId>,
     /// Commands that wait for their outcome.
@@ -70,6 +73,7 @@ impl Connection {
             attempt: None,
             next_attempt: None,
             trouble: None,
+            child_trouble: BTreeMap::new(),
             live: BTreeSet::new(),
             pending: Vec::new(),
             reported: (State::Idle, Reason::None, Evidence::None),
@@ -93,6 +97,15 @@ impl Connection {
     /// Nothing is under way and something is wanted.
     pub(crate) fn should_start(&self) -> bool {
         self.can_initiate() && !self.wanted.is_empty() && self.attempt.is_none() && self.live.is_empty()
+    }
+
+    /// What is wrong with some of its children, in one sentence; empty if nothing is.
+    pub(crate) fn child_troubles(&self) -> String {
+        let Some((child, trouble)) = self.child_trouble.first_key_value() else { return String::new() };
+        match self.child_trouble.len() {
+            1 => format!("child {child}: {trouble}"),
+            more => format!("child {child}: {trouble} (and {} more)", more - 1),
+        }
     }
 
     /// The children that a command names: one, or all.

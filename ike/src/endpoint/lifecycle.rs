@@ -79,6 +79,7 @@ impl Endpoint {
         connection.next_attempt = None;
         connection.children_at = None;
         connection.trouble = None;
+        connection.child_trouble.clear();
         let attempt = connection.attempt.take();
         let live: Vec<_> = connection.live.iter().copied().collect();
         if let Some(id) = attempt {
@@ -265,7 +266,7 @@ impl Endpoint {
             && live.children.iter().any(|child| child.exists())
         {
             let (state, reason, evidence) = live.carrier.state();
-            return Some((state, reason, evidence, String::new()));
+            return Some((state, reason, evidence, connection.child_troubles()));
         }
         if let Some(id) = connection.attempt {
             let reason =
@@ -337,6 +338,7 @@ impl Endpoint {
             Outcome::ChildUp { name: child, rekeyed } => {
                 if let Some(connection) = self.connections.get_mut(name) {
                     connection.trouble = None;
+                    connection.child_trouble.remove(&child);
                     if rekeyed {
                         child_done(&mut connection.pending, &child);
                     }
@@ -348,6 +350,11 @@ impl Endpoint {
                     _ => false,
                 };
                 self.finish_commands(name, about_it, &Err(detail.clone()));
+                if let Some(connection) = self.connections.get_mut(name)
+                    && connection.wanted.contains(&child)
+                {
+                    connection.child_trouble.insert(child, detail.clone());
+                }
                 self.child_missing(now, id, name, Some((reason, detail)));
             }
             Outcome::ChildLost { .. } => self.child_missing(now, id, name, None),

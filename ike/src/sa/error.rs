@@ -136,12 +136,17 @@ impl core::fmt::Display for ExchangeError {
             Self::Peer(NotifyType::TS_UNACCEPTABLE) => f.write_str(
                 "the peer answered TS_UNACCEPTABLE: compare selectors (`local_ts`, `remote_ts`) on both sides",
             ),
+            Self::Peer(NotifyType::NO_ADDITIONAL_SAS) => f.write_str(
+                "the peer answered NO_ADDITIONAL_SAS: it has no room for another SA, its operator can make some",
+            ),
             Self::Peer(notify) => write!(f, "the peer answered {notify}"),
             Self::Policy(reason) => write!(f, "refused by policy: {reason}"),
             Self::Collision => f.write_str("collides with another exchange"),
             Self::NoSuchChild => f.write_str("the Child SA does not exist"),
             Self::NoSuchKeyExchange => f.write_str("the key exchange does not exist"),
-            Self::Full => f.write_str("no room for another SA"),
+            Self::Full => f.write_str(
+                "no room for another SA: raise `data_plane.sa_slots` or `ike.max_children`, or close connections",
+            ),
             Self::Provider => f.write_str("the crypto provider failed"),
         }
     }

@@ -53,6 +53,8 @@ pub struct Outbound {
 pub struct SpiTable {
     next: u32,
     pub out: BTreeSet<u32>,
+    /// How many there can be, if there is an end to it.
+    pub slots: Option<usize>,
 }
 
 pub struct SharedSpis(pub Arc<Mutex<SpiTable>>);
@@ -60,6 +62,9 @@ pub struct SharedSpis(pub Arc<Mutex<SpiTable>>);
 impl SpiSource for SharedSpis {
     fn allocate(&mut self) -> Option<u32> {
         let mut table = self.0.lock().unwrap();
+        if table.slots.is_some_and(|slots| table.out.len() >= slots) {
+            return None;
+        }
         table.next += 1;
         let spi = 0x1000 + table.next;
         table.out.insert(spi);
@@ -102,7 +107,7 @@ impl Node {
     pub fn restart(&mut self, seed: u64, now: Time) {
         self.boot += 1;
         let next = self.boot * 0x10_000;
-        self.spis = Arc::new(Mutex::new(SpiTable { next, out: BTreeSet::new() }));
+        self.spis = Arc::new(Mutex::new(SpiTable { next, ..SpiTable::default() }));
         self.endpoint = endpoint(&self.config.0, &self.config.1, &self.spis, seed, now);
         self.inbound.clear();
         self.outbound.clear();

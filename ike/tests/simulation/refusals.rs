@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use portcullis_ike::config::{Auth, Secret, StartTransport};
+use portcullis_ike::config::{Auth, ChildConfig, Identity, Secret, StartMode, StartTransport};
 use portcullis_ike::event::Event;
 use portcullis_ike::path::{StreamId, UdpPath};
 use portcullis_ike::status::{Reason, State};
 
-use crate::configuration::{B, Pair, first_datagram};
+use crate::configuration::{B, Pair, child, first_datagram};
 use crate::world::World;
 
 const STARTS: [StartTransport; 3] = [StartTransport::Udp, StartTransport::UdpThenTcp, StartTransport::Tcp];
@@ -45,6 +45,49 @@ fn no_common_selectors_is_named() {
         let mut pair = Pair::new(transport);
         pair.b.children[0].remote_ts = vec!["10.99.0.0/16".parse().unwrap()];
         fails(pair.world(1), Reason::TsUnacceptable, Some(Reason::TsUnacceptable));
+    }
+}
+
+/// One child has no room while another is up: status names it, the other goes on, and it comes once there is room. On
+/// either end: RFC 7296 section 1.3, NO_ADDITIONAL_SAS.
+#[test]
+fn a_child_without_room_is_named_and_comes_when_there_is_some() {
+    for full in [0, 1] {
+        let mut pair = Pair::new(StartTransport::Tcp).both(|connection| {
+            connection.ike.retry_min = Duration::from_millis(200);
+            connection.ike.retry_max = Duration::from_secs(1);
+        });
+        let mut extra = |name: &str, octet: u8| {
+            let (a, b) = (format!("10.1.{octet}.0/24"), format!("10.2.{octet}.0/24"));
+            pair.a.children.push(ChildConfig { start: StartMode::Always, ..child(name, &a, &b) });
+            pair.b.children.push(child(name, &b, &a));
+        };
+        extra("more", 1);
+        for connection in [&mut pair.a, &mut pair.b] {
+            let (a, b) = ("10.1.0.0/24", "10.2.0.0/24");
+            let (local, remote) =
+                if connection.local_id == Identity::Fqdn("a".into()) { (a, b) } else { (b, a) };
+            connection.children[0].local_ts = vec![local.parse().unwrap()];
+            connection.children[0].remote_ts = vec![remote.parse().unwrap()];
+        }
+        let mut world = pair.world(1);
+        world.nodes[full].spis.lock().unwrap().slots = Some(1);
+        world.run_for(Duration::from_secs(5));
+        let status = world.status(0);
+        let up: Vec<_> = status.ike_sas[0].children.iter().map(|child| &*child.name).collect();
+        assert_eq!(up.len(), 1, "{up:?}");
+        let missing = if up == ["net"] { "more" } else { "net" };
+        assert!(status.detail.starts_with(&format!("child {missing}: ")), "{}", status.detail);
+        assert!(status.detail.contains("room for another SA"), "{}", status.detail);
+        let named = |event: &Event| matches!(event, Event::ChildFailed { reason: Reason::LocalLimit, .. });
+        assert!(world.saw(0, named) > 0);
+
+        world.nodes[full].spis.lock().unwrap().slots = None;
+        world.run_for(Duration::from_secs(5));
+        let status = world.status(0);
+        assert_eq!((status.ike_sas.len(), status.ike_sas[0].children.len()), (1, 2));
+        assert_eq!(status.detail, "");
+        world.shut_down_and_check();
     }
 }
 
