@@ -12,7 +12,7 @@ use std::thread;
 use portcullis_common::DropReason;
 use portcullis_common::verdict::Verdict;
 use portcullis_data_plane::counters::{Sink, Source};
-use portcullis_data_plane::policy::Selector;
+use portcullis_data_plane::policy::{Disposition, Policy, Selector};
 use portcullis_data_plane::sa::{Carrier, SaSelectors};
 
 use gateway::{PATIENCE, address, bind, wait_until};
@@ -144,6 +144,48 @@ fn xdp_drops_what_no_policy_covers_on_a_protected_interface() {
         of_reason.map(|(_, packets, _)| packets).sum::<u64>()
     };
     wait_until("it is dropped", || no_policy(&tunnel.a) == 1);
+}
+
+/// RFC 4301 section 4.4.1: a BYPASS of one port before the PROTECT of everything. The packet arrives whole: a neighbour on
+/// a virtual link leaves its checksum to us.
+#[test]
+fn a_bypass_of_one_port_passes_in_clear_and_the_rest_is_protected() {
+    for shape in [XDP, TUN] {
+        let tunnel = Tunnel::new(shape);
+        let receiver = tunnel.b.host.run(|| bind(HOST_B));
+        receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+        let destination = receiver.local_addr().unwrap();
+        for (side, number) in [(&tunnel.a, 1), (&tunnel.b, 2)] {
+            let mut set = tunnel::policies(number);
+            let port = |s: &Selector, side: u8| Selector {
+                protocol: Some(17),
+                ports: if side == 2 { destination.port()..=destination.port() } else { 0..=u16::MAX },
+                ..s.clone()
+            };
+            let bypass = Policy {
+                local: nets(number).iter().map(|s| port(s, number)).collect(),
+                remote: nets(3 - number).iter().map(|s| port(s, 3 - number)).collect(),
+                disposition: Disposition::Bypass,
+            };
+            set.policies.insert(0, bypass);
+            side.plane.set_policies(set).unwrap();
+        }
+        let sender = tunnel.a.host.run(|| bind(HOST_A));
+        let sealed = || tunnel.a.plane.usage(CHILD).unwrap().1.packets;
+        let before = sealed();
+        for number in 0..10u8 {
+            sender.send_to(&[number; 100], destination).unwrap();
+            let mut received = [0; 200];
+            let len = receiver.recv(&mut received).unwrap_or_else(|e| {
+                panic!("number {number}: {e}\n{}\n{}", tunnel.a.drops(), tunnel.b.drops())
+            });
+            assert_eq!(received[..len], [number; 100]);
+        }
+        assert_eq!(sealed(), before, "nothing of it was sealed");
+        tunnel.exchange(HOST_A, HOST_B, 10);
+        assert_eq!(sealed(), before + 10);
+        tunnel.assert_balanced();
+    }
 }
 
 /// RFC 4301 section 5.1: what was opened crosses the boundary again only if the SPD says so. With the protected

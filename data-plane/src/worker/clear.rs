@@ -38,7 +38,10 @@ impl Worker {
         packet.edit(batch.umem, |p| p.truncate(inner.total_len));
         match self.verdict(batch, &Flow::outbound(&inner), sender, protected) {
             Verdict::Seal(outbound) => self.prepare(batch, packet, inner, outbound, sender),
-            Verdict::ToKernel => self.send_to_tun(batch, packet, 0),
+            Verdict::ToKernel => {
+                packet.edit(batch.umem, |p| complete_checksum(p.bytes_mut(), &inner));
+                self.send_to_tun(batch, packet, 0);
+            }
             Verdict::Drop(reason) => self.discard(batch, packet, reason),
         }
     }
@@ -61,8 +64,11 @@ impl Worker {
             Decision::Discard => (Verdict::Drop(DropReason::PolicyDiscard), None),
             Decision::FragmentPorts => (Verdict::Drop(DropReason::FragmentPorts), None),
             Decision::NoPolicy if protected => (Verdict::Drop(DropReason::NoPolicy), None),
-            // The kernel routes what comes out of the TUN past the routes that lead into it; a packet that it
-            // gave us has no other way.
+            // The kernel routes what comes out of the TUN past the routes that lead into it. Those into the TUN of a
+            // route-based connection are not ours to pass by.
+            Decision::Bypass if matches!(sender, Sender::Kernel { .. }) && interface.is_none() => {
+                (Verdict::ToKernel, None)
+            }
             Decision::Bypass | Decision::NoPolicy => match sender {
                 Sender::Neighbour { .. } | Sender::Tunnel => (Verdict::ToKernel, None),
                 Sender::Kernel { .. } | Sender::Own => (Verdict::Drop(DropReason::NoPolicy), None),
@@ -125,6 +131,11 @@ impl Worker {
 /// What a router does to a packet, and what a sender on a virtual link may have left undone.
 fn route(packet: &mut [u8], inner: &Inner) {
     inner::decrement_ttl(packet, inner.version);
+    complete_checksum(packet, inner);
+}
+
+/// What a sender on a virtual link leaves to a card that there is none of.
+fn complete_checksum(packet: &mut [u8], inner: &Inner) {
     if inner.fragment == Fragment::Whole
         && let Some(segment) = packet.get_mut(inner.payload_offset..)
     {
