@@ -124,6 +124,26 @@ fn generic_mode_is_taken_only_where_it_is_allowed() {
     });
 }
 
+/// The kernel wants no program below a device that has one.
+#[test]
+fn an_interface_that_takes_no_program_is_an_error_with_the_way_out() {
+    in_new_namespace(|instance| {
+        veth("wan0", "peer0");
+        ip(&["link", "add", "link", "wan0", "name", "above0", "type", "macvlan"]);
+        let other = format!("{instance}-other");
+        let _released = Released(&other);
+        let (_owner, mut above) = load(&other, "above0", Role::Wan);
+        assert_eq!(above.attach(true).unwrap(), AttachMode::Generic);
+
+        let (_owner, mut program) = load(instance, "wan0", Role::Wan);
+        let error = program.attach(true).unwrap_err();
+        assert!(matches!(error, BpfError::Refused { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("wan0") && text.contains("data_plane.mode: tun"), "{text}");
+        assert_eq!(attached("wan0"), None);
+    });
+}
+
 #[test]
 fn a_missing_interface_is_named() {
     in_new_namespace(|instance| {

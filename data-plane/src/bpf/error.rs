@@ -36,7 +36,9 @@ pub enum BpfError {
         source: io::Error,
     },
     /// The kernel refused a program or map.
-    #[error("interface {interface}: the kernel refuses the XDP program: {cause}")]
+    #[error(
+        "interface {interface}: the kernel refuses the XDP program: {cause}; `data_plane.mode: tun` works without XDP"
+    )]
     Load {
         /// For which interface.
         interface: Arc<str>,
@@ -59,7 +61,7 @@ pub enum BpfError {
     },
     /// Someone else's program is attached.
     #[error(
-        "interface {interface}: the XDP hook is held by program id {id} ({name}); detach it (`ip link set {interface} xdp off`, or stop what attached it), or use `data_plane: tun` without this interface"
+        "interface {interface}: the XDP hook is held by program id {id} ({name}); detach it (`ip link set {interface} xdp off`, or stop what attached it), or use `data_plane.mode: tun`, which works without XDP"
     )]
     HookHeld {
         /// The interface.
@@ -72,6 +74,16 @@ pub enum BpfError {
     /// The driver has no native XDP for this program, or refuses it as the interface is set up.
     #[error("interface {interface}: the driver refuses XDP in native mode: {cause}")]
     NoNativeMode {
+        /// The interface.
+        interface: Arc<str>,
+        /// The kernel's words.
+        cause: String,
+    },
+    /// Neither the driver nor the kernel's network stack takes a program on this interface.
+    #[error(
+        "interface {interface}: XDP cannot be attached, in native mode or in generic: {cause}; `data_plane.mode: tun` works without XDP"
+    )]
+    Refused {
         /// The interface.
         interface: Arc<str>,
         /// The kernel's words.

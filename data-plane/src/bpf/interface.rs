@@ -79,7 +79,8 @@ impl XdpInterface {
     /// mode that it has, without a moment in which no program is attached.
     ///
     /// # Errors
-    /// [`BpfError::HookHeld`] if another program is attached, [`BpfError::NoNativeMode`] if the driver refuses.
+    /// [`BpfError::HookHeld`] if another program is attached, [`BpfError::NoNativeMode`] if the driver refuses,
+    /// [`BpfError::Refused`] if the kernel does too.
     pub fn attach(&mut self, allow_generic: bool) -> Result<AttachMode, BpfError> {
         let held = hook::query(&self.plan.name)?.program;
         if let Some((link, old)) = self.pinned_link()? {
@@ -97,9 +98,13 @@ impl XdpInterface {
         }
         match self.attach_fresh(XdpMode::Driver) {
             Ok(()) => Ok(AttachMode::Native),
-            Err(BpfError::NoNativeMode { .. }) if allow_generic => {
-                self.attach_fresh(XdpMode::Skb).map(|()| AttachMode::Generic)
-            }
+            Err(BpfError::NoNativeMode { .. }) if allow_generic => match self.attach_fresh(XdpMode::Skb) {
+                Ok(()) => Ok(AttachMode::Generic),
+                Err(BpfError::NoNativeMode { interface, cause }) => {
+                    Err(BpfError::Refused { interface, cause })
+                }
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         }
     }

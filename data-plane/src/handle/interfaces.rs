@@ -115,7 +115,7 @@ fn open_af_xdp(
     reason: String,
 ) -> Result<Devices, StartError> {
     if !zero_copy {
-        tracing::warn!(%reason, "AF_XDP copies every packet; `data_plane: tun` is faster here");
+        tracing::warn!(%reason, "AF_XDP copies every packet; `data_plane.mode: tun` is faster here");
     }
     let object = find_object(config.xdp_object.as_deref())?;
     let mut instance = XdpInstance::open(&config.instance, &object, config.sa_slots)?;
