@@ -15,7 +15,7 @@ use crate::metrics::{Metrics, get};
 use crate::netns::Namespace;
 use crate::notify::NotifySocket;
 use crate::process::{Exit, Process};
-use crate::status::{ConnectionStatus, Status};
+use crate::status::{Accounting, ConnectionStatus, Status};
 use crate::wait::until;
 
 /// How long a daemon may take to say that it is ready, on a busy machine.
@@ -23,8 +23,12 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 /// How long a daemon may take to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long after the last packet the sums may disagree.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
 /// A gateway whose daemon runs, or can be started. Dropping it kills the daemon and removes its guard, pins
-/// and files.
+/// and files. Before, and before [`Gateway::stop`], the daemon's books have to balance ([`Gateway::drained`]): traffic
+/// has to have ended then.
 #[derive(Debug)]
 pub struct Gateway {
     namespace: Namespace,
@@ -33,8 +37,9 @@ pub struct Gateway {
     directory: PathBuf,
     config: PathBuf,
     metrics: SocketAddr,
+    checks_books: bool,
     process: Option<Process>,
-    cleanup: Cleanup,
+    cleanup: Option<Cleanup>,
 }
 
 impl Gateway {
@@ -71,11 +76,17 @@ impl Gateway {
             name,
             directory,
             metrics,
+            checks_books: true,
             process: None,
-            cleanup,
+            cleanup: Some(cleanup),
         };
         gateway.configure(config)?;
         Ok(gateway)
+    }
+
+    /// Leaves it to the caller whether the books balance in the end, for one who reports it in words of its own.
+    pub fn leave_books(&mut self) {
+        self.checks_books = false;
     }
 
     /// Writes another configuration, for the next start or SIGHUP.
@@ -120,13 +131,29 @@ impl Gateway {
     /// # Errors
     /// As those of [`Gateway::start`].
     pub fn start_with(&mut self, arguments: &[&str]) -> Result<()> {
+        let command = self.command(arguments);
+        self.start_notifying(command).map(drop)
+    }
+
+    /// Like [`Gateway::start`] as a service with a watchdog; returns the socket on which the daemon goes on to give signs
+    /// of life. Read it: a full one stops the daemon.
+    ///
+    /// # Errors
+    /// As those of [`Gateway::start`].
+    pub fn start_watched(&mut self, watchdog: Duration) -> Result<NotifySocket> {
+        let mut command = self.command(&[]);
+        command.env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+        self.start_notifying(command)
+    }
+
+    fn start_notifying(&mut self, mut command: Command) -> Result<NotifySocket> {
         let notify = self.notify_socket()?;
-        let mut command = self.command(arguments);
         command.env("NOTIFY_SOCKET", notify.path());
         let process = Process::start(&self.namespace, &mut command)?;
         let ready = notify.wait_ready(&process, READY_LIMIT);
         self.process = Some(process);
-        ready.with_context(|| self.name.clone())
+        ready.with_context(|| self.name.clone())?;
+        Ok(notify)
     }
 
     /// Starts the daemon where it is expected to fail, and returns its exit and its output.
@@ -170,8 +197,11 @@ impl Gateway {
     /// Ends the daemon with SIGTERM and waits for it.
     ///
     /// # Errors
-    /// If it does not run, ends with an error, or not at all.
+    /// If it does not run, its books do not balance, or it ends with an error, or not at all.
     pub fn stop(&mut self) -> Result<()> {
+        if self.checks_books {
+            self.drained()?;
+        }
         let process = self.process.take().context("the daemon does not run")?;
         process.signal(Signal::SIGTERM)?;
         match process.wait(STOP_LIMIT) {
@@ -217,6 +247,36 @@ impl Gateway {
     pub fn status(&self) -> Result<Status> {
         let text = self.verb(&["status", "--json"])?;
         serde_json::from_str(&text).with_context(|| format!("reading the status of {}:\n{text}", self.name))
+    }
+
+    /// Waits until every packet that came in went out or has a drop reason, those that the kernel dropped on the way to
+    /// an AF_XDP socket included, and returns the status then.
+    ///
+    /// # Errors
+    /// If the sums do not agree 10 s after traffic has ended.
+    pub fn drained(&self) -> Result<Status> {
+        let mut last = None;
+        let drained = until(DRAIN_LIMIT, || {
+            let status = self.status();
+            let balanced = status.as_ref().is_ok_and(Status::is_balanced);
+            last = Some(status);
+            if balanced { last.take() } else { None }
+        });
+        match (drained, last) {
+            (Some(status), _) => status,
+            (None, Some(Ok(status))) => {
+                let Accounting { received, sent, dropped, held } = status.data_plane.accounting;
+                let missing = received as i128 - sent as i128 - dropped as i128 - held as i128;
+                let (redirected, taken) = status.af_xdp();
+                bail!(
+                    "{}: received {received}, sent {sent}, dropped {dropped}, waiting {held}: {missing} without a trace; \
+                     XDP redirected {redirected}, of which {taken} were taken or counted as dropped; {:?}",
+                    self.name,
+                    status.data_plane.drops
+                )
+            }
+            (None, other) => other.context("no status was read")?,
+        }
     }
 
     /// The status of one connection.
@@ -329,11 +389,26 @@ impl Gateway {
     }
 
     /// Leaves the daemon running when this value is dropped.
-    pub fn keep(self) {
-        if let Some(process) = self.process {
+    pub fn keep(mut self) {
+        if let Some(process) = self.process.take() {
             process.keep();
         }
-        self.cleanup.disarm();
+        if let Some(cleanup) = self.cleanup.take() {
+            cleanup.disarm();
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let runs = self.process.as_ref().is_some_and(|process| process.exit().is_none());
+        if self.checks_books
+            && runs
+            && !std::thread::panicking()
+            && let Err(error) = self.drained()
+        {
+            panic!("{error:#}");
+        }
     }
 }
 

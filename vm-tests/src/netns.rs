@@ -150,16 +150,20 @@ impl Namespace {
     }
 }
 
-/// Joins two namespaces by a veth pair: `a_interface` in `a`, `b_interface` in `b`.
+/// Joins two namespaces by a veth pair: `a_interface` in `a`, `b_interface` in `b`, each with `queues` queues to send
+/// on and as many to receive on. A packet stays on the queue it was sent on.
 ///
 /// # Errors
 /// Those of `ip`.
-pub fn join(a: &Namespace, a_interface: &str, b: &Namespace, b_interface: &str) -> Result<()> {
+pub fn join(a: &Namespace, a_interface: &str, b: &Namespace, b_interface: &str, queues: u32) -> Result<()> {
+    let queues = queues.to_string();
+    let queues = ["numtxqueues", &queues, "numrxqueues", &queues];
     #[rustfmt::skip]
-    run(Command::new("ip").args([
-        "link", "add", "name", a_interface, "netns", a.name(),
-        "type", "veth", "peer", "name", b_interface, "netns", b.name(),
-    ]))?;
+    run(Command::new("ip")
+        .args(["link", "add", "name", a_interface, "netns", a.name()])
+        .args(queues)
+        .args(["type", "veth", "peer", "name", b_interface, "netns", b.name()])
+        .args(queues))?;
     Ok(())
 }
 

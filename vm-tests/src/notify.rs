@@ -41,6 +41,14 @@ impl NotifySocket {
     /// # Errors
     /// If the process ends first, or nothing came within `limit`.
     pub fn wait_ready(&self, process: &Process, limit: Duration) -> Result<()> {
+        self.wait_for(process, limit, "READY=1").map(drop)
+    }
+
+    /// Waits for a message with this line, and returns the whole message. Messages before it are forgotten.
+    ///
+    /// # Errors
+    /// If the process ends first, or nothing came within `limit`.
+    pub fn wait_for(&self, process: &Process, limit: Duration, wanted: &str) -> Result<String> {
         const LOOK_AT_PROCESS: Duration = Duration::from_millis(50);
         let deadline = Instant::now() + limit;
         let mut message = [0; 4096];
@@ -49,18 +57,27 @@ impl NotifySocket {
             match self.socket.recv(&mut message) {
                 Ok(length) => {
                     let text = String::from_utf8_lossy(&message[..length]);
-                    if text.lines().any(|line| line == "READY=1") {
-                        return Ok(());
+                    if text.lines().any(|line| line == wanted) {
+                        return Ok(text.into_owned());
                     }
+                    continue;
                 }
                 // A wait with a limit is not taken up again after a signal or a freeze of the machine.
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(e) => return Err(e.into()),
             }
             if let Some(exit) = process.exit() {
-                bail!("ended with {exit:?} before it was ready:\n{}", process.output().join("\n"));
+                bail!("ended with {exit:?} before {wanted}:\n{}", process.output().join("\n"));
             }
         }
-        bail!("not ready after {limit:?}:\n{}", process.output().join("\n"))
+        bail!("no {wanted} within {limit:?}:\n{}", process.output().join("\n"))
+    }
+
+    /// Forgets what has arrived.
+    pub fn discard(&self) {
+        let mut message = [0; 4096];
+        let _ = self.socket.set_nonblocking(true);
+        while self.socket.recv(&mut message).is_ok() {}
+        let _ = self.socket.set_nonblocking(false);
     }
 }

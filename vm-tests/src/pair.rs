@@ -10,9 +10,8 @@ use anyhow::{Context, Result};
 use crate::artefacts::Artefacts;
 use crate::daemon_config::{DaemonConfig, DataPlaneMode};
 use crate::gateway::Gateway;
-use crate::status::{Accounting, ConnectionStatus, Status};
+use crate::status::{ConnectionStatus, Status};
 use crate::topology::{Lab, Nat, Side};
-use crate::wait::until;
 
 /// Name of the only child in the files that ship.
 pub const CHILD: &str = "net";
@@ -53,7 +52,14 @@ impl Pair {
     /// # Errors
     /// Those of [`Lab::new`] and [`Gateway::new`].
     pub fn new(options: PairOptions, artefacts: &Artefacts) -> Result<Self> {
-        let lab = Lab::new(options.nat)?;
+        Self::in_lab(Lab::new(options.nat)?, options, artefacts)
+    }
+
+    /// Builds both configurations in a topology that is there; `options.nat` says what it has.
+    ///
+    /// # Errors
+    /// Those of [`Gateway::new`].
+    pub fn in_lab(lab: Lab, options: PairOptions, artefacts: &Artefacts) -> Result<Self> {
         let secret = lab.instance.directory().join("psk");
         write_secret(&secret)?;
         let gateway = |side: Side| {
@@ -107,28 +113,15 @@ impl Pair {
     /// # Errors
     /// If the sums do not agree 10 s after traffic has ended.
     pub fn drained(&self, side: Side) -> Result<Status> {
-        const LIMIT: Duration = Duration::from_secs(10);
-        let gateway = self.gateway(side);
-        let mut last = None;
-        let drained = until(LIMIT, || {
-            let status = gateway.status();
-            let balanced = status.as_ref().is_ok_and(|s| s.data_plane.accounting.is_balanced());
-            last = Some(status);
-            if balanced { last.take() } else { None }
-        });
-        match (drained, last) {
-            (Some(status), _) => status,
-            (None, Some(Ok(status))) => {
-                let Accounting { received, sent, dropped, held } = status.data_plane.accounting;
-                let missing = received as i128 - sent as i128 - dropped as i128 - held as i128;
-                anyhow::bail!(
-                    "{}: received {received}, sent {sent}, dropped {dropped}, waiting {held}: {missing} without a trace; {:?}",
-                    gateway.name(),
-                    status.data_plane.drops
-                )
-            }
-            (None, other) => other.context("no status was read")?,
-        }
+        self.gateway(side).drained()
+    }
+
+    /// As [`Gateway::leave_books`], for both.
+    #[must_use]
+    pub fn leave_books(mut self) -> Self {
+        self.a.leave_books();
+        self.b.leave_books();
+        self
     }
 
     /// Leaves everything running, and returns the name that [`crate::Instance::remove`] takes.

@@ -51,6 +51,8 @@ pub struct PolicyStatus {
 pub struct IkeSaStatus {
     /// We are the original initiator.
     pub initiator: bool,
+    /// The peer's address for IKE.
+    pub remote: String,
     /// SPI of the initiator, hexadecimal.
     pub spi_i: String,
     /// SPI of the responder, hexadecimal.
@@ -117,8 +119,12 @@ pub struct ChildStatus {
 pub struct DataPlaneStatus {
     /// `xdp` or `tun`.
     pub mode: String,
+    /// Every interface, with the path it takes and why.
+    pub interfaces: Vec<InterfaceStatus>,
     /// The guard.
     pub guard: GuardStatus,
+    /// How full the SA table is.
+    pub sa_table: SaTableStatus,
     /// Every worker.
     pub workers: Vec<WorkerStatus>,
     /// XDP verdicts by interface.
@@ -127,6 +133,26 @@ pub struct DataPlaneStatus {
     pub drops: BTreeMap<String, u64>,
     /// The sums that have to agree.
     pub accounting: Accounting,
+}
+
+/// One interface.
+#[derive(Clone, Debug, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// `af_xdp_zero_copy`, `af_xdp_copy` or `tun`.
+    pub path: String,
+    /// Why that path.
+    pub reason: String,
+}
+
+/// How full the SA table is.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct SaTableStatus {
+    /// Slots of each direction.
+    pub slots: u32,
+    /// Inbound slots in use.
+    pub inbound: u32,
 }
 
 /// The guard.
@@ -143,6 +169,10 @@ pub struct WorkerStatus {
     pub esp_in: ByPath,
     /// Sent, by path.
     pub esp_out: ByPath,
+    /// All packets received, by source.
+    pub received: BTreeMap<String, u64>,
+    /// Packets passed to the worker that owns their SA.
+    pub handed_over: u64,
 }
 
 /// Packets by the path they took.
@@ -178,6 +208,22 @@ impl Status {
     /// The connection of this name.
     pub fn connection(&self, name: &str) -> Option<&ConnectionStatus> {
         self.connections.iter().find(|c| c.name == name)
+    }
+
+    /// Nothing is without a trace, between XDP and the workers or in the workers.
+    pub fn is_balanced(&self) -> bool {
+        let (redirected, taken) = self.af_xdp();
+        self.data_plane.accounting.is_balanced() && redirected == taken
+    }
+
+    /// Packets that XDP redirected to AF_XDP sockets, and those that workers took from them or that the kernel counted as
+    /// dropped before.
+    pub fn af_xdp(&self) -> (u64, u64) {
+        let redirected = self.data_plane.xdp.values().filter_map(|verdicts| verdicts.get("redirected")).sum();
+        let from_rings = |worker: &WorkerStatus| {
+            ["af_xdp_wan", "af_xdp_lan"].iter().filter_map(|source| worker.received.get(*source)).sum::<u64>()
+        };
+        (redirected, self.data_plane.workers.iter().map(from_rings).sum())
     }
 
     /// ESP packets of all workers: in over AF_XDP and sockets, out over AF_XDP and sockets.

@@ -1,4 +1,4 @@
-//! The topology: host-a — gw-a — router — gw-b — host-b.
+//! The topology: host-a — gw-a — router — gw-b — host-b, and a third site behind the router where one is needed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -51,6 +51,14 @@ impl Lab {
     /// # Errors
     /// Without root, or if `ip`, `nft` or `ethtool` is missing or refuses.
     pub fn new(nat: Nat) -> Result<Self> {
+        Self::with_queues(nat, 1)
+    }
+
+    /// Builds the topology with several queues in each direction of every link.
+    ///
+    /// # Errors
+    /// As those of [`Lab::new`].
+    pub fn with_queues(nat: Nat, queues: u32) -> Result<Self> {
         let instance = Instance::new()?;
         let lab = Self {
             host_a: Namespace::new(&instance, "host-a")?,
@@ -60,7 +68,7 @@ impl Lab {
             host_b: Namespace::new(&instance, "host-b")?,
             instance,
         };
-        lab.link()?;
+        lab.link(queues)?;
         lab.address()?;
         lab.route()?;
         if nat == Nat::BeforeA {
@@ -102,18 +110,40 @@ impl Lab {
         Ok(name)
     }
 
-    fn link(&self) -> Result<()> {
-        join(&self.gw_a, "lan0", &self.host_a, "eth0")?;
-        join(&self.gw_a, "wan0", &self.router, "wan-a")?;
-        join(&self.gw_b, "wan0", &self.router, "wan-b")?;
-        join(&self.gw_b, "lan0", &self.host_b, "eth0")?;
-        // A redirect into a veth whose peer has neither XDP nor GRO loses every packet.
-        for (namespace, interface) in
-            [(&self.host_a, "eth0"), (&self.router, "wan-a"), (&self.router, "wan-b"), (&self.host_b, "eth0")]
-        {
-            namespace.run("ethtool", &["-K", interface, "gro", "on"])?;
-        }
-        Ok(())
+    /// Adds the third site behind the router.
+    ///
+    /// # Errors
+    /// As those of [`Lab::new`].
+    pub fn third_site(&self) -> Result<ThirdSite> {
+        let site = ThirdSite {
+            host: Namespace::new(&self.instance, "host-c")?,
+            gateway: Namespace::new(&self.instance, "gw-c")?,
+        };
+        join(&site.gateway, "lan0", &site.host, "eth0", 1)?;
+        join(&site.gateway, "wan0", &self.router, "wan-c", 1)?;
+        receive_redirected(&[(&site.host, "eth0"), (&self.router, "wan-c")])?;
+        site.host.add_address("eth0", ThirdSite::HOST.into(), 24)?;
+        site.gateway.add_address("lan0", ThirdSite::LAN.into(), 24)?;
+        site.gateway.add_address("wan0", ThirdSite::WAN.into(), 24)?;
+        self.router.add_address("wan-c", ThirdSite::ROUTER.into(), 24)?;
+        site.gateway.sysctl("ipv4/ip_forward", "1")?;
+        site.host.add_route("default", ThirdSite::LAN.into())?;
+        site.gateway.add_route("default", ThirdSite::ROUTER.into())?;
+        self.router.add_route(ThirdSite::INNER, ThirdSite::WAN.into())?;
+        Ok(site)
+    }
+
+    fn link(&self, queues: u32) -> Result<()> {
+        join(&self.gw_a, "lan0", &self.host_a, "eth0", queues)?;
+        join(&self.gw_a, "wan0", &self.router, "wan-a", queues)?;
+        join(&self.gw_b, "wan0", &self.router, "wan-b", queues)?;
+        join(&self.gw_b, "lan0", &self.host_b, "eth0", queues)?;
+        receive_redirected(&[
+            (&self.host_a, "eth0"),
+            (&self.router, "wan-a"),
+            (&self.router, "wan-b"),
+            (&self.host_b, "eth0"),
+        ])
     }
 
     fn address(&self) -> Result<()> {
@@ -153,6 +183,35 @@ impl Lab {
         }
         Ok(())
     }
+}
+
+/// A third site: host-c — gw-c, IPv4 only. Drop it before its [`Lab`].
+#[derive(Debug)]
+pub struct ThirdSite {
+    /// Host behind gw-c.
+    pub host: Namespace,
+    /// Its gateway.
+    pub gateway: Namespace,
+}
+
+impl ThirdSite {
+    /// The host's address.
+    pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 3, 0, 2);
+    /// The gateway's address towards its host.
+    pub const LAN: Ipv4Addr = Ipv4Addr::new(10, 3, 0, 1);
+    /// The gateway's address towards the router.
+    pub const WAN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+    /// The router's address towards the gateway.
+    pub const ROUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+    /// The inner network behind the gateway.
+    pub const INNER: &str = "10.3.0.0/16";
+}
+
+/// A redirect into a veth whose peer has neither XDP nor GRO loses every packet.
+fn receive_redirected(interfaces: &[(&Namespace, &str)]) -> Result<()> {
+    interfaces.iter().try_for_each(|(namespace, interface)| {
+        namespace.run("ethtool", &["-K", interface, "gro", "on"]).map(drop)
+    })
 }
 
 impl Side {
@@ -218,6 +277,7 @@ pub fn inner_prefixes() -> Vec<(IpAddr, u8)> {
     vec![
         (Ipv4Addr::new(10, 1, 0, 0).into(), 16),
         (Ipv4Addr::new(10, 2, 0, 0).into(), 16),
+        (Ipv4Addr::new(10, 3, 0, 0).into(), 16),
         (Ipv6Addr::new(0x2001, 0xdb8, 0xa1, 0, 0, 0, 0, 0).into(), 64),
         (Ipv6Addr::new(0x2001, 0xdb8, 0xb2, 0, 0, 0, 0, 0).into(), 64),
     ]

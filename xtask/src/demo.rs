@@ -82,7 +82,7 @@ impl Demo {
 
 fn keep(mode: DataPlaneMode, artefacts: &Artefacts) -> Result<()> {
     let options = PairOptions { mode, b_starts: true, ..PairOptions::USUAL };
-    let mut pair = Pair::new(options, artefacts)?;
+    let mut pair = Pair::new(options, artefacts)?.leave_books();
     pair.b.start_detached()?;
     pair.a.start_detached()?;
     pair.wait_up(std::time::Duration::from_secs(30)).context("the topology that is to be kept")?;

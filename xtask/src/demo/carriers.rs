@@ -61,7 +61,7 @@ pub(super) fn run(mode: DataPlaneMode, artefacts: &Artefacts, account: &mut Acco
 impl Case {
     fn run(&self, mode: DataPlaneMode, artefacts: &Artefacts, account: &mut Account) -> Result<()> {
         let options = PairOptions { nat: self.nat, transport: self.transport, mode, b_starts: false };
-        let mut pair = Pair::new(options, artefacts)?;
+        let mut pair = Pair::new(options, artefacts)?.leave_books();
         let capture = Capture::start(&pair.lab.router, inner_prefixes())?;
         pair.b.start()?;
         let start = Instant::now();

@@ -22,7 +22,7 @@ const PACKETS_WHILE_DEAD: u64 = 5000;
 pub(super) fn run(mode: DataPlaneMode, artefacts: &Artefacts, account: &mut Account) {
     account.part("kill -9 in the middle of traffic", |account| {
         let options = PairOptions { mode, b_starts: true, ..PairOptions::USUAL };
-        let mut pair = Pair::new(options, artefacts)?;
+        let mut pair = Pair::new(options, artefacts)?.leave_books();
         let capture = Capture::start(&pair.lab.router, inner_prefixes())?;
         pair.b.start()?;
         pair.a.start()?;

@@ -29,7 +29,7 @@ enum Rekey {
 pub(super) fn run(mode: DataPlaneMode, artefacts: &Artefacts, account: &mut Account) {
     account.part("Rekeys under load, numbered UDP both ways", |account| {
         let options = PairOptions { mode, ..PairOptions::USUAL };
-        let mut pair = Pair::new(options, artefacts)?;
+        let mut pair = Pair::new(options, artefacts)?.leave_books();
         let capture = Capture::start(&pair.lab.router, inner_prefixes())?;
         pair.b.start()?;
         pair.a.start()?;

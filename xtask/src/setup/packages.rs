@@ -17,6 +17,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "nft", package: "nftables", why: "the laboratory's NAT and filters" },
     Tool { program: "ethtool", package: "ethtool", why: "queues and offloads of the laboratory's links" },
     Tool { program: "bpftool", package: "bpftool", why: "dumps every map in the search for key material" },
+    Tool { program: "systemd-analyze", package: "systemd", why: "its own opinion of the units that ship" },
     Tool { program: "tshark", package: "tshark", why: "a decoder that is not ours reads what we sent" },
 ];
 
