@@ -5,10 +5,9 @@ use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use portcullis_vm_tests::capture::{Capture, Counts};
-use portcullis_vm_tests::{CHILD, DataPlaneMode, Pair, PairOptions, Side, inner_prefixes};
+use portcullis_vm_tests::{CHILD, DataPlaneMode, Pair, PairOptions, Side};
 
-use crate::{artefacts, knock, up, wait_answered};
+use crate::{artefacts, capture, knock, nothing_in_clear, up, wait_answered};
 
 #[test]
 fn killed_daemon_leaks_nothing_on_xdp() {
@@ -28,7 +27,7 @@ fn killed_daemon_leaks_nothing(mode: DataPlaneMode) {
     assert_eq!(knock(&pair.lab), 0);
     nothing_in_clear(&capture.finish().unwrap());
 
-    let control = self::capture(&pair);
+    let control = crate::capture(&pair);
     pair.a.release().unwrap();
     pair.b.release().unwrap();
     // Detaching the programs takes the links down for a moment.
@@ -180,14 +179,6 @@ fn clear_text_from_outside_is_not_let_in(mode: DataPlaneMode) {
     forger.send_to(b"forged", to).unwrap();
     let length = target.recv(&mut buffer).unwrap();
     assert_eq!(&buffer[..length], b"forged", "with the guard off the forgery arrives");
-}
-
-fn capture(pair: &Pair) -> Capture {
-    Capture::start(&pair.lab.router, inner_prefixes()).unwrap()
-}
-
-fn nothing_in_clear(counts: &Counts) {
-    assert_eq!(counts.inner_clear, 0, "{:?}", counts.inner_clear_samples);
 }
 
 fn forget_kernel_state(pair: &Pair, side: Side) {

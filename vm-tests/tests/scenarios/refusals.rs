@@ -5,9 +5,9 @@ use std::fs::OpenOptions;
 use std::io::Write;
 
 use portcullis_vm_tests::status::ConnectionStatus;
-use portcullis_vm_tests::{DaemonConfig, Gateway, Pair, PairOptions, Side};
+use portcullis_vm_tests::{Gateway, Pair, PairOptions, Side};
 
-use crate::{SOON, artefacts, wait_answered};
+use crate::{SOON, artefacts, change, wait_answered};
 
 #[test]
 fn wrong_secret_is_named_at_both_ends() {
@@ -99,12 +99,6 @@ fn unreachable_peer_is_named() {
     pair.lab.router.nft("delete table inet t").unwrap();
     pair.b.start().unwrap();
     pair.wait_up(std::time::Duration::from_secs(90)).unwrap();
-}
-
-fn change(gateway: &Gateway, change: impl FnOnce(&mut DaemonConfig)) {
-    let mut config = gateway.configuration().unwrap();
-    change(&mut config);
-    gateway.configure(config).unwrap();
 }
 
 fn refused(gateway: &Gateway, side: Side, reason: &str) -> ConnectionStatus {

@@ -39,6 +39,40 @@ fn hook_held_by_another_program_is_named_with_the_program() {
     says(&second, &["wan0", "XDP", id]);
 }
 
+/// As on a kernel or a card without XDP: the hook cannot be had, whatever the mode. Here because a device above the
+/// interface has a program.
+#[test]
+fn interface_without_xdp_is_named_and_auto_takes_the_tun_path() {
+    let artefacts = artefacts();
+    let mut pair = Pair::new(PairOptions::USUAL, &artefacts).unwrap();
+    let gw_a = &pair.lab.gw_a;
+    gw_a.ip(&["link", "add", "link", "wan0", "name", "above0", "type", "macvlan"]).unwrap();
+    gw_a.ip(&["link", "set", "above0", "up"]).unwrap();
+    let mut config = pair.a.configuration().unwrap();
+    config.set_yaml("data_plane/interfaces", "{above0: {role: wan}}").unwrap();
+    let mut above = Gateway::new(&pair.lab.instance, gw_a, "above", &artefacts.binary, config).unwrap();
+    above.start().unwrap();
+    above.kill().unwrap();
+
+    says(&pair.a, &["wan0", "XDP", "data_plane.mode"]);
+    for mode in ["auto", "tun"] {
+        let config = pair.a.configuration().unwrap().with("data_plane/mode", mode);
+        pair.a.configure(config).unwrap();
+        pair.a.start().unwrap();
+        let data_plane = pair.a.status().unwrap().data_plane;
+        assert_eq!(data_plane.mode, "tun");
+        let wan = data_plane.interfaces.iter().find(|i| i.name == "wan0").unwrap();
+        assert!(wan.path == "tun" && wan.reason.contains("without XDP: "), "{wan:?}");
+        let lan = data_plane.interfaces.iter().find(|i| i.name == "lan0").unwrap();
+        assert!(!lan.reason.contains("without XDP"), "{lan:?}");
+        pair.a.stop().unwrap();
+    }
+    pair.b.start().unwrap();
+    pair.a.start().unwrap();
+    pair.wait_up(SOON).unwrap();
+    crate::wait_answered(&pair.lab);
+}
+
 #[test]
 fn missing_privilege_is_named() {
     let pair = Pair::new(PairOptions::USUAL, &artefacts()).unwrap();

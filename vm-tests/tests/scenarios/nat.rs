@@ -1,0 +1,73 @@
+//! Behind a NAT: the mapping is kept alive while nothing is sent, and when the translator forgets it traffic finds its
+//! way again, whoever sends first (transport policy rules 4 and 10).
+
+use std::time::Duration;
+
+use portcullis_vm_tests::{Nat, Pair, PairOptions, Ping, Side, until};
+
+use crate::{SOON, artefacts, capture, change, nothing_in_clear, wait_answered};
+
+#[test]
+fn idle_end_behind_a_nat_keeps_its_mapping_alive() {
+    let pair = behind_nat();
+    wait_answered(&pair.lab);
+    let router = capture(&pair);
+    // A keepalive holds the mapping; a dummy beside it lets the peer learn a new one.
+    router.wait(SOON, |c| c.nat_keepalives >= 3 && c.esp_udp >= 3).expect("three intervals' keepalives");
+    let counts = router.finish().unwrap();
+    nothing_in_clear(&counts);
+    assert_eq!(counts.esp_ip, 0);
+    let dummies = || pair.b.status().unwrap().data_plane.drops["dummy"];
+    assert!(dummies() > 0, "gw-b takes dummies for what they are");
+    let connection = pair.b.connection(Side::B.connection()).unwrap();
+    assert_eq!((&*connection.state, &*connection.evidence), ("direct_udp", "inbound"));
+}
+
+#[test]
+fn traffic_from_the_far_side_finds_a_rebound_mapping() {
+    let pair = behind_nat();
+    wait_answered(&pair.lab);
+    let before = pair.b.connection(Side::B.connection()).unwrap();
+    let spis = |c: &portcullis_vm_tests::status::ConnectionStatus| {
+        let sa = c.ike_sas.first().expect("an IKE SA");
+        (sa.spi_i.clone(), sa.children[0].spi_in.clone())
+    };
+
+    rebind(&pair);
+    // host-a is silent: it is gw-a's keepalive that shows gw-b the new mapping.
+    let ping = Ping { count: 1, timeout: Duration::from_millis(200), ..Ping::to(Side::A.host().0) };
+    until(SOON, || (ping.run(&pair.lab.host_b).unwrap().answered == 1).then_some(()))
+        .expect("host-b reaches host-a by the new mapping");
+
+    // IKE finds its way too: the stream through the old mapping is dead.
+    pair.a.verb(&["rekey", Side::A.connection(), "--child", "net"]).unwrap();
+    wait_answered(&pair.lab);
+    let after = pair.b.connection(Side::B.connection()).unwrap();
+    assert_eq!(spis(&after).0, spis(&before).0, "the same IKE SA");
+    assert_ne!(spis(&after).1, spis(&before).1, "with new keys");
+}
+
+/// Up, with a short keepalive interval.
+fn behind_nat() -> Pair {
+    let options = PairOptions { nat: Nat::BeforeA, ..PairOptions::USUAL };
+    let mut pair = Pair::new(options, &artefacts()).unwrap();
+    change(&pair.a, |config| config.set("connections/site-b/esp/keepalive", "1s"));
+    pair.b.start().unwrap();
+    pair.a.start().unwrap();
+    pair.wait_up(SOON).unwrap();
+    pair
+}
+
+/// The translator forgets every mapping and makes new ones with other ports.
+fn rebind(pair: &Pair) {
+    let router = &pair.lab.router;
+    router
+        .nft(
+            "flush chain ip lab after; \
+             add rule ip lab after iifname wan-a oifname wan-b meta l4proto { tcp, udp } masquerade to :20000-20999",
+        )
+        .unwrap();
+    // Mappings of a masqueraded interface go when it does.
+    router.ip(&["link", "set", "wan-b", "down"]).unwrap();
+    router.ip(&["link", "set", "wan-b", "up"]).unwrap();
+}

@@ -1,0 +1,81 @@
+//! `portcullis status --json` as a program reads it that has only the documentation: every item of a connection is there,
+//! by its name, and means what it says.
+
+use portcullis_vm_tests::{CHILD, Pair, PairOptions, Ping, Side};
+use serde_json::Value;
+
+use crate::{artefacts, wait_answered};
+
+#[test]
+fn status_shows_every_item_of_a_connection() {
+    let pair = Pair::up(PairOptions::USUAL, &artefacts()).unwrap();
+    wait_answered(&pair.lab);
+    pair.a.verb(&["rekey", Side::A.connection(), "--child", CHILD]).unwrap();
+    let pings = Ping::to(Side::B.host().0).run(&pair.lab.host_a).unwrap();
+    assert_eq!(pings.answered, 10);
+
+    let [a, b] = [Side::A, Side::B].map(|side| connection(&pair, side));
+    for (connection, is_initiator) in [(&a, true), (&b, false)] {
+        assert_eq!(text(connection, "/state"), "direct_ip");
+        assert_eq!(text(connection, "/reason"), "none");
+        assert_eq!(text(connection, "/evidence"), "inbound");
+        assert_eq!(text(connection, "/ike_transport"), "tcp");
+        assert_eq!(text(connection, "/esp_transport"), "ip");
+        assert_eq!(text(connection, "/policy/on_unreachable"), "fail-closed");
+        assert_eq!(text(connection, "/policy/source"), "configuration");
+
+        let sa = item(connection, "/ike_sas/0");
+        assert_eq!(item(sa, "/initiator"), &Value::Bool(is_initiator));
+        // Each key exchange by its place: the first, then the additional one (RFC 9370).
+        assert_eq!(text(sa, "/algorithms"), "aes256gcm16-prfsha384-x25519-ke1_mlkem768");
+        times(sa);
+
+        let child = item(sa, "/children/0");
+        assert_eq!(text(child, "/name"), CHILD);
+        assert!(text(child, "/algorithms").contains("aes256gcm16"), "{child}");
+        assert_eq!(item(child, "/in_use"), &Value::Bool(true));
+        times(child);
+    }
+
+    // Both ends speak of the same SAs.
+    for spi in ["/ike_sas/0/spi_i", "/ike_sas/0/spi_r"] {
+        assert_eq!(text(&a, spi), text(&b, spi));
+        assert_eq!(text(&a, spi).len(), 16);
+    }
+    for (inbound, outbound) in [(&a, &b), (&b, &a)] {
+        let spi = text(inbound, "/ike_sas/0/children/0/spi_in");
+        assert_eq!((spi, spi.len()), (text(outbound, "/ike_sas/0/children/0/spi_out"), 8));
+        // Ten echoes of 84 octets of IP; what else passed is at least nothing.
+        for counter in ["packets", "bytes"] {
+            let received = number(inbound, &format!("/ike_sas/0/children/0/{counter}_in"));
+            let sent = number(outbound, &format!("/ike_sas/0/children/0/{counter}_out"));
+            assert_eq!(received, sent, "{counter}");
+            assert!(received >= if counter == "packets" { 10 } else { 840 }, "{counter}: {received}");
+        }
+    }
+}
+
+/// Made in the past, due in the future: times in RFC 3339 and UTC, of one width, compare as text.
+fn times(of: &Value) {
+    let (made, due) = (text(of, "/established_at"), text(of, "/next_rekey_at"));
+    assert!(made.ends_with('Z') && made.len() == due.len() && made < due, "{made} and {due}");
+}
+
+fn connection(pair: &Pair, side: Side) -> Value {
+    let status: Value =
+        serde_json::from_str(&pair.gateway(side).verb(&["status", "--json"]).unwrap()).unwrap();
+    let connections = item(&status, "/connections").as_array().unwrap();
+    connections.iter().find(|c| c["name"] == side.connection()).expect("the connection").clone()
+}
+
+fn item<'a>(of: &'a Value, path: &str) -> &'a Value {
+    of.pointer(path).unwrap_or_else(|| panic!("no {path} in {of:#}"))
+}
+
+fn text<'a>(of: &'a Value, path: &str) -> &'a str {
+    item(of, path).as_str().unwrap_or_else(|| panic!("{path} is no text in {of:#}"))
+}
+
+fn number(of: &Value, path: &str) -> u64 {
+    item(of, path).as_u64().unwrap_or_else(|| panic!("{path} is no number in {of:#}"))
+}
