@@ -1,4 +1,7 @@
 //! The units that ship, and what the daemon tells the service manager (systemd.unit(5), sd_notify(3)).
+//!
+//! No manager of its own is started here: one in namespaces over this machine's root file system would run this machine's
+//! boot tasks, which empty `/tmp`. It needs a root file system of its own, as the virtual machines have.
 
 use std::process::Command;
 use std::time::Duration;
