@@ -98,6 +98,10 @@ drop_reasons! {
     IkeQueueFull = 34 => "ike_queue_full",
     /// A NAT keepalive, by design (RFC 3948 section 2.3).
     NatKeepalive = 35 => "nat_keepalive",
+    /// TUN, kernel side: its queue was full, because the worker read too slowly.
+    TunQueueFull = 40 => "tun_queue_full",
+    /// A socket for ESP, kernel side: its receive buffer was full, or the datagram's checksum was wrong.
+    SocketRxDropped = 41 => "socket_rx_dropped",
 }
 
 impl DropReason {

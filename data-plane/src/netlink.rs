@@ -5,6 +5,7 @@
 //! rules are not consulted, so that the routes into our own TUN devices ([`TunRoutes`]) do not lead the outer
 //! packets back into them.
 
+mod link_drops;
 pub(crate) mod owner;
 pub mod raw;
 mod snapshot;
@@ -12,6 +13,7 @@ mod tables;
 mod tracker;
 mod tun_routes;
 
+pub use self::link_drops::LinkDrops;
 pub use self::snapshot::{Interface, Route, Snapshot};
 pub use self::tracker::{Network, NetworkEvent};
 pub use self::tun_routes::{RouteError, TunRoute, TunRoutes};

@@ -19,6 +19,7 @@ pub mod facts;
 mod forward;
 mod held;
 pub mod hold;
+mod kernel_drops;
 pub mod kernel_path;
 mod next_hop;
 mod open;
@@ -42,6 +43,7 @@ use crate::spd::FlowCache;
 use crate::xsk::{FrameCache, Received, Umem};
 use held::Held;
 use hold::HoldQueues;
+use kernel_drops::KernelDrops;
 use next_hop::NextHopCache;
 pub use pin::pin;
 pub use port::Port;
@@ -70,6 +72,7 @@ pub struct Worker {
     hops: NextHopCache,
     held: HoldQueues<Held>,
     icmp_rate: TokenBucket,
+    kernel_drops: KernelDrops,
     received: Vec<Received>,
     /// Takes what does not fit a frame; used by the worker that reads sockets.
     overflow: Box<[u8]>,
@@ -98,6 +101,7 @@ impl Worker {
             hops: NextHopCache::new(DESTINATIONS),
             held: HoldQueues::new(HELD),
             icmp_rate: TokenBucket::new(ICMP_PER_SECOND, ICMP_BURST),
+            kernel_drops: KernelDrops::default(),
             received: Vec::with_capacity(run::BATCH),
             overflow,
         }

@@ -166,6 +166,28 @@ impl NetlinkSocket {
         }
     }
 
+    /// Asks for one thing and hands the answer's body to `read`.
+    ///
+    /// # Errors
+    /// When the request is refused or the socket fails.
+    pub fn ask<T>(&mut self, kind: u16, body: &[u8], read: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<T> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut request = Vec::new();
+        append(&mut request, kind, FLAG_REQUEST, self.sequence, body);
+        self.send(&request)?;
+        loop {
+            let len = self.receive_into_buffer(0)?;
+            let sequence = self.sequence;
+            let answer = messages(&self.buffer[..len]).find(|(header, _)| header.sequence == sequence);
+            let Some((header, body)) = answer else { continue };
+            let refusal = (header.kind == KIND_ERROR).then(|| error_in(body)).flatten();
+            return match refusal {
+                Some(error) => Err(error),
+                None => read(body).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+            };
+        }
+    }
+
     /// Takes notifications that have arrived, without waiting; `false` when there was none.
     ///
     /// # Errors

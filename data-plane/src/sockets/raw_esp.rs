@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::allow::allow_in_clear;
+use super::kernel_drops::kernel_drops;
 use super::message;
 
 /// IP protocol of ESP (RFC 4303).
 const ESP: libc::c_int = 50;
-const RECEIVE_BUFFER_BYTES: libc::c_int = 8 << 20;
 
 /// A raw socket that receives ESP of one address family.
 #[derive(Debug)]
@@ -46,13 +46,21 @@ impl RawEsp {
         message::ask_for_ancillary(socket.as_fd(), !is_ipv4)?;
         // Above the system's limit with privilege, else as much as it allows.
         let _ =
-            message::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES);
+            message::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, super::RECEIVE_BUFFER_BYTES);
         if let Err(error) = allow_in_clear(socket.as_fd(), !is_ipv4)
             && error.raw_os_error() != Some(libc::ENOPROTOOPT)
         {
             return Err(error);
         }
         Ok(Self { socket, is_ipv4 })
+    }
+
+    /// What the kernel dropped here, modulo 2^32.
+    ///
+    /// # Errors
+    /// On kernels before 4.12.
+    pub fn kernel_drops(&self) -> io::Result<u32> {
+        kernel_drops(self.socket.as_fd())
     }
 
     /// Receives a packet.

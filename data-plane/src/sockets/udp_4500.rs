@@ -7,10 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use socket2::SockAddr;
 
 use super::allow::allow_in_clear;
+use super::kernel_drops::kernel_drops;
 use super::message::{self, Received};
 
-/// Room for ESP that arrives while the worker is busy.
-const RECEIVE_BUFFER_BYTES: libc::c_int = 8 << 20;
 
 /// A UDP socket on port 4500 of one address family.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ impl Udp4500 {
         message::set_int(socket.as_fd(), discovery.0, discovery.1, discovery.2)?;
         // Above the system's limit with privilege, else as much as it allows.
         let _ =
-            message::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES);
+            message::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, super::RECEIVE_BUFFER_BYTES);
         if let Err(error) = allow_in_clear(socket.as_fd(), !is_ipv4)
             && error.raw_os_error() != Some(libc::ENOPROTOOPT)
         {
@@ -56,6 +55,14 @@ impl Udp4500 {
     /// WouldBlock if there is none.
     pub fn receive(&self, frame: &mut [u8], overflow: &mut [u8]) -> io::Result<Received> {
         message::receive(self.socket.as_fd(), frame, overflow)
+    }
+
+    /// What the kernel dropped here, modulo 2^32.
+    ///
+    /// # Errors
+    /// On kernels before 4.12.
+    pub fn kernel_drops(&self) -> io::Result<u32> {
+        kernel_drops(self.socket.as_fd())
     }
 
     /// Sends a datagram from an address of ours.

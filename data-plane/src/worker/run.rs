@@ -10,8 +10,6 @@ use super::batch::Batch;
 use super::command::Command;
 use super::shared::Shared;
 use super::work::Work;
-use crate::config::Role;
-use crate::counters::Source;
 use crate::sa_table::Found;
 use crate::xsk::Umem;
 
@@ -114,25 +112,5 @@ impl Worker {
             }
         }
         count
-    }
-
-    /// Packets that the kernel dropped between card and ring were received and dropped, by its own account.
-    fn collect_kernel_drops(&mut self, shared: &Shared) {
-        let Some(mailbox) = shared.workers.get(usize::from(self.id)) else { return };
-        for port in &mut self.ports {
-            let Ok(drops) = port.socket.take_kernel_drops() else { continue };
-            let source = match port.role {
-                Role::Wan => Source::Wan,
-                Role::Lan => Source::Lan,
-            };
-            for (reason, packets) in [
-                (DropReason::XskRxFull, drops.rx_full),
-                (DropReason::XskRxDropped, drops.rx_dropped),
-                (DropReason::XskInvalidDescriptor, drops.invalid_descriptors),
-            ] {
-                mailbox.counters.count_received_unseen(source, packets);
-                mailbox.counters.count_drops(reason, packets);
-            }
-        }
     }
 }
