@@ -1,6 +1,7 @@
 //! What the data plane tells the control plane.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use portcullis_common::Spi;
 
@@ -59,6 +60,23 @@ pub enum DataPlaneEvent {
     },
     /// Addresses or links of this host changed.
     LocalChange,
+    /// Something removed a TUN device of ours or switched it off, and it is back with its routes.
+    TunRestored {
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// A configured interface is not there any more.
+    InterfaceLost {
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// A configured interface is there again, as another device.
+    InterfaceReturned {
+        /// Its name.
+        name: Arc<str>,
+        /// It is used again; otherwise only a restart helps: AF_XDP sockets are bound to the device that went.
+        is_used: bool,
+    },
     /// Something removed guard policies and they were put back.
     GuardRestored {
         /// How many were missing.

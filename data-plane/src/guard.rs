@@ -25,7 +25,7 @@ use std::{fmt, io};
 pub use self::counters::GuardDrops;
 pub use self::keeper::Guard;
 pub use self::model::{
-    ALLOW_PRIORITY, Action, DesiredPolicies, Direction, PolicySelector, PolicyValue, RULE_PRIORITY, desired,
+    ALLOW_PRIORITY, Action, DesiredPolicies, Direction, EGRESS_PRIORITY, PolicySelector, PolicyValue, RULE_PRIORITY, desired,
 };
 pub use self::persist::file;
 pub use self::range::{AddressRange, Family, NotARange, PortMask, PortRange, Prefix};

@@ -1,6 +1,7 @@
 //! The data plane as the control plane sees it: one handle that starts everything, takes SAs, paths and policies,
 //! and reports.
 
+mod devices;
 mod interfaces;
 mod policies;
 mod report;
@@ -60,11 +61,14 @@ impl DataPlane {
         socket.send(payload, local.ip(), remote)
     }
 
-    /// True while every worker works. One that ended took its sockets with it, and XDP drops what was for it: end the
-    /// process and start again.
+    /// True while every worker works on devices that are there. One that ended took its sockets with it, as an
+    /// interface that was removed took its AF_XDP sockets, and XDP drops what was for them: end the process and start
+    /// again.
     pub fn is_running(&self) -> bool {
         let threads = lock(&self.inner.threads);
-        !threads.is_empty() && threads.iter().all(|thread| !thread.is_finished())
+        !threads.is_empty()
+            && threads.iter().all(|thread| !thread.is_finished())
+            && self.inner.interfaces.iter().all(BoundInterface::is_usable)
     }
 
     /// Ends the workers and gives sockets, devices and routes back. SAs are gone with it, the guard is not.

@@ -21,6 +21,17 @@ pub struct Tun {
     dropped_before: u64,
 }
 
+/// How a TUN device stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TunCondition {
+    /// It works.
+    Up,
+    /// Somebody switched it off.
+    Down,
+    /// Somebody removed or renamed it.
+    Gone,
+}
+
 /// Why a TUN device could not be had.
 #[derive(Debug, thiserror::Error)]
 #[error("TUN device {name}: {step}: {source}")]
@@ -81,6 +92,32 @@ impl Tun {
         self.ifindex
     }
 
+    /// Whether the device is there and switched on; others can change that.
+    pub fn condition(&self) -> TunCondition {
+        let Ok(c_name) = CString::new(self.name.as_str()) else { return TunCondition::Gone };
+        // SAFETY: a NUL-terminated string that outlives the call.
+        if unsafe { libc::if_nametoindex(c_name.as_ptr()) } != self.ifindex {
+            return TunCondition::Gone;
+        }
+        match control_socket().and_then(|socket| flags(socket.as_fd(), &self.name)) {
+            Ok(flags) if libc::c_int::from(flags) & libc::IFF_UP != 0 => TunCondition::Up,
+            Ok(_) => TunCondition::Down,
+            Err(_) => TunCondition::Gone,
+        }
+    }
+
+    /// Switches the device on again, with an MTU in bytes. The kernel has forgotten its routes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn bring_up(&self, mtu: u32) -> Result<(), TunError> {
+        set_mtu_and_up(&self.name, mtu).map_err(|source| TunError {
+            name: self.name.clone(),
+            step: "bring up",
+            source,
+        })
+    }
+
     /// Reads a packet that the kernel routed into the device.
     ///
     /// # Errors
@@ -128,25 +165,35 @@ fn prepare(name: &str) -> io::Result<()> {
 }
 
 fn set_mtu_and_up(name: &str, mtu: u32) -> io::Result<()> {
-    // SAFETY: no memory is passed.
-    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new and nobody else's.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let socket = control_socket()?;
     let mut request = interface_request(name);
     request.ifr_ifru.ifru_mtu = mtu as libc::c_int;
     ioctl(socket.as_fd(), libc::SIOCSIFMTU as libc::Ioctl, &mut request)?;
     let mut request = interface_request(name);
     request.ifr_ifru.ifru_metric = QUEUE_LEN;
     ioctl(socket.as_fd(), libc::SIOCSIFTXQLEN as libc::Ioctl, &mut request)?;
+    let flags = flags(socket.as_fd(), name)?;
     let mut request = interface_request(name);
-    ioctl(socket.as_fd(), libc::SIOCGIFFLAGS as libc::Ioctl, &mut request)?;
-    // SAFETY: SIOCGIFFLAGS has just written the flags.
-    let flags = unsafe { request.ifr_ifru.ifru_flags };
     request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
     ioctl(socket.as_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &mut request)
+}
+
+fn flags(socket: BorrowedFd<'_>, name: &str) -> io::Result<libc::c_short> {
+    let mut request = interface_request(name);
+    ioctl(socket, libc::SIOCGIFFLAGS as libc::Ioctl, &mut request)?;
+    // SAFETY: SIOCGIFFLAGS has just written the flags.
+    Ok(unsafe { request.ifr_ifru.ifru_flags })
+}
+
+/// Any socket will do to ask about interfaces.
+fn control_socket() -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn set_persistent(file: &File) -> io::Result<()> {

@@ -2,15 +2,15 @@
 
 mod gateway;
 
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use gateway::{
-    FAR_INNER, FAR_INNER_V6, FAR_WAN, GATEWAY_LAN, GATEWAY_LAN_V6, Gateway, HOST, HOST_V6, Leaks, PATIENCE,
+    FAR_INNER, FAR_INNER_V6, FAR_WAN, FAR_WAN_V6, GATEWAY_LAN, GATEWAY_LAN_V6, Gateway, HOST, HOST_V6, Leaks, PATIENCE,
     address, bind, leaks, leaks_v6, wait_until,
 };
-use portcullis_data_plane::guard::{AddressRange, Guard, GuardConfig, GuardSpec, Pair, Rule, RuleAction};
+use portcullis_data_plane::guard::{AddressRange, BackendKind, Guard, GuardConfig, GuardSpec, Pair, Rule, RuleAction};
 use portcullis_data_plane::netlink::{Network, TunRoutes};
 use portcullis_data_plane::sockets::allow_in_clear;
 use portcullis_data_plane::tun::Tun;
@@ -46,6 +46,30 @@ fn clear_text_from_outside_is_dropped_while_the_tun_is_up() {
     let setting = Setting::new();
     for leaks in [leaks(&setting.net), leaks_v6(&setting.net)] {
         assert!(!leaks.forwarded_in && !leaks.own_in, "{leaks:?}");
+    }
+}
+
+/// RFC 4301 section 5.1: what was opened crosses the boundary again by policy alone, also while a route that workers do
+/// not know yet leads it out.
+#[test]
+fn an_opened_packet_that_the_kernel_routes_out_of_the_wan_stops_there() {
+    for backend in [BackendKind::Xfrm, BackendKind::Nftables] {
+        let setting = Setting::on(Some(backend));
+        let gateway = &setting.net.gateway;
+        gateway.ip(&["link", "set", "lan0", "down"]);
+        gateway.ip(&["route", "add", "default", "via", FAR_WAN]);
+        gateway.ip(&["-6", "route", "add", "default", "via", FAR_WAN_V6]);
+        setting.net.far.ip(&["addr", "add", "10.1.0.5/32", "dev", "lo"]);
+        setting.net.far.ip(&["addr", "add", "fd01::5/128", "dev", "lo", "nodad"]);
+        let wan = gateway.run(|| Network::start(|_| {}).unwrap().snapshot().ifindex("wan0").unwrap());
+        for is_guarded in [false, true] {
+            let interfaces = is_guarded.then_some(wan).into_iter();
+            gateway.run(|| setting.guard.update(|s| s.wan_interfaces = interfaces.collect())).unwrap();
+            for (inner, outside) in [(("10.2.0.9", HOST), FAR_WAN), (("fd02::9", HOST_V6), FAR_WAN_V6)] {
+                let arrived = setting.opened_arrives_outside(inner, outside);
+                assert_eq!(arrived, !is_guarded, "{backend}, {inner:?}");
+            }
+        }
     }
 }
 
@@ -147,6 +171,10 @@ struct Setting {
 
 impl Setting {
     fn new() -> Self {
+        Self::on(None)
+    }
+
+    fn on(backend: Option<BackendKind>) -> Self {
         let net = Gateway::new();
         assert_eq!((leaks(&net), leaks_v6(&net)), (Leaks::ALL, Leaks::ALL), "control");
         let dir = tempfile::tempdir().unwrap();
@@ -155,7 +183,8 @@ impl Setting {
             ..GuardSpec::default()
         };
         let (guard, tun) = net.gateway.run(|| {
-            let guard = Guard::start(GuardConfig::new("gw", dir.path()), spec, |_| {}).unwrap();
+            let config = GuardConfig { backend, ..GuardConfig::new("gw", dir.path()) };
+            let guard = Guard::start(config, spec, |_| {}).unwrap();
             let tun = Tun::create("tun0", 1400, false).unwrap();
             let learned = |s: &mut GuardSpec| assert!(s.tun_interfaces.insert(tun.ifindex()));
             guard.update(learned).unwrap();
@@ -164,6 +193,24 @@ impl Setting {
             (guard, tun)
         });
         Self { tun, guard, net, _dir: dir }
+    }
+
+    /// Gives the kernel a packet as a worker does that opened it; whether it comes out of the WAN. A marker from an
+    /// address that nothing protects follows it on the same way.
+    fn opened_arrives_outside(&self, (from, to): (&str, &str), outside: &str) -> bool {
+        let receiver = self.net.far.run(|| UdpSocket::bind("[::]:0").unwrap());
+        receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+        let port = receiver.local_addr().unwrap().port();
+        let marker_from = if from.contains(':') { "fd09::9" } else { "10.9.0.9" };
+        self.tun.write(&datagram(from, to, port, b"opened")).unwrap();
+        self.tun.write(&datagram(marker_from, outside, port, b"marker")).unwrap();
+        let mut buffer = [0; 16];
+        let (len, _) = receiver.recv_from(&mut buffer).expect("the marker arrives");
+        if &buffer[..len] == b"marker" {
+            return false;
+        }
+        let (len, _) = receiver.recv_from(&mut buffer).expect("the marker arrives");
+        &buffer[..len] == b"marker"
     }
 
     /// The next packet out of the TUN that is meant; the kernel sends some of its own.
@@ -175,6 +222,30 @@ impl Setting {
             found.is_some()
         });
         found.unwrap_or_default()
+    }
+}
+
+/// A UDP datagram in IP.
+fn datagram(from: &str, to: &str, port: u16, payload: &[u8]) -> Vec<u8> {
+    let len = (8 + payload.len()) as u16;
+    let mut udp = [4242, port, len, 0].map(u16::to_be_bytes).concat();
+    udp.extend_from_slice(payload);
+    match (address(from), address(to)) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let frame = frame([0; 6], [0; 6], from.octets(), to.octets(), port, payload);
+            frame[14..].to_vec()
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let addresses = [from.octets(), to.octets()].concat();
+            let pseudo = [&addresses[..], &u32::from(len).to_be_bytes(), &[0, 0, 0, 17], &udp].concat();
+            let sum = pseudo.chunks(2).map(|b| u32::from(u16::from_be_bytes([b[0], *b.get(1).unwrap_or(&0)])));
+            let sum = sum.sum::<u32>();
+            let folded = (sum & 0xffff) + (sum >> 16);
+            let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+            udp[6..8].copy_from_slice(&checksum.to_be_bytes());
+            [&[0x60, 0, 0, 0], &len.to_be_bytes()[..], &[17, 64], &addresses, &udp].concat()
+        }
+        _ => unreachable!("one family"),
     }
 }
 

@@ -44,7 +44,10 @@ pub fn fact(event: DataPlaneEvent, config: &Arc<Config>, shards: Shards) -> Opti
             (Concerns::Shard(home_of(&connection.ike, shards)), fact)
         }
         DataPlaneEvent::LocalChange => (Concerns::Every, Fact::LocalChange),
-        DataPlaneEvent::GuardRestored { .. } => return None,
+        DataPlaneEvent::GuardRestored { .. }
+        | DataPlaneEvent::TunRestored { .. }
+        | DataPlaneEvent::InterfaceLost { .. }
+        | DataPlaneEvent::InterfaceReturned { .. } => return None,
     })
 }
 

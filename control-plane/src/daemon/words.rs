@@ -139,6 +139,29 @@ pub fn of_data_plane_event(event: &DataPlaneEvent) -> Option<Line> {
             let limit = Some((String::new(), "guard_restored"));
             Some(Line { level: Level::ERROR, connection: None, message, limit })
         }
+        DataPlaneEvent::TunRestored { name } => {
+            let message = format!(
+                "something removed TUN device {name} or switched it off; it is back with our routes. Traffic on it was stopped meanwhile"
+            );
+            Some(Line { level: Level::WARN, connection: None, message, limit: Some((name.to_string(), "tun")) })
+        }
+        DataPlaneEvent::InterfaceLost { name } => {
+            let message = format!("interface {name} is gone; its traffic is stopped until it is back");
+            let limit = Some((name.to_string(), "interface_lost"));
+            Some(Line { level: Level::ERROR, connection: None, message, limit })
+        }
+        DataPlaneEvent::InterfaceReturned { name, is_used: true } => {
+            let message = format!("interface {name} is back and in use");
+            let limit = Some((name.to_string(), "interface_returned"));
+            Some(Line { level: Level::INFO, connection: None, message, limit })
+        }
+        DataPlaneEvent::InterfaceReturned { name, is_used: false } => {
+            let message = format!(
+                "interface {name} is another device than at the start: AF_XDP cannot use it, its traffic is stopped. Restart the daemon; a service manager with a watchdog does"
+            );
+            let limit = Some((name.to_string(), "interface_returned"));
+            Some(Line { level: Level::ERROR, connection: None, message, limit })
+        }
         _ => None,
     }
 }

@@ -32,6 +32,7 @@ pub(super) struct Live {
     handshake_bytes: Family<HandshakeBytes, Counter>,
     acquires: Family<Connection, Counter>,
     local_changes: Counter,
+    tun_restores: Counter,
 }
 
 #[derive(Clone, Debug)]
@@ -121,6 +122,7 @@ impl Live {
             handshake_bytes: Family::default(),
             acquires: Family::default(),
             local_changes: Counter::default(),
+            tun_restores: Counter::default(),
         };
         let r = registry;
         r.register(
@@ -147,6 +149,11 @@ impl Live {
         );
         r.register("ike_handshake_bytes", "Octets of IKE handshakes", live.handshake_bytes.clone());
         r.register("acquires", "Packets that asked for an SA", live.acquires.clone());
+        r.register(
+            "tun_restores",
+            "TUN devices that something removed or switched off and that are back",
+            live.tun_restores.clone(),
+        );
         r.register("local_changes", "Changes of addresses or links of this host", live.local_changes.clone());
         live
     }
@@ -231,6 +238,11 @@ impl Live {
             DataPlaneEvent::LocalChange => {
                 self.local_changes.inc();
             }
+            DataPlaneEvent::TunRestored { .. } => {
+                self.tun_restores.inc();
+            }
+            // Every one is also a local change.
+            DataPlaneEvent::InterfaceLost { .. } | DataPlaneEvent::InterfaceReturned { .. } => {}
             // Counted from the snapshot.
             DataPlaneEvent::Inbound { .. }
             | DataPlaneEvent::Outbound { .. }

@@ -67,6 +67,8 @@ pub type DesiredPolicies = BTreeMap<PolicySelector, PolicyValue>;
 pub const ALLOW_PRIORITY: u32 = 1000;
 /// Priority of the first rule; the following ones count up from here.
 pub const RULE_PRIORITY: u32 = 2000;
+/// Priority of what stops opened packets at an unprotected interface: behind every rule, as the SPD's final DISCARD is.
+pub const EGRESS_PRIORITY: u32 = 1_000_000;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -102,6 +104,9 @@ pub fn desired(spec: &GuardSpec) -> DesiredPolicies {
     for pair in protected(spec) {
         policies.own_machinery(spec, pair);
     }
+    for &wan in &spec.wan_interfaces {
+        policies.egress(spec, wan);
+    }
     policies.0
 }
 
@@ -111,20 +116,37 @@ struct Policies(DesiredPolicies);
 impl Policies {
     /// Clear text that matches is stopped in every direction, on arrival too (RFC 4301 section 5.2).
     fn block(&mut self, pair: &Pair, priority: u32) {
-        let value = PolicyValue { priority, action: Action::Block };
-        // ICMP types are no ports to the kernel's selector in the way RFC 4301 section 4.4.1.1 packs them: the
-        // whole protocol is covered.
-        let pair = if pair.protocol.is_some_and(has_types) {
-            Pair { local_ports: PortRange::ANY, remote_ports: PortRange::ANY, ..*pair }
-        } else {
-            *pair
-        };
-        self.every_direction(&pair, value);
-        if pair.has_ports() {
-            // To the kernel's selector a fragment has ports 0 and 0 (RFC 4301 section 7): without this, fragments
-            // of protected flows would be forwarded in clear.
-            let none = PortRange::single(0);
-            self.every_direction(&Pair { local_ports: none, remote_ports: none, ..pair }, value);
+        for pair in covering(pair) {
+            self.every_direction(&pair, PolicyValue { priority, action: Action::Block });
+        }
+    }
+
+    /// What was opened may leave by an unprotected interface only if a rule says so, in this direction (RFC 4301
+    /// section 5.1). Workers see to that by the routes that they know; this holds while the kernel knows newer ones.
+    fn egress(&mut self, spec: &GuardSpec, wan: u32) {
+        for opened in protected(spec).map(Pair::reversed) {
+            for (rule, priority) in spec.rules.iter().zip(RULE_PRIORITY..) {
+                for pair in rule.pairs.iter().filter_map(|pair| pair.intersect(&opened)) {
+                    match rule.action {
+                        // Blocked on every interface.
+                        RuleAction::Protect => {}
+                        RuleAction::Bypass if pair.protocol.is_some_and(has_types) && pair.has_ports() => {}
+                        RuleAction::Bypass => {
+                            let value = PolicyValue { priority, action: Action::Allow };
+                            self.insert(Direction::Out, &pair, Some(wan), value);
+                        }
+                        RuleAction::Discard => self.block_at(wan, &pair, priority),
+                    }
+                }
+            }
+            self.block_at(wan, &opened, EGRESS_PRIORITY);
+        }
+    }
+
+    fn block_at(&mut self, interface: u32, pair: &Pair, priority: u32) {
+        for pair in covering(pair) {
+            let value = PolicyValue { priority, action: Action::Block };
+            self.insert(Direction::Out, &pair, Some(interface), value);
         }
     }
 
@@ -226,9 +248,32 @@ impl Policies {
     }
 }
 
+/// What a block of `pair` has to cover for the kernel's selectors to miss nothing of it.
+fn covering(pair: &Pair) -> impl Iterator<Item = Pair> {
+    // ICMP types are no ports to the kernel's selector in the way RFC 4301 section 4.4.1.1 packs them: the whole
+    // protocol is covered.
+    let pair = if pair.protocol.is_some_and(has_types) { pair.without_ports() } else { *pair };
+    // To the kernel's selector a fragment has ports 0 and 0 (RFC 4301 section 7): without this, fragments of protected
+    // flows would be forwarded in clear.
+    let none = PortRange::single(0);
+    let fragments = pair.has_ports().then_some(Pair { local_ports: none, remote_ports: none, ..pair });
+    [pair].into_iter().chain(fragments)
+}
+
 impl Pair {
     fn without_ports(&self) -> Self {
         Self { local_ports: PortRange::ANY, remote_ports: PortRange::ANY, ..*self }
+    }
+
+    /// The same traffic as if the other side were ours.
+    fn reversed(&self) -> Self {
+        Self {
+            local: self.remote,
+            remote: self.local,
+            protocol: self.protocol,
+            local_ports: self.remote_ports,
+            remote_ports: self.local_ports,
+        }
     }
 }
 

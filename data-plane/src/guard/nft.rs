@@ -133,9 +133,10 @@ fn script(table: &str, desired: &DesiredPolicies, tuns: &BTreeSet<u32>) -> Strin
         for tun in tuns {
             let _ = writeln!(script, "meta {exempt} {tun} accept");
         }
-        for (selector, value) in
-            ranked.iter().filter(|(s, _)| s.direction == direction && s.interface.is_none())
-        {
+        let is_here = |s: &PolicySelector| {
+            s.direction == direction && s.interface.is_none_or(|index| !tuns.contains(&index))
+        };
+        for (selector, value) in ranked.iter().filter(|(selector, _)| is_here(selector)) {
             script.push_str(&rule(selector, value));
         }
         script.push_str("}\n");
@@ -151,6 +152,9 @@ fn rule(selector: &PolicySelector, value: &PolicyValue) -> String {
         Family::V6 => "ip6",
     };
     let mut rule = format!("meta nfproto {} ", if family == Family::V4 { "ipv4" } else { "ipv6" });
+    if let Some(index) = selector.interface {
+        let _ = write!(rule, "meta oif {index} ");
+    }
     for (side, prefix) in [("saddr", selector.source), ("daddr", selector.destination)] {
         if prefix.length > 0 {
             let _ = write!(rule, "{keyword} {side} {}/{} ", prefix.address, prefix.length);

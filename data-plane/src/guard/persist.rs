@@ -106,6 +106,7 @@ mod tests {
             peers: [None, Some("2001:db8::1".parse().unwrap())].into(),
             local_addresses: ["192.0.2.1".parse().unwrap()].into(),
             tun_interfaces: [].into(),
+            wan_interfaces: [].into(),
         }
     }
 }

@@ -21,6 +21,9 @@ pub struct GuardSpec {
     /// Interface indexes of our TUN devices. They mean nothing after a reboot and are not kept in the file.
     #[serde(skip)]
     pub tun_interfaces: BTreeSet<u32>,
+    /// Interface indexes of the unprotected side; not kept either: without a daemon nothing is opened.
+    #[serde(skip)]
+    pub wan_interfaces: BTreeSet<u32>,
 }
 
 /// One entry of the SPD, as far as the guard cares.
@@ -62,11 +65,12 @@ pub struct Pair {
 }
 
 impl GuardSpec {
-    /// What `policies` ask for on a host with these addresses and TUN devices.
+    /// What `policies` ask for on a host with these addresses, TUN devices and interfaces of the unprotected side.
     pub fn new(
         policies: &PolicySet,
         local_addresses: impl IntoIterator<Item = IpAddr>,
         tun_interfaces: impl IntoIterator<Item = u32>,
+        wan_interfaces: impl IntoIterator<Item = u32>,
     ) -> Self {
         let prefixes = policies.guard_prefixes.iter().map(|&(address, length)| {
             let remote = AddressRange::prefix(address, length);
@@ -80,6 +84,7 @@ impl GuardSpec {
             peers: policies.peers.iter().copied().collect(),
             local_addresses: local_addresses.into_iter().collect(),
             tun_interfaces: tun_interfaces.into_iter().collect(),
+            wan_interfaces: wan_interfaces.into_iter().collect(),
         }
     }
 

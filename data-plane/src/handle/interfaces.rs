@@ -1,6 +1,7 @@
 //! The interfaces: which path each takes and why, XDP programs, AF_XDP sockets.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,7 +45,11 @@ pub(super) struct BoundInterface {
     config: InterfaceConfig,
     path: InterfacePath,
     reason: String,
-    program: Option<Mutex<XdpInterface>>,
+    program: Mutex<Option<XdpInterface>>,
+    /// Index of the device, while there is one.
+    index: Mutex<Option<u32>>,
+    /// The device that its sockets are bound to is not the one that is there.
+    is_orphaned: AtomicBool,
 }
 
 /// The maps that the XDP programs share.
@@ -148,12 +153,9 @@ fn open_af_xdp(
     programs.iter_mut().for_each(forward_log);
     let path = InterfacePath::AfXdp { zero_copy };
     let bound = config.interfaces.iter().zip(programs).zip(attached).map(|((interface, program), mode)| {
-        BoundInterface {
-            config: interface.clone(),
-            path,
-            reason: format!("{reason}; XDP {}", mode.label()),
-            program: Some(Mutex::new(program)),
-        }
+        let index = Some(program.index());
+        let reason = format!("{reason}; XDP {}", mode.label());
+        BoundInterface::new(interface.clone(), path, reason, Some(program), index)
     });
     let (bound, xdp) = (bound.collect(), Some(Xdp { instance: Mutex::new(instance) }));
     Ok(Devices { bound, xdp, umem, pool: FramePool::new(frames), ports, backing })
@@ -177,10 +179,11 @@ fn open_tun(
     };
     let bound = config.interfaces.iter().zip(programs).map(|(interface, program)| {
         let (program, reason) = match program {
-            Ok(program) => (Some(Mutex::new(program)), reason.to_owned()),
+            Ok(program) => (Some(program), reason.to_owned()),
             Err(without) => (None, format!("{reason}; without XDP: {without}")),
         };
-        BoundInterface { config: interface.clone(), path: InterfacePath::Tun, reason, program }
+        let index = network.ifindex(&interface.name);
+        BoundInterface::new(interface.clone(), InterfacePath::Tun, reason, program, index)
     });
     let (umem, frames) = umem(FRAMES_PER_WORKER)?;
     let (bound, pool) = (bound.collect(), FramePool::new(frames));
@@ -224,13 +227,16 @@ fn load(
 ) -> Result<Vec<XdpInterface>, BpfError> {
     let names: Vec<_> = config.interfaces.iter().map(|i| i.name.clone()).collect();
     instance.retain(&names)?;
-    let plan = |i: &InterfaceConfig| InterfacePlan {
-        name: i.name.clone(),
-        role: i.role,
+    config.interfaces.iter().map(|interface| instance.load(&plan(interface, steering))).collect()
+}
+
+fn plan(interface: &InterfaceConfig, steering: Steering) -> InterfacePlan {
+    InterfacePlan {
+        name: interface.name.clone(),
+        role: interface.role,
         steering,
-        protected: i.protected,
-    };
-    config.interfaces.iter().map(|interface| instance.load(&plan(interface))).collect()
+        protected: interface.protected,
+    }
 }
 
 fn fill_maps(
@@ -270,9 +276,56 @@ fn umem(frames: u32) -> Result<(Arc<Umem>, Vec<Frame>), StartError> {
 }
 
 impl BoundInterface {
+    fn new(
+        config: InterfaceConfig,
+        path: InterfacePath,
+        reason: String,
+        program: Option<XdpInterface>,
+        index: Option<u32>,
+    ) -> Self {
+        let (program, index) = (Mutex::new(program), Mutex::new(index));
+        Self { config, path, reason, program, index, is_orphaned: AtomicBool::new(false) }
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.config.name
+    }
+
+    /// False when only a restart brings it back.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.is_orphaned.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of the device that has its name now; returns what was noted before.
+    pub(super) fn replace_index(&self, index: Option<u32>) -> Option<u32> {
+        std::mem::replace(&mut *lock(&self.index), index)
+    }
+
+    /// Its name belongs to another device than before. On the TUN path the kernel does the work, and XDP classifies
+    /// again where it did; AF_XDP sockets stay with the device that they were bound to: false.
+    pub(super) fn take_up_again(&self, xdp: Option<&Xdp>) -> bool {
+        if self.path != InterfacePath::Tun {
+            self.is_orphaned.store(true, Ordering::Relaxed);
+            return false;
+        }
+        let mut program = lock(&self.program);
+        if let Some(xdp) = xdp.filter(|_| program.is_some()) {
+            let attached = lock(&xdp.instance).load(&plan(&self.config, Steering::Kernel));
+            *program = match attached.and_then(|mut p| p.attach(false).map(|_| p)) {
+                Ok(program) => Some(program),
+                Err(error) => {
+                    tracing::warn!(%error, interface = %self.config.name, "it came back and works without XDP");
+                    None
+                }
+            };
+        }
+        true
+    }
+
     /// How it stands.
     pub(super) fn report(&self) -> InterfaceReport {
-        let verdicts = self.program.as_ref().and_then(|program| lock(program).verdicts().ok());
+        let verdicts = lock(&self.program).as_ref().and_then(|program| program.verdicts().ok());
         let xdp = verdicts.iter().flat_map(|v| v.iter()).map(|(verdict, c)| (verdict, c.packets, c.bytes));
         InterfaceReport {
             name: self.config.name.clone(),

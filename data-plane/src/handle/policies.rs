@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::start::{StartError, tun_mtu};
+use super::start::{StartError, tun_mtu, wan_indexes};
 use super::{DataPlane, lock};
 use crate::guard::{AddressRange, GuardSpec, Prefix};
 use crate::netlink::TunRoute;
@@ -26,6 +26,11 @@ impl Policies {
         self.version += 1;
         self.set = set;
         Spd::build(&self.set, &mut self.protects, self.version)
+    }
+
+    /// The policies themselves.
+    pub(super) fn set(&self) -> &PolicySet {
+        &self.set
     }
 
     /// The PROTECT policy of this name.
@@ -84,7 +89,8 @@ impl DataPlane {
     fn guard(&self, set: &PolicySet) -> Result<(), StartError> {
         let snapshot = self.inner.network.snapshot();
         let tuns: Vec<_> = self.inner.shared.kernel.tuns().iter().map(|t| t.tun.ifindex()).collect();
-        Ok(self.inner.guard.set(GuardSpec::new(set, snapshot.local_addresses(), tuns))?)
+        let wan = wan_indexes(&self.inner.config, &snapshot);
+        Ok(self.inner.guard.set(GuardSpec::new(set, snapshot.local_addresses(), tuns, wan))?)
     }
 }
 

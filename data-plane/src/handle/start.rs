@@ -1,5 +1,6 @@
 //! Starting, in the order that keeps everything shut until it may open: guard, tables, XDP, sockets, workers.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::UdpSocket;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::interfaces::{self, Devices, Xdp};
 use super::policies::{self, Policies};
-use super::{DataPlane, Inner};
+use super::{DataPlane, Inner, devices};
 use crate::bpf::BpfError;
 use crate::config::{DataPlaneConfig, InterfaceConfig, Role};
 use crate::event::{DataPlaneEvent, IkeDatagram};
@@ -95,13 +96,15 @@ impl DataPlane {
         let (ike, ike_receiver) = mpsc::channel(IKE_QUEUE);
         let (events, event_receiver) = mpsc::channel(EVENT_QUEUE);
         let guard = start_guard(&config, &policies, events.clone())?;
-        let (network, followed_xdp) = follow_network(&guard, events.clone())?;
+        let (changes, changed) = std::sync::mpsc::channel();
+        let (network, followed_xdp) = follow_network(&config, &guard, events.clone(), changes)?;
         let snapshot = network.snapshot();
         let tuns = open_tuns(&config, &policies, &snapshot)?;
         let ifindexes: Vec<_> = tuns.iter().map(|t| t.tun.ifindex()).collect();
         guard.update(|spec| {
             spec.local_addresses = snapshot.local_addresses().collect();
             spec.tun_interfaces.extend(&ifindexes);
+            spec.wan_interfaces = wan_indexes(&config, &snapshot);
         })?;
         let devices = interfaces::open(&config, &policies, &snapshot)?;
         let Devices { bound, xdp, umem, pool, ports, backing } = devices;
@@ -119,7 +122,7 @@ impl DataPlane {
         let spd = known.build(policies);
         let notifier = Notifier { events, ike };
         let options = config.tunnel;
-        let wan = wan_interfaces(&config).filter_map(|i| snapshot.ifindex(&i.name)).collect();
+        let wan = wan_interfaces(&config).map(|i| i.name.clone()).collect();
         let shared = Arc::new(Shared::new(spd, network.clone(), kernel, mailboxes, notifier, options, wan));
         // Where the kernel copies, it does half of the work on whatever core the packet came in on.
         let is_pinned = ports.iter().flatten().any(|p| p.socket.is_zero_copy());
@@ -134,7 +137,7 @@ impl DataPlane {
         if let Some(ifindex) = ifindexes.first() {
             routes.replace(*ifindex, &prefixes.protect, &prefixes.throw)?;
         }
-        let inner = Inner {
+        let inner = Arc::new(Inner {
             config,
             shared,
             table,
@@ -147,9 +150,10 @@ impl DataPlane {
             interfaces: bound,
             xdp,
             threads: Mutex::new(threads),
-        };
+        });
+        devices::attend(&inner, changed).map_err(system("device thread"))?;
         let receivers = Receivers { ike: ike_receiver, events: event_receiver };
-        Ok((Self { inner: Arc::new(inner) }, receivers))
+        Ok((Self { inner }, receivers))
     }
 }
 
@@ -158,7 +162,7 @@ fn start_guard(
     policies: &PolicySet,
     events: mpsc::Sender<DataPlaneEvent>,
 ) -> Result<Arc<Guard>, StartError> {
-    let spec = GuardSpec::new(policies, [], []);
+    let spec = GuardSpec::new(policies, [], [], []);
     let guard_config = GuardConfig::new(config.instance.clone(), &config.state_dir);
     let guard = Guard::start(guard_config, spec, move |event| match event {
         GuardEvent::Restored { changed } => {
@@ -175,21 +179,26 @@ fn start_guard(
 /// XDP, once it is there.
 type XdpCell = Arc<OnceLock<Arc<Xdp>>>;
 
-/// Follows addresses, routes and neighbours; the guard, XDP and the control plane hear of changes. XDP joins by
-/// the returned cell.
+/// Follows addresses, routes and neighbours; the guard, XDP, whoever looks after the devices and the control plane
+/// hear of changes. XDP joins by the returned cell.
 fn follow_network(
+    config: &DataPlaneConfig,
     guard: &Arc<Guard>,
     events: mpsc::Sender<DataPlaneEvent>,
+    devices: std::sync::mpsc::Sender<()>,
 ) -> Result<(Network, XdpCell), StartError> {
     let snapshots = Arc::new(OnceLock::<Arc<ArcSwap<Snapshot>>>::new());
     let xdp = XdpCell::default();
     let (guard, seen, programs) = (guard.clone(), snapshots.clone(), xdp.clone());
+    let config = config.clone();
     let network = Network::start(move |_| {
         if let Some(snapshot) = seen.get().map(|s| s.load_full()) {
-            if let Err(error) =
-                guard.update(|spec| spec.local_addresses = snapshot.local_addresses().collect())
-            {
-                tracing::error!(%error, "the guard does not know this host's new addresses");
+            let updated = guard.update(|spec| {
+                spec.local_addresses = snapshot.local_addresses().collect();
+                spec.wan_interfaces = wan_indexes(&config, &snapshot);
+            });
+            if let Err(error) = updated {
+                tracing::error!(%error, "the guard does not know this host's new addresses and interfaces");
             }
             if let Some(Err(error)) =
                 programs.get().map(|x| x.set_local_addresses(snapshot.local_addresses()))
@@ -197,6 +206,8 @@ fn follow_network(
                 tracing::error!(%error, "XDP does not know this host's new addresses");
             }
         }
+        // Nobody listens yet, or not any more.
+        let _ = devices.send(());
         // A lost one is followed by others while the network keeps changing.
         let _ = events.try_send(DataPlaneEvent::LocalChange);
     })
@@ -211,10 +222,10 @@ fn open_tuns(
     network: &Snapshot,
 ) -> Result<Vec<Arc<TunPort>>, StartError> {
     let mtu = tun_mtu(network, config);
-    let mut tuns = vec![Arc::new(TunPort { tun: Tun::create(&config.tun, mtu, false)?, route_based: None })];
+    let mut tuns = vec![Arc::new(TunPort::new(Tun::create(&config.tun, mtu, false)?, None))];
     for name in policies::interfaces(policies) {
         let tun = Tun::create(&name, mtu, true)?;
-        tuns.push(Arc::new(TunPort { tun, route_based: Some(name) }));
+        tuns.push(Arc::new(TunPort::new(tun, Some(name))));
     }
     Ok(tuns)
 }
@@ -232,6 +243,11 @@ pub(super) fn tun_mtu(network: &Snapshot, config: &DataPlaneConfig) -> u32 {
 
 fn wan_interfaces(config: &DataPlaneConfig) -> impl Iterator<Item = &InterfaceConfig> {
     config.interfaces.iter().filter(|i| i.role == Role::Wan)
+}
+
+/// Indexes of the interfaces of the unprotected side that are there.
+pub(super) fn wan_indexes(config: &DataPlaneConfig, network: &Snapshot) -> BTreeSet<u32> {
+    wan_interfaces(config).filter_map(|i| network.ifindex(&i.name)).collect()
 }
 
 fn open_kernel_path(tuns: Vec<Arc<TunPort>>, sockets: DataPlaneSockets) -> Result<KernelPath, StartError> {

@@ -265,14 +265,16 @@ fn differences(before: &Snapshot, after: &Snapshot) -> Vec<NetworkEvent> {
         return Vec::new();
     }
     let addresses = |s: &Snapshot| s.local_addresses().collect::<BTreeSet<_>>();
+    // One that was replaced by another of the same name has gone and come.
     let up = |s: &Snapshot| {
-        s.interfaces.values().filter(|i| i.is_up).map(|i| i.name.clone()).collect::<BTreeSet<_>>()
+        let up = s.interfaces.iter().filter(|(_, i)| i.is_up);
+        up.map(|(&index, i)| (index, i.name.clone())).collect::<BTreeSet<_>>()
     };
     let (old_addresses, new_addresses) = (addresses(before), addresses(after));
     let (old_up, new_up) = (up(before), up(after));
-    let down = old_up.difference(&new_up).cloned().map(NetworkEvent::LinkDown);
+    let down = old_up.difference(&new_up).map(|(_, name)| NetworkEvent::LinkDown(name.clone()));
     let removed = old_addresses.difference(&new_addresses).copied().map(NetworkEvent::AddressRemoved);
-    let came_up = new_up.difference(&old_up).cloned().map(NetworkEvent::LinkUp);
+    let came_up = new_up.difference(&old_up).map(|(_, name)| NetworkEvent::LinkUp(name.clone()));
     let added = new_addresses.difference(&old_addresses).copied().map(NetworkEvent::AddressAdded);
     down.chain(removed).chain(came_up).chain(added).collect()
 }

@@ -116,9 +116,10 @@ impl Worker {
             if route.local {
                 return (NextHop::Local, None);
             }
-            let interface_mtu = network.interface(route.ifindex).map_or(DEFAULT_MTU, |i| i.mtu as usize);
+            let interface = network.interface(route.ifindex);
+            let interface_mtu = interface.map_or(DEFAULT_MTU, |i| i.mtu as usize);
             let mtu = route.mtu.map_or(interface_mtu, |mtu| interface_mtu.min(mtu as usize));
-            let is_wan = batch.shared.wan.contains(&route.ifindex);
+            let is_wan = interface.is_some_and(|i| batch.shared.wan.contains(&i.name));
             let Some(port) = ports.iter().position(|p| p.ifindex == route.ifindex) else {
                 return (NextHop::Kernel { mtu, is_wan }, None);
             };

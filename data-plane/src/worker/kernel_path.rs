@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -30,6 +31,20 @@ pub struct TunPort {
     pub tun: Tun,
     /// The name of a route-based connection's device; `None`: it serves all others.
     pub route_based: Option<Arc<str>>,
+    /// The device was removed: its descriptor says so for ever, and must not be waited for.
+    is_gone: AtomicBool,
+}
+
+impl TunPort {
+    /// A device and whom it serves.
+    pub fn new(tun: Tun, route_based: Option<Arc<str>>) -> Self {
+        Self { tun, route_based, is_gone: AtomicBool::new(false) }
+    }
+
+    /// Nothing comes from it any more.
+    pub fn give_up(&self) {
+        self.is_gone.store(true, Ordering::Relaxed);
+    }
 }
 
 impl KernelPath {
@@ -51,13 +66,27 @@ impl KernelPath {
 
     /// Adds a route-based connection's device and returns its number.
     pub fn add_tun(&self, tun: Tun, name: Arc<str>) -> usize {
-        let port = Arc::new(TunPort { tun, route_based: Some(name) });
+        let port = Arc::new(TunPort::new(tun, Some(name)));
         let before = self.tuns.rcu(|tuns| {
             let mut tuns = Vec::clone(tuns);
             tuns.push(port.clone());
             tuns
         });
         before.len()
+    }
+
+    /// Puts another device in the place of one that was removed.
+    pub fn replace_tun(&self, number: usize, tun: Tun) {
+        let before = self.tuns.load_full();
+        let Some(old) = before.get(number) else { return };
+        let port = Arc::new(TunPort::new(tun, old.route_based.clone()));
+        self.tuns.rcu(|tuns| {
+            let mut tuns = Vec::clone(tuns);
+            if let Some(place) = tuns.get_mut(number) {
+                *place = port.clone();
+            }
+            tuns
+        });
     }
 
     /// The number of a route-based connection's device.
@@ -78,7 +107,9 @@ impl KernelPath {
 
     /// Everything to wait for.
     pub fn fds(&self) -> Vec<RawFd> {
-        let mut fds: Vec<_> = self.tuns.load().iter().map(|t| t.tun.as_fd().as_raw_fd()).collect();
+        let tuns = self.tuns.load();
+        let there = tuns.iter().filter(|t| !t.is_gone.load(Ordering::Relaxed));
+        let mut fds: Vec<_> = there.map(|t| t.tun.as_fd().as_raw_fd()).collect();
         fds.extend(self.udp.iter().map(|s| s.as_fd().as_raw_fd()));
         fds.extend(self.raw.iter().map(|s| s.as_fd().as_raw_fd()));
         fds

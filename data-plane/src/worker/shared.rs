@@ -36,8 +36,8 @@ pub struct Shared {
     pub notifier: Notifier,
     /// How tunnels treat headers.
     pub options: TunnelOptions,
-    /// Interface indexes of the unprotected side.
-    pub wan: Vec<u32>,
+    /// Names of the interfaces of the unprotected side: an interface that comes back has another index.
+    pub wan: Vec<Arc<str>>,
     /// What workers count time from.
     pub epoch: Instant,
     stop: AtomicBool,
@@ -72,7 +72,7 @@ impl Shared {
         workers: Vec<Mailbox>,
         notifier: Notifier,
         options: TunnelOptions,
-        wan: Vec<u32>,
+        wan: Vec<Arc<str>>,
     ) -> Self {
         let (epoch, stop) = (Instant::now(), AtomicBool::new(false));
         let network = neighbours.shared_snapshot();

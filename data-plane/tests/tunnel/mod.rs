@@ -85,6 +85,17 @@ impl Tunnel {
         Self { a, b, first_spis: (Spi(0), Spi(0)) }
     }
 
+    /// A new WAN in the place of one that was removed.
+    pub fn connect_wan(&self) {
+        veth((&self.a.gateway, "wan0"), (&self.b.gateway, "wan0"), 1);
+        for side in [&self.a, &self.b] {
+            let number = side.number;
+            let v6 = format!("2001:db8::{number}/64");
+            side.gateway.ip(&["addr", "add", &format!("198.51.100.{number}/24"), "dev", "wan0"]);
+            side.gateway.ip(&["addr", "add", &v6, "dev", "wan0", "nodad"]);
+        }
+    }
+
     pub fn set_path(&self, carrier: Carrier, outer_v6: bool) {
         for (side, other) in [(&self.a, &self.b), (&self.b, &self.a)] {
             let (local, remote) = (side.wan_address(outer_v6), other.wan_address(outer_v6));

@@ -158,15 +158,53 @@ fn a_rule_with_ports_covers_fragments_too() {
     assert_eq!(verdict(&policies, Direction::Out, &packet.with(TCP, 40_000, 53)), None);
 }
 
+/// RFC 4301 section 5.1: what was opened crosses the boundary again by policy alone.
+#[test]
+fn opened_packets_leave_by_the_unprotected_interface_only_under_a_bypass() {
+    let break_out = || policy(Disposition::Bypass, net("10.2.0.0/16"), net("10.1.9.0/24"));
+    let not_there = policy(Disposition::Discard, net("10.2.0.0/16"), net("10.1.9.7/32"));
+    for (rules, bypassed) in [
+        (vec![protect("10.1.0.0/16", "10.2.0.0/16")], Some(Action::Block)),
+        (vec![not_there.clone(), break_out(), protect("10.1.0.0/16", "10.2.0.0/16")], Some(Action::Allow)),
+        (vec![protect("10.1.0.0/16", "10.2.0.0/16"), not_there, break_out()], Some(Action::Allow)),
+    ] {
+        let spec = GuardSpec { wan_interfaces: [7, 8].into(), ..spec(rules) };
+        let policies = desired(&spec);
+        let at = |interface, to: &str| {
+            verdict_at(Some(interface), &policies, Direction::Out, &Packet::new("10.2.0.7", to))
+        };
+        for wan in [7, 8] {
+            assert_eq!(at(wan, "10.1.0.5"), Some(Action::Block));
+            assert_eq!(at(wan, "10.1.9.7"), Some(Action::Block));
+            assert_eq!(at(wan, "10.1.9.1"), bypassed);
+            assert_eq!(at(wan, "10.3.0.1"), None, "other people's traffic");
+        }
+        assert_eq!(at(9, "10.1.0.5"), None, "towards the protected side it goes");
+    }
+}
+
+#[test]
+fn fragments_of_opened_packets_with_ports_do_not_leave_either() {
+    let ports = |s: Selector, ports| Selector { protocol: Some(UDP), ports, ..s };
+    let (local, remote) = (ports(net("10.1.0.0/16"), 0..=u16::MAX), ports(net("10.2.0.0/16"), 53..=53));
+    let rules = [policy(protect_disposition(None), local, remote)];
+    let policies = desired(&GuardSpec { wan_interfaces: [7].into(), ..spec(rules) });
+    let packet = Packet::new("10.2.0.7", "10.1.0.5");
+    let at = |packet| verdict_at(Some(7), &policies, Direction::Out, &packet);
+    assert_eq!(at(packet.with(UDP, 53, 40_000)), Some(Action::Block));
+    assert_eq!(at(packet.with(UDP, 0, 0)), Some(Action::Block));
+    assert_eq!(at(packet.with(UDP, 54, 40_000)), None);
+}
+
 #[test]
 fn a_route_based_child_is_guarded_by_its_prefixes_not_by_its_selectors() {
     let mut set = PolicySet {
         policies: vec![policy(protect_disposition(Some("vti0".into())), net("0.0.0.0/0"), net("0.0.0.0/0"))],
         ..PolicySet::default()
     };
-    assert!(desired(&GuardSpec::new(&set, [], [])).is_empty());
+    assert!(desired(&GuardSpec::new(&set, [], [], [])).is_empty());
     set.guard_prefixes = vec![(address("10.2.3.4"), 16)];
-    let policies = desired(&GuardSpec::new(&set, [], []));
+    let policies = desired(&GuardSpec::new(&set, [], [], []));
     assert_eq!(verdict(&policies, Direction::Out, &Packet::new("8.8.8.8", "10.2.0.1")), Some(Action::Block));
     assert_eq!(verdict(&policies, Direction::Out, &Packet::new("8.8.8.8", "10.3.0.1")), None);
 }
@@ -249,12 +287,21 @@ impl Packet {
 
 /// As the kernel decides: the matching policy with the lowest priority.
 fn verdict(policies: &DesiredPolicies, direction: Direction, packet: &Packet) -> Option<Action> {
+    verdict_at(None, policies, direction, packet)
+}
+
+fn verdict_at(
+    interface: Option<u32>,
+    policies: &DesiredPolicies,
+    direction: Direction,
+    packet: &Packet,
+) -> Option<Action> {
     let holds = |p: Prefix, a: IpAddr| {
         AddressRange::prefix(p.address, p.length).intersect(AddressRange::single(a)).is_some()
     };
     let matches = |s: &PolicySelector| {
         s.direction == direction
-            && s.interface.is_none()
+            && s.interface.is_none_or(|i| Some(i) == interface)
             && holds(s.source, packet.source)
             && holds(s.destination, packet.destination)
             && s.protocol.is_none_or(|p| p == packet.protocol)
@@ -266,7 +313,7 @@ fn verdict(policies: &DesiredPolicies, direction: Direction, packet: &Packet) ->
 
 fn spec(policies: impl IntoIterator<Item = Policy>) -> GuardSpec {
     let set = PolicySet { policies: policies.into_iter().collect(), ..PolicySet::default() };
-    GuardSpec::new(&set, [], [])
+    GuardSpec::new(&set, [], [], [])
 }
 
 fn protect(local: &str, remote: &str) -> Policy {
