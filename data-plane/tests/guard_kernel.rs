@@ -1,6 +1,7 @@
 //! The guard against the kernel, with real packets: what it stops, what it leaves alone, what it survives.
 
 mod gateway;
+mod seccomp;
 
 use std::sync::mpsc;
 
@@ -37,6 +38,48 @@ fn clear_text_passes_without_the_guard_and_in_no_direction_with_it() {
         assert_eq!(leaks(&net), Leaks::NONE, "{backend}, without a process");
         assert_eq!(net.gateway.run(|| release(&config)).unwrap(), 6);
         assert_eq!((leaks(&net), leaks_v6(&net)), (Leaks::ALL, Leaks::ALL), "released");
+    }
+}
+
+#[test]
+fn a_kernel_without_xfrm_has_its_guard_in_nftables() {
+    let net = Gateway::new();
+    let dir = tempfile::tempdir().unwrap();
+    let config = GuardConfig::new("gw", dir.path());
+    let guard = net.gateway.run(|| {
+        seccomp::restrict(seccomp::Without::Xfrm).unwrap();
+        let refused = NetlinkSocket::open(libc::NETLINK_XFRM).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EPROTONOSUPPORT), "as without CONFIG_XFRM_USER");
+        let guard = Guard::start(config.clone(), spec(), |_| {}).unwrap();
+        assert_eq!(guard.state().backend, BackendKind::Nftables);
+        guard
+    });
+    assert_eq!((leaks(&net), leaks_v6(&net)), (Leaks::NONE, Leaks::NONE));
+    net.gateway.command("nft", &["flush", "ruleset"]);
+    wait_until("it is back", || net.gateway.run(|| guard.state()).restores == 1);
+    assert_eq!(leaks(&net), Leaks::NONE);
+    drop(guard);
+    net.gateway.run(|| {
+        seccomp::restrict(seccomp::Without::Xfrm).unwrap();
+        assert_eq!(release(&config).unwrap(), 6);
+    });
+    assert_eq!(leaks(&net), Leaks::ALL, "released");
+}
+
+#[test]
+fn a_kernel_with_neither_is_refused_with_cause_and_remedy() {
+    let namespace = Namespace::new();
+    let dir = tempfile::tempdir().unwrap();
+    let config = GuardConfig::new("gw", dir.path());
+    let refused = namespace.run(|| {
+        seccomp::restrict(seccomp::Without::XfrmAndNftables).unwrap();
+        Guard::start(config, spec(), |_| {}).map(drop)
+    });
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, GuardError::NoBackend { .. }), "{refused:?}");
+    let said = refused.to_string();
+    for part in ["XFRM: Protocol not supported", "nftables: ", "CONFIG_XFRM_USER", "refused"] {
+        assert!(said.contains(part), "{part} in {said}");
     }
 }
 
