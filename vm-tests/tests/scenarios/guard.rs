@@ -5,7 +5,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use portcullis_vm_tests::{CHILD, DataPlaneMode, Pair, PairOptions, Side};
+use portcullis_vm_tests::{CHILD, DataPlaneMode, Pair, PairOptions, Rate, Side, UdpFlow};
 
 use crate::{artefacts, capture, knock, nothing_in_clear, up, wait_answered};
 
@@ -76,6 +76,53 @@ fn removal_of_the_tun_leaks_nothing(mode: DataPlaneMode) {
         pair.lab.gw_a.ip(&["link", "del", name]).unwrap();
     }
     knock(&pair.lab);
+    portcullis_vm_tests::until(crate::SOON, || {
+        let restores = pair.a.metrics().unwrap().sum("portcullis_tun_restores_total", &[]);
+        (restores == Some(1.0)).then_some(())
+    })
+    .expect("the TUN is made again, and that is counted");
+    // From the gateway itself there is no way but the TUN.
+    let target = pair.lab.host_b.enter(|| UdpSocket::bind((Side::B.host().0, 0))).unwrap();
+    target.set_read_timeout(Some(crate::SOON)).unwrap();
+    let own = pair.lab.gw_a.enter(|| UdpSocket::bind((Side::A.lan().0, 0))).unwrap();
+    own.send_to(b"own", target.local_addr().unwrap()).unwrap();
+    assert_eq!(target.recv(&mut [0; 8]).unwrap(), 3);
+    assert_eq!(knock(&pair.lab), 40, "traffic passes without a restart");
+    nothing_in_clear(&capture.finish().unwrap());
+}
+
+#[test]
+fn opened_packets_do_not_leave_by_the_wan_on_xdp() {
+    opened_packets_do_not_leave_by_the_wan(DataPlaneMode::Xdp);
+}
+
+#[test]
+fn opened_packets_do_not_leave_by_the_wan_on_tun() {
+    opened_packets_do_not_leave_by_the_wan(DataPlaneMode::Tun);
+}
+
+/// gw-a loses the way to its protected hosts under traffic from host-b, and a default route over the WAN is left. RFC 4301
+/// section 5.1: what was opened does not cross the boundary again. The capture sees clear text when there is any:
+/// `killed_daemon_leaks_nothing` is the control.
+fn opened_packets_do_not_leave_by_the_wan(mode: DataPlaneMode) {
+    let pair = up(mode);
+    wait_answered(&pair.lab);
+    let capture = capture(&pair);
+    let end = |side: Side| (pair.lab.host(side), IpAddr::from(side.host().0));
+    let flow = UdpFlow::start(end(Side::B), end(Side::A), Rate::per_second(2000)).unwrap();
+    flow.wait(crate::SOON, |p| p.received > 100).expect("traffic flows");
+    let (v4, v6) = Side::A.router();
+    pair.lab.gw_a.add_route("default", v4.into()).unwrap();
+    pair.lab.gw_a.add_route("::/0", v6.into()).unwrap();
+    for _ in 0..10 {
+        pair.lab.gw_a.ip(&["link", "set", "lan0", "down"]).unwrap();
+        let sent = flow.progress().sent;
+        flow.wait(crate::SOON, |p| p.sent > sent + 200).expect("the sender goes on");
+        pair.lab.gw_a.ip(&["link", "set", "lan0", "up"]).unwrap();
+        let received = flow.progress().received;
+        flow.wait(crate::SOON, |p| p.received > received + 100).expect("traffic flows again");
+    }
+    flow.finish().unwrap();
     nothing_in_clear(&capture.finish().unwrap());
 }
 

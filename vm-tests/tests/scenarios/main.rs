@@ -6,6 +6,7 @@ mod guard;
 mod keys_hidden;
 mod many_workers;
 mod nat;
+mod overload;
 mod policies;
 mod refusals;
 mod refusals_at_start;
