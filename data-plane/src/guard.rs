@@ -25,7 +25,8 @@ use std::{fmt, io};
 pub use self::counters::GuardDrops;
 pub use self::keeper::Guard;
 pub use self::model::{
-    ALLOW_PRIORITY, Action, DesiredPolicies, Direction, EGRESS_PRIORITY, PolicySelector, PolicyValue, RULE_PRIORITY, desired,
+    ALLOW_PRIORITY, Action, DesiredPolicies, Direction, EGRESS_PRIORITY, PolicySelector, PolicyValue,
+    RULE_PRIORITY, desired,
 };
 pub use self::persist::file;
 pub use self::range::{AddressRange, Family, NotARange, PortMask, PortRange, Prefix};
@@ -42,6 +43,8 @@ pub enum BackendKind {
     Xfrm,
     /// An nftables table.
     Nftables,
+    /// Nothing: this kernel has neither.
+    Nothing,
 }
 
 /// Whose guard it is, and where it is remembered.
@@ -51,7 +54,8 @@ pub struct GuardConfig {
     pub instance: Arc<str>,
     /// Directory of its state.
     pub state_dir: PathBuf,
-    /// The only back end to use; `None` takes XFRM, and nftables where the kernel has no XFRM.
+    /// The only back end to use; `None` takes XFRM, and nftables where the kernel has no XFRM. With
+    /// [`BackendKind::Nothing`] the guard is remembered and never installed: whoever starts it so refuses to protect.
     pub backend: Option<BackendKind>,
 }
 
@@ -146,6 +150,8 @@ pub fn release(config: &GuardConfig) -> Result<usize, GuardError> {
 enum Backend {
     Xfrm(XfrmBackend),
     Nftables(NftBackend),
+    /// Neither works; holds nothing.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -165,6 +171,7 @@ impl Backend {
             Some(backend @ BackendKind::Nftables) => {
                 nftables().map_err(|error| GuardError::Backend { backend, error })
             }
+            Some(BackendKind::Nothing) => Ok(Self::Nothing),
             None => {
                 xfrm().or_else(|xfrm| nftables().map_err(|nftables| GuardError::NoBackend { xfrm, nftables }))
             }
@@ -175,13 +182,17 @@ impl Backend {
         match self {
             Self::Xfrm(_) => BackendKind::Xfrm,
             Self::Nftables(_) => BackendKind::Nftables,
+            Self::Nothing => BackendKind::Nothing,
         }
     }
 
-    fn monitor(&self) -> Result<Monitor, GuardError> {
+    fn monitor(&self) -> Result<Option<Monitor>, GuardError> {
         match self {
-            Self::Xfrm(xfrm) => xfrm.monitor().map(Monitor::Xfrm).map_err(GuardError::Xfrm),
-            Self::Nftables(_) => NftMonitor::open().map(Monitor::Nftables).map_err(GuardError::Nftables),
+            Self::Xfrm(xfrm) => xfrm.monitor().map(Monitor::Xfrm).map(Some).map_err(GuardError::Xfrm),
+            Self::Nftables(_) => {
+                NftMonitor::open().map(Monitor::Nftables).map(Some).map_err(GuardError::Nftables)
+            }
+            Self::Nothing => Ok(None),
         }
     }
 
@@ -190,6 +201,7 @@ impl Backend {
         match self {
             Self::Xfrm(xfrm) => xfrm.reconcile(&desired),
             Self::Nftables(nft) => nft.reconcile(&desired, &spec.tun_interfaces),
+            Self::Nothing => Ok(Reconciled::default()),
         }
     }
 
@@ -197,6 +209,7 @@ impl Backend {
         match self {
             Self::Xfrm(_) => counters::xfrm(),
             Self::Nftables(nft) => nft.drops(),
+            Self::Nothing => Ok(GuardDrops::default()),
         }
     }
 }
@@ -213,6 +226,7 @@ impl fmt::Display for BackendKind {
         f.write_str(match self {
             Self::Xfrm => "xfrm",
             Self::Nftables => "nftables",
+            Self::Nothing => "nothing",
         })
     }
 }

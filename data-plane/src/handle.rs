@@ -42,6 +42,7 @@ struct Inner {
     policies: Mutex<Policies>,
     children: Mutex<Children>,
     guard: Arc<Guard>,
+    guard_missing: Option<Arc<str>>,
     network: Network,
     routes: Mutex<TunRoutes>,
     interfaces: Vec<BoundInterface>,
@@ -59,6 +60,12 @@ impl DataPlane {
         let socket =
             sockets.iter().find(|s| s.is_ipv4() == remote.is_ipv4()).ok_or(io::ErrorKind::NotFound)?;
         socket.send(payload, local.ip(), remote)
+    }
+
+    /// Why this kernel can hold no guard, if so: then nothing may be protected, because traffic could not be stopped
+    /// whenever no SA takes it (transport policy, "Shut means shut").
+    pub fn guard_missing(&self) -> Option<Arc<str>> {
+        self.inner.guard_missing.clone()
     }
 
     /// True while every worker works on devices that are there. One that ended took its sockets with it, as an

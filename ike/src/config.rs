@@ -251,6 +251,9 @@ pub struct EndpointConfig {
     pub max_children: usize,
     /// Report keys in events for a key log. Default false.
     pub key_log: bool,
+    /// Why this host cannot hold the guard: every connection is refused, under either policy (transport policy, "Shut
+    /// means shut"). Default `None`: it can.
+    pub guard_missing: Option<Arc<str>>,
 }
 
 impl Default for EndpointConfig {
@@ -275,6 +278,7 @@ impl Default for EndpointConfig {
             max_half_open_bytes: 16 * 1024,
             max_children: 256,
             key_log: false,
+            guard_missing: None,
         }
     }
 }

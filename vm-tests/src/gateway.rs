@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use crate::cleanup::{Cleanup, guarded};
 use crate::daemon_config::DaemonConfig;
 use crate::instance::Instance;
+use crate::kernel::Kernel;
 use crate::metrics::{Metrics, get};
 use crate::netns::Namespace;
 use crate::notify::NotifySocket;
@@ -38,6 +39,7 @@ pub struct Gateway {
     config: PathBuf,
     metrics: SocketAddr,
     checks_books: bool,
+    kernel: Kernel,
     process: Option<Process>,
     cleanup: Option<Cleanup>,
 }
@@ -77,6 +79,7 @@ impl Gateway {
             directory,
             metrics,
             checks_books: true,
+            kernel: Kernel::AsItIs,
             process: None,
             cleanup: Some(cleanup),
         };
@@ -100,6 +103,11 @@ impl Gateway {
             .with("state_dir", path("state"))
             .with("control/socket", path("control.sock"))
             .write(&self.config)
+    }
+
+    /// The daemon starts as if on this kernel from now on.
+    pub fn run_on(&mut self, kernel: Kernel) {
+        self.kernel = kernel;
     }
 
     /// Starts the daemon and waits until it is ready.
@@ -149,7 +157,7 @@ impl Gateway {
     fn start_notifying(&mut self, mut command: Command) -> Result<NotifySocket> {
         let notify = self.notify_socket()?;
         command.env("NOTIFY_SOCKET", notify.path());
-        let process = Process::start(&self.namespace, &mut command)?;
+        let process = Process::start_on(self.kernel, &self.namespace, &mut command)?;
         let ready = notify.wait_ready(&process, READY_LIMIT);
         self.process = Some(process);
         ready.with_context(|| self.name.clone())?;

@@ -15,6 +15,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use crate::cleanup::{Cleanup, guarded_by};
+use crate::kernel::Kernel;
 use crate::netns::Namespace;
 use crate::wait::Event;
 
@@ -53,8 +54,16 @@ impl Process {
     /// # Errors
     /// If the program cannot be started.
     pub fn start(namespace: &Namespace, command: &mut Command) -> Result<Self> {
+        Self::start_on(Kernel::AsItIs, namespace, command)
+    }
+
+    /// Like [`Process::start`], as if on this kernel.
+    ///
+    /// # Errors
+    /// Also if the kernel cannot pretend to be that one.
+    pub fn start_on(kernel: Kernel, namespace: &Namespace, command: &mut Command) -> Result<Self> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self::spawn(namespace, command)
+        Self::spawn(kernel, namespace, command)
     }
 
     /// Like [`Process::start`], with the output in `log`, so that the program can outlive this process.
@@ -64,13 +73,17 @@ impl Process {
     pub fn start_logging(namespace: &Namespace, command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
         command.stdout(file.try_clone()?).stderr(file);
-        Self::spawn(namespace, command)
+        Self::spawn(Kernel::AsItIs, namespace, command)
     }
 
-    fn spawn(namespace: &Namespace, command: &mut Command) -> Result<Self> {
+    fn spawn(kernel: Kernel, namespace: &Namespace, command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::null()).process_group(0);
         let (mut child, cleanup) = guarded_by(|| {
-            let child = namespace.enter(|| command.spawn());
+            // On a thread of its own, which ends with what restricts it.
+            let child = namespace.enter(|| {
+                kernel.enter()?;
+                anyhow::Ok(command.spawn()?)
+            });
             let mut child = child.with_context(|| format!("starting {:?}", command.get_program()))?;
             let outputs = (child.stdout.take(), child.stderr.take());
             let child = Arc::new(Mutex::new(child));

@@ -188,6 +188,7 @@ fn ike_section(s: &mut Section<'_>) -> Option<IkeConfig> {
         }),
         max_children: s.or("max_children", limits.max_children, count),
         key_log: false,
+        guard_missing: None,
     };
     if endpoint.puzzle_time > LONGEST_PUZZLE_TIME {
         s.refuse::<()>("puzzle_time is at most 30s: a responder forgets its puzzle after a minute");

@@ -104,7 +104,8 @@ impl Shard {
     /// `network` is the runtime that carries streams.
     fn new(parts: ShardParts, seed: [u8; 32], input: InputSender, network: Handle) -> Self {
         let ShardParts { shard, shards, config, key_log, clock, data_plane, sockets, observer } = parts;
-        let endpoint_config = EndpointConfig { shard, key_log, ..config.ike.endpoint.clone() };
+        let guard_missing = data_plane.guard_missing();
+        let endpoint_config = EndpointConfig { shard, key_log, guard_missing, ..config.ike.endpoint.clone() };
         let mut sources = Sources::default();
         sources.follow(&config, |_| true);
         let connections = connections_of(shard, shards, &config, &sources);

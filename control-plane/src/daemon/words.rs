@@ -143,7 +143,12 @@ pub fn of_data_plane_event(event: &DataPlaneEvent) -> Option<Line> {
             let message = format!(
                 "something removed TUN device {name} or switched it off; it is back with our routes. Traffic on it was stopped meanwhile"
             );
-            Some(Line { level: Level::WARN, connection: None, message, limit: Some((name.to_string(), "tun")) })
+            Some(Line {
+                level: Level::WARN,
+                connection: None,
+                message,
+                limit: Some((name.to_string(), "tun")),
+            })
         }
         DataPlaneEvent::InterfaceLost { name } => {
             let message = format!("interface {name} is gone; its traffic is stopped until it is back");

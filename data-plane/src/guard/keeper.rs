@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Backend, GuardConfig, GuardError, GuardEvent, GuardSpec, GuardState, Monitor, persist};
+use super::{
+    Backend, BackendKind, GuardConfig, GuardError, GuardEvent, GuardSpec, GuardState, Monitor, persist,
+};
 
 /// Notifications tell of every change; this finds what no notification told.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(30);
@@ -51,12 +53,15 @@ impl Guard {
         shared.set(&config, spec)?;
         let shared = Arc::new(Mutex::new(shared));
         let stop = eventfd().map_err(GuardError::Thread)?;
-        let thread = {
+        let thread = if let Some(monitor) = monitor {
             let (shared, stop) = (shared.clone(), stop.try_clone().map_err(GuardError::Thread)?);
             let keep = move || keep(&shared, monitor, stop.as_fd(), &events);
-            std::thread::Builder::new().name("guard".into()).spawn(keep).map_err(GuardError::Thread)?
+            let thread = std::thread::Builder::new().name("guard".into()).spawn(keep);
+            Some(thread.map_err(GuardError::Thread)?)
+        } else {
+            None
         };
-        Ok(Self { shared, config, stop, thread: Some(thread) })
+        Ok(Self { shared, config, stop, thread })
     }
 
     /// Replaces what is guarded: remembered first, then added, then removed.
@@ -117,7 +122,7 @@ impl Shared {
     /// The number of policies that had to be touched.
     fn reconcile(&mut self) -> Result<usize, GuardError> {
         let reconciled = self.backend.reconcile(&self.spec);
-        self.installed = reconciled.is_ok();
+        self.installed = reconciled.is_ok() && self.backend.kind() != BackendKind::Nothing;
         let reconciled = reconciled?;
         self.policies = reconciled.installed;
         Ok(reconciled.changed)

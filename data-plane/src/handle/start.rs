@@ -15,7 +15,7 @@ use super::{DataPlane, Inner, devices};
 use crate::bpf::BpfError;
 use crate::config::{DataPlaneConfig, InterfaceConfig, Role};
 use crate::event::{DataPlaneEvent, IkeDatagram};
-use crate::guard::{Guard, GuardConfig, GuardError, GuardEvent, GuardSpec};
+use crate::guard::{BackendKind, Guard, GuardConfig, GuardError, GuardEvent, GuardSpec};
 use crate::netlink::{Network, RouteError, Snapshot, TunRoutes};
 use crate::policy::PolicySet;
 use crate::sa_table::{self, TableConfig};
@@ -95,7 +95,7 @@ impl DataPlane {
     ) -> Result<(Self, Receivers), StartError> {
         let (ike, ike_receiver) = mpsc::channel(IKE_QUEUE);
         let (events, event_receiver) = mpsc::channel(EVENT_QUEUE);
-        let guard = start_guard(&config, &policies, events.clone())?;
+        let (guard, guard_missing) = start_guard(&config, &policies, &events)?;
         let (changes, changed) = std::sync::mpsc::channel();
         let (network, followed_xdp) = follow_network(&config, &guard, events.clone(), changes)?;
         let snapshot = network.snapshot();
@@ -145,6 +145,7 @@ impl DataPlane {
             policies: Mutex::new(known),
             children: Mutex::default(),
             guard,
+            guard_missing,
             network,
             routes: Mutex::new(routes),
             interfaces: bound,
@@ -157,23 +158,35 @@ impl DataPlane {
     }
 }
 
+/// The guard; where this kernel can hold none, one that holds nothing, and why.
 fn start_guard(
     config: &DataPlaneConfig,
     policies: &PolicySet,
-    events: mpsc::Sender<DataPlaneEvent>,
-) -> Result<Arc<Guard>, StartError> {
-    let spec = GuardSpec::new(policies, [], [], []);
-    let guard_config = GuardConfig::new(config.instance.clone(), &config.state_dir);
-    let guard = Guard::start(guard_config, spec, move |event| match event {
-        GuardEvent::Restored { changed } => {
-            // The control plane counts them; the policies are back whether it has room or not.
-            let _ = events.try_send(DataPlaneEvent::GuardRestored { missing: changed });
+    events: &mpsc::Sender<DataPlaneEvent>,
+) -> Result<(Arc<Guard>, Option<Arc<str>>), StartError> {
+    let start = |backend| {
+        let guard_config =
+            GuardConfig { backend, ..GuardConfig::new(config.instance.clone(), &config.state_dir) };
+        let events = events.clone();
+        Guard::start(guard_config, GuardSpec::new(policies, [], [], []), move |event| match event {
+            GuardEvent::Restored { changed } => {
+                // The control plane counts them; the policies are back whether it has room or not.
+                let _ = events.try_send(DataPlaneEvent::GuardRestored { missing: changed });
+            }
+            GuardEvent::Failed { error } => {
+                tracing::error!(%error, "the guard could not be restored; trying again")
+            }
+        })
+    };
+    match start(None) {
+        Ok(guard) => Ok((Arc::new(guard), None)),
+        Err(error @ GuardError::NoBackend { .. }) => {
+            tracing::error!("{error}");
+            let guard = start(Some(BackendKind::Nothing))?;
+            Ok((Arc::new(guard), Some(error.to_string().into())))
         }
-        GuardEvent::Failed { error } => {
-            tracing::error!(%error, "the guard could not be restored; trying again")
-        }
-    })?;
-    Ok(Arc::new(guard))
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// XDP, once it is there.

@@ -45,8 +45,12 @@ impl RawEsp {
         socket.set_nonblocking(true)?;
         message::ask_for_ancillary(socket.as_fd(), !is_ipv4)?;
         // Above the system's limit with privilege, else as much as it allows.
-        let _ =
-            message::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, super::RECEIVE_BUFFER_BYTES);
+        let _ = message::set_int(
+            socket.as_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            super::RECEIVE_BUFFER_BYTES,
+        );
         if let Err(error) = allow_in_clear(socket.as_fd(), !is_ipv4)
             && error.raw_os_error() != Some(libc::ENOPROTOOPT)
         {

@@ -10,7 +10,6 @@ use super::allow::allow_in_clear;
 use super::kernel_drops::kernel_drops;
 use super::message::{self, Received};
 
-
 /// A UDP socket on port 4500 of one address family.
 #[derive(Debug)]
 pub struct Udp4500 {
@@ -34,8 +33,12 @@ impl Udp4500 {
         };
         message::set_int(socket.as_fd(), discovery.0, discovery.1, discovery.2)?;
         // Above the system's limit with privilege, else as much as it allows.
-        let _ =
-            message::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, super::RECEIVE_BUFFER_BYTES);
+        let _ = message::set_int(
+            socket.as_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            super::RECEIVE_BUFFER_BYTES,
+        );
         if let Err(error) = allow_in_clear(socket.as_fd(), !is_ipv4)
             && error.raw_os_error() != Some(libc::ENOPROTOOPT)
         {

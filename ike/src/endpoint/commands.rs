@@ -30,6 +30,10 @@ impl Endpoint {
         };
         match kind {
             CommandKind::Up { .. } => {
+                if let Some(cause) = &self.core.config.guard_missing {
+                    let cause = format!("connection {name:?} is refused: {cause}");
+                    return self.done(request, Err(cause));
+                }
                 if !connection.can_initiate() && connection.live.is_empty() {
                     let cause =
                         format!("connection {name:?} has no peer address to dial: remote.address is any");

@@ -66,7 +66,8 @@ impl Endpoint {
 
     /// Starts what should be up and is not.
     pub(super) fn consider(&mut self, now: Time, name: &str) {
-        if !self.is_shutting_down && self.connections.get(name).is_some_and(Connection::should_start) {
+        let is_refused = self.is_shutting_down || self.core.config.guard_missing.is_some();
+        if !is_refused && self.connections.get(name).is_some_and(Connection::should_start) {
             self.start_attempt(now, name);
         }
         self.refresh(now, name);
@@ -260,6 +261,9 @@ impl Endpoint {
     /// How a connection stands, in the words of the transport policy.
     pub(super) fn describe(&self, name: &str) -> Option<(State, Reason, Evidence, String)> {
         let connection = self.connections.get(name)?;
+        if let Some(cause) = &self.core.config.guard_missing {
+            return Some((State::Blocked, Reason::GuardMissing, Evidence::None, cause.to_string()));
+        }
         let newest =
             connection.live.iter().rev().filter_map(|id| self.live.get(id)).find(|live| live.is_open());
         if let Some(live) = newest

@@ -49,6 +49,11 @@ impl Endpoint {
                 ExchangeError::Policy(Reason::NoProposalChosen),
             );
         }
+        if self.core.config.guard_missing.is_some() {
+            self.init_error(source, &header, ExchangeError::NoProposal);
+            let error = ExchangeError::Policy(Reason::GuardMissing);
+            return self.responder_failed(now, only(&candidates), ends.remote, error);
+        }
         if raw.len() > self.core.config.max_half_open_bytes {
             return self.core.reject("init_too_long");
         }
@@ -64,11 +69,7 @@ impl Endpoint {
             self.init_error(source, &header, error);
             let wants_another = matches!(error, ExchangeError::WrongKeMethod(_));
             if !wants_another {
-                let connection = match candidates.as_slice() {
-                    [only] => Some(only.name.clone()),
-                    _ => None,
-                };
-                self.responder_failed(now, connection, ends.remote, error);
+                self.responder_failed(now, only(&candidates), ends.remote, error);
             }
         }
     }
@@ -245,5 +246,13 @@ impl Endpoint {
         }
         let reason = error.reason();
         self.core.event(Event::IkeFailed { connection, is_initiator: false, remote, reason, detail });
+    }
+}
+
+/// The connection that is meant, if it can only be one.
+fn only(candidates: &[Arc<ConnectionConfig>]) -> Option<Arc<str>> {
+    match candidates {
+        [only] => Some(only.name.clone()),
+        _ => None,
     }
 }

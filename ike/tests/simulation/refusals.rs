@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use portcullis_ike::command::CommandKind;
 use portcullis_ike::config::{Auth, ChildConfig, Identity, Secret, StartMode, StartTransport};
 use portcullis_ike::event::Event;
 use portcullis_ike::path::{StreamId, UdpPath};
@@ -298,6 +299,38 @@ fn a_higher_major_version_is_answered() {
     world.nodes[1].endpoint.handle_datagram(now, path, &message);
     assert_eq!(world.nodes[1].endpoint.counters().messages_out[0], sent + 1);
     world.shut_down_and_check();
+}
+
+/// Transport policy, "Shut means shut": with neither back end of the guard the connection is refused under either policy.
+#[test]
+fn a_host_without_a_guard_refuses_its_connections_and_says_so() {
+    const CAUSE: &str = "this kernel can hold no guard: enable one";
+    for transport in STARTS {
+        for without in [0, 1] {
+            let mut pair = Pair::new(transport);
+            let config = if without == 0 { &mut pair.config_a } else { &mut pair.config_b };
+            config.guard_missing = Some(CAUSE.into());
+            let mut world = pair.world(1);
+            world.command(without, CommandKind::Up { child: None });
+            world.run_for(Duration::from_secs(60));
+            let status = world.status(without);
+            assert_eq!((status.state, status.reason), (State::Blocked, Reason::GuardMissing), "{status:?}");
+            assert_eq!(status.detail, CAUSE);
+            let said = |event: &Event| match event {
+                Event::CommandDone { result: Err(cause), .. } => {
+                    cause.contains("\"c\"") && cause.contains(CAUSE)
+                }
+                _ => false,
+            };
+            assert_eq!(world.saw(without, said), 1, "{:#?}", world.nodes[without].events);
+            for node in 0..2 {
+                assert!(world.status(node).ike_sas.is_empty());
+                assert!(world.nodes[node].outbound.is_empty());
+            }
+            let refused = |event: &Event| matches!(event, Event::IkeFailed { is_initiator: false, reason, .. } if *reason == Reason::GuardMissing);
+            assert_eq!(world.saw(1, refused) > 0, without == 1);
+        }
+    }
 }
 
 fn fails(mut world: World, reason: Reason, peers: Option<Reason>) {

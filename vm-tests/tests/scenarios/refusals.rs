@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 
 use portcullis_vm_tests::status::ConnectionStatus;
-use portcullis_vm_tests::{Gateway, Pair, PairOptions, Side};
+use portcullis_vm_tests::{Gateway, Kernel, Pair, PairOptions, Side};
 
 use crate::{SOON, artefacts, change, wait_answered};
 
@@ -99,6 +99,36 @@ fn unreachable_peer_is_named() {
     pair.lab.router.nft("delete table inet t").unwrap();
     pair.b.start().unwrap();
     pair.wait_up(std::time::Duration::from_secs(90)).unwrap();
+}
+
+/// Transport policy, "Shut means shut": with neither back end of the guard the connection is refused.
+#[test]
+fn a_kernel_that_can_hold_no_guard_is_named_and_nothing_is_set_up() {
+    let mut pair = Pair::new(PairOptions::USUAL, &artefacts()).unwrap();
+    pair.a.run_on(Kernel::WithoutXfrmAndNftables);
+    pair.a.start().unwrap();
+    let a = refused(&pair.a, Side::A, "guard_missing");
+    assert_eq!(a.state, "blocked");
+    for part in ["XFRM: Protocol not supported", "nftables: ", "CONFIG_XFRM_USER"] {
+        assert!(a.detail.contains(part), "{part} in {}", a.detail);
+    }
+    shown_in_metrics(&pair.a, Side::A, "guard_missing");
+    assert_eq!(pair.a.metrics().unwrap().sum("portcullis_guard_installed", &[]), Some(0.0));
+    assert!(!pair.a.status().unwrap().data_plane.guard.installed);
+    assert!(pair.a.http("/readyz").is_err(), "not ready");
+    assert!(pair.a.log_tail().contains("CONFIG_XFRM_USER"), "{}", pair.a.log_tail());
+    let error = format!("{:#}", pair.a.verb(&["up", Side::A.connection()]).unwrap_err());
+    assert!(error.contains(Side::A.connection()) && error.contains("can hold no guard"), "{error}");
+    // The peer is refused as well.
+    pair.b.start().unwrap();
+    pair.b.verb(&["up", Side::B.connection(), "--child", portcullis_vm_tests::CHILD]).unwrap_err();
+    refused(&pair.b, Side::B, "no_proposal_chosen");
+    refused(&pair.a, Side::A, "guard_missing");
+
+    pair.a.stop().unwrap();
+    pair.a.run_on(Kernel::AsItIs);
+    pair.a.start().unwrap();
+    pair.wait_up(std::time::Duration::from_secs(60)).unwrap();
 }
 
 fn refused(gateway: &Gateway, side: Side, reason: &str) -> ConnectionStatus {
