@@ -7,10 +7,12 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use gateway::{
-    FAR_INNER, FAR_INNER_V6, FAR_WAN, FAR_WAN_V6, GATEWAY_LAN, GATEWAY_LAN_V6, Gateway, HOST, HOST_V6, Leaks, PATIENCE,
-    address, bind, leaks, leaks_v6, wait_until,
+    FAR_INNER, FAR_INNER_V6, FAR_WAN, FAR_WAN_V6, GATEWAY_LAN, GATEWAY_LAN_V6, Gateway, HOST, HOST_V6, Leaks,
+    PATIENCE, address, bind, leaks, leaks_v6, wait_until,
 };
-use portcullis_data_plane::guard::{AddressRange, BackendKind, Guard, GuardConfig, GuardSpec, Pair, Rule, RuleAction};
+use portcullis_data_plane::guard::{
+    AddressRange, BackendKind, Guard, GuardConfig, GuardSpec, Pair, Rule, RuleAction,
+};
 use portcullis_data_plane::netlink::{Network, TunRoutes};
 use portcullis_data_plane::sockets::allow_in_clear;
 use portcullis_data_plane::tun::Tun;
@@ -238,7 +240,8 @@ fn datagram(from: &str, to: &str, port: u16, payload: &[u8]) -> Vec<u8> {
         (IpAddr::V6(from), IpAddr::V6(to)) => {
             let addresses = [from.octets(), to.octets()].concat();
             let pseudo = [&addresses[..], &u32::from(len).to_be_bytes(), &[0, 0, 0, 17], &udp].concat();
-            let sum = pseudo.chunks(2).map(|b| u32::from(u16::from_be_bytes([b[0], *b.get(1).unwrap_or(&0)])));
+            let sum =
+                pseudo.chunks(2).map(|b| u32::from(u16::from_be_bytes([b[0], *b.get(1).unwrap_or(&0)])));
             let sum = sum.sum::<u32>();
             let folded = (sum & 0xffff) + (sum >> 16);
             let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
