@@ -102,6 +102,23 @@ drop_reasons! {
     TunQueueFull = 40 => "tun_queue_full",
     /// A socket for ESP, kernel side: its receive buffer was full, or the datagram's checksum was wrong.
     SocketRxDropped = 41 => "socket_rx_dropped",
+    /// An ESP echo request that was answered, by design: the reply is a packet of our own.
+    EchoAnswered = 48 => "echo_answered",
+    /// An ESP echo request that asks for no reply, by design (transport policy rule 10).
+    EchoOneWay = 49 => "echo_one_way",
+    /// An ESP echo reply that the control plane was told of, by design.
+    EchoReply = 50 => "echo_reply",
+    /// An ESP echo request that the policy does not answer: echo is not announced, it came over IP from another
+    /// address than IKE's, or on a stream under fail-closed (transport policy rules 3 and 6).
+    EchoRefused = 51 => "echo_refused",
+    /// An ESP echo request whose return SPI names no outbound SA of the same IKE SA (transport policy rule 6).
+    EchoReturnSpi = 52 => "echo_return_spi",
+    /// An ESP echo message above the rate of its SA, or a reply that the control plane had no room for.
+    EchoLimited = 53 => "echo_limited",
+    /// An ESP echo message shorter than it says, or a reply too short to repeat what we sent.
+    EchoMalformed = 54 => "echo_malformed",
+    /// An AGGFRAG payload other than ESP echo; none is negotiated (RFC 9347 section 5.1).
+    Aggfrag = 55 => "aggfrag",
 }
 
 impl DropReason {

@@ -12,6 +12,8 @@ pub(crate) const TRAILER_LEN: usize = 2;
 /// AES blocks cost up to 12 octets and save a third of the AEAD's time on a 64-octet packet, an eighth on one
 /// of 1400, because the provider handles a block in part one by one.
 pub(crate) const ALIGNMENT: usize = 16;
+/// What RFC 4303 section 2.4 asks for.
+pub(crate) const LEAST_ALIGNMENT: usize = 4;
 
 /// Octets that an ESP packet has before the payload data: the head room that sealing needs.
 pub const HEAD_LEN: usize = ESP_HEADER_LEN + Algorithm::IV_LEN;
@@ -51,20 +53,36 @@ pub fn packet_sequence_low(packet: &[u8]) -> Option<u32> {
 /// Octets of the ESP packet that `payload_len` octets of payload data (with TFC padding) become.
 #[inline]
 pub const fn sealed_len(payload_len: usize) -> usize {
-    HEAD_LEN + payload_len + pad_len(payload_len) + TRAILER_LEN + Algorithm::ICV_LEN
+    HEAD_LEN + payload_len + pad_len(payload_len, ALIGNMENT) + TRAILER_LEN + Algorithm::ICV_LEN
+}
+
+/// Octets of the ESP packet that `payload_len` octets of payload data become with the least padding allowed.
+#[inline]
+pub const fn least_padded_len(payload_len: usize) -> usize {
+    HEAD_LEN + payload_len + pad_len(payload_len, LEAST_ALIGNMENT) + TRAILER_LEN + Algorithm::ICV_LEN
 }
 
 /// Octets of the longest payload data whose ESP packet has at most `packet_len` octets; 0 if there is none.
 #[inline]
 pub const fn max_payload_len(packet_len: usize) -> usize {
-    let text_len = packet_len.saturating_sub(HEAD_LEN + Algorithm::ICV_LEN) / ALIGNMENT * ALIGNMENT;
+    max_payload_len_aligned(packet_len, ALIGNMENT)
+}
+
+/// Octets of the longest payload data that fits such a packet with the least padding allowed; 0 if there is none.
+#[inline]
+pub const fn least_padded_max_payload_len(packet_len: usize) -> usize {
+    max_payload_len_aligned(packet_len, LEAST_ALIGNMENT)
+}
+
+const fn max_payload_len_aligned(packet_len: usize, alignment: usize) -> usize {
+    let text_len = packet_len.saturating_sub(HEAD_LEN + Algorithm::ICV_LEN) / alignment * alignment;
     text_len.saturating_sub(TRAILER_LEN)
 }
 
-/// Octets of padding that let the trailer end on [`ALIGNMENT`].
+/// Octets of padding that let the trailer end on `alignment`, a power of two.
 #[inline]
-pub(crate) const fn pad_len(payload_len: usize) -> usize {
-    payload_len.wrapping_add(TRAILER_LEN).wrapping_neg() & (ALIGNMENT - 1)
+pub(crate) const fn pad_len(payload_len: usize, alignment: usize) -> usize {
+    payload_len.wrapping_add(TRAILER_LEN).wrapping_neg() & (alignment - 1)
 }
 
 #[cfg(test)]
@@ -75,8 +93,13 @@ mod tests {
     #[test]
     fn the_trailer_is_aligned_for_every_length() {
         for len in 0..2000 {
-            assert!(pad_len(len) < 16 && (len + pad_len(len) + TRAILER_LEN).is_multiple_of(4));
-            assert!(sealed_len(len) <= HEAD_LEN + len + MAX_TAIL_LEN);
+            for alignment in [ALIGNMENT, LEAST_ALIGNMENT] {
+                let pad_len = pad_len(len, alignment);
+                assert!(pad_len < alignment && (len + pad_len + TRAILER_LEN).is_multiple_of(4));
+            }
+            assert!(
+                sealed_len(len) <= HEAD_LEN + len + MAX_TAIL_LEN && least_padded_len(len) <= sealed_len(len)
+            );
         }
     }
 
@@ -85,6 +108,9 @@ mod tests {
         for packet_len in sealed_len(0)..2000 {
             let payload_len = max_payload_len(packet_len);
             assert!(sealed_len(payload_len) <= packet_len && sealed_len(payload_len + 1) > packet_len);
+            let payload_len = least_padded_max_payload_len(packet_len);
+            assert!(least_padded_len(payload_len) <= packet_len);
+            assert!(least_padded_len(payload_len + 1) > packet_len);
         }
         assert_eq!(max_payload_len(sealed_len(0) - 1), 0);
     }

@@ -1,4 +1,4 @@
-//! Pure ESP (RFC 4303): seal and open in place, anti-replay, ESN, lifetimes.
+//! Pure ESP (RFC 4303): seal and open in place, anti-replay, ESN, lifetimes; the messages of ESP echo.
 //!
 //! An SA is an [`Outbound`] or an [`Inbound`]. Each holds what never changes (SPI, expanded key, limits) and
 //! works on *memory* that its creator provides: counters and sequence numbers ([`OutboundLive`],
@@ -22,6 +22,7 @@
 
 pub mod aead;
 mod algorithm;
+mod echo;
 mod error;
 mod header;
 mod inbound;
@@ -33,10 +34,13 @@ mod replay;
 mod sequence;
 
 pub use algorithm::Algorithm;
+pub use echo::{
+    ECHO_HEADER_LEN, Echo, EchoError, EchoKind, EchoSubTypes, EchoTooLong, InvalidSubTypes, turn_into_reply,
+};
 pub use error::{OpenError, SealError};
 pub use header::{
-    HEAD_LEN, MAX_TAIL_LEN, MIN_PACKET_LEN, NextHeader, max_payload_len, packet_sequence_low, packet_spi,
-    sealed_len,
+    HEAD_LEN, MAX_TAIL_LEN, MIN_PACKET_LEN, NextHeader, least_padded_len, least_padded_max_payload_len,
+    max_payload_len, packet_sequence_low, packet_spi, sealed_len,
 };
 pub use inbound::{Inbound, InboundParameters, Opened};
 pub use key::{ExpandedKeymat, InvalidKeyLength, KeyMaterial};

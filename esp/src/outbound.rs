@@ -6,7 +6,9 @@ use core::ops::Range;
 use portcullis_common::Spi;
 
 use crate::error::SealError;
-use crate::header::{ALIGNMENT, HEAD_LEN, NextHeader, TRAILER_LEN, pad_len, sealed_len};
+use crate::header::{
+    ALIGNMENT, HEAD_LEN, LEAST_ALIGNMENT, NextHeader, TRAILER_LEN, least_padded_len, pad_len, sealed_len,
+};
 use crate::key::ExpandedKeymat;
 use crate::lifetime::{Expired, Lifetime, LifetimeEvent, LifetimeState};
 use crate::live::{OutboundMemory, add, read, write};
@@ -98,13 +100,42 @@ impl<M: OutboundMemory> Outbound<M> {
         padded_len: usize,
         now_ns: u64,
     ) -> Result<Sealed, SealError> {
+        self.seal_aligned::<ALIGNMENT>(buffer, inner, next_header, padded_len, now_ns)
+    }
+
+    /// Seals like [`Self::seal`] with the least padding that RFC 4303 section 2.4 allows: what ESP echo asks for
+    /// (draft-ietf-ipsecme-encrypted-esp-ping section 5.3), and what keeps a reply from being the longer packet.
+    ///
+    /// # Errors
+    /// See [`SealError`]; the buffer is then unchanged and no sequence number was used.
+    pub fn seal_least_padded(
+        &mut self,
+        buffer: &mut [u8],
+        inner: Range<usize>,
+        next_header: NextHeader,
+        now_ns: u64,
+    ) -> Result<Sealed, SealError> {
+        self.seal_aligned::<LEAST_ALIGNMENT>(buffer, inner, next_header, 0, now_ns)
+    }
+
+    #[inline]
+    fn seal_aligned<const TO: usize>(
+        &mut self,
+        buffer: &mut [u8],
+        inner: Range<usize>,
+        next_header: NextHeader,
+        padded_len: usize,
+        now_ns: u64,
+    ) -> Result<Sealed, SealError> {
         let inner_len = inner.end.checked_sub(inner.start).ok_or(SealError::NoRoom)?;
         let payload_len = inner_len.max(padded_len);
         if payload_len > buffer.len() {
             return Err(SealError::NoRoom);
         }
         let start = inner.start.checked_sub(HEAD_LEN).ok_or(SealError::NoRoom)?;
-        let end = start.checked_add(sealed_len(payload_len)).ok_or(SealError::NoRoom)?;
+        let sealed_len =
+            if TO == ALIGNMENT { sealed_len(payload_len) } else { least_padded_len(payload_len) };
+        let end = start.checked_add(sealed_len).ok_or(SealError::NoRoom)?;
         let packet = start..end;
         let bytes = buffer.get_mut(packet.clone()).ok_or(SealError::NoRoom)?;
         let (head, rest) = bytes.split_first_chunk_mut::<HEAD_LEN>().ok_or(SealError::NoRoom)?;
@@ -125,7 +156,11 @@ impl<M: OutboundMemory> Outbound<M> {
         // The IV is the sequence number, which no packet of this key had before (RFC 4106 section 3.1).
         let iv = sequence;
         *head = self::head(self.spi, sequence, iv);
-        write_trailer(text, inner_len, payload_len, next_header);
+        if TO == ALIGNMENT {
+            write_trailer(text, inner_len, payload_len, next_header);
+        } else {
+            write_least_trailer(text, payload_len, next_header);
+        }
         // The only failure of the provider is a text of tens of gigabytes.
         *icv = self.key.key.seal(self.key.nonce(iv), aad.bytes(), text).map_err(|_| SealError::NoRoom)?;
 
@@ -190,7 +225,7 @@ fn write_trailer(text: &mut [u8], inner_len: usize, payload_len: usize, NextHead
     {
         tfc.fill(0);
     }
-    let pad_len = pad_len(payload_len);
+    let pad_len = pad_len(payload_len, ALIGNMENT);
     let (Some(trailer), Some(end)) = (TRAILERS.get(pad_len), text.last_chunk_mut::<ALIGNMENT>()) else {
         return;
     };
@@ -202,6 +237,15 @@ fn write_trailer(text: &mut [u8], inner_len: usize, payload_len: usize, NextHead
         && let Some(first) = text.get_mut(payload_len)
     {
         *first = 1;
+    }
+}
+
+/// Writes the trailer behind a payload that was aligned to four octets only, whose text may be shorter than a block.
+fn write_least_trailer(text: &mut [u8], payload_len: usize, NextHeader(next): NextHeader) {
+    let pad_len = pad_len(payload_len, LEAST_ALIGNMENT) as u8;
+    if let Some(trailer) = text.get_mut(payload_len..) {
+        let octets = (1..=pad_len).chain([pad_len, next]);
+        trailer.iter_mut().zip(octets).for_each(|(place, octet)| *place = octet);
     }
 }
 

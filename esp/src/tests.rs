@@ -1,5 +1,6 @@
 //! Tests of whole SAs: published vectors, both directions together, ESN, lifetimes, hostile bytes.
 
+mod echo;
 mod esn;
 mod hostile;
 mod lifetimes;

@@ -6,8 +6,9 @@ use std::sync::atomic::AtomicU64;
 
 use portcullis_common::Spi;
 use portcullis_esp::{
-    Algorithm, ExpandedKeymat, HEAD_LEN, Inbound, InboundLive, InboundParameters, KeyMaterial, Lifetime,
-    MAX_TAIL_LEN, NextHeader, Outbound, OutboundLive, OutboundParameters,
+    Algorithm, ECHO_HEADER_LEN, Echo, EchoKind, EchoSubTypes, ExpandedKeymat, HEAD_LEN, Inbound, InboundLive,
+    InboundParameters, KeyMaterial, Lifetime, MAX_TAIL_LEN, NextHeader, Outbound, OutboundLive,
+    OutboundParameters, turn_into_reply,
 };
 
 const SPI: Spi = Spi(0x0010_0000);
@@ -75,6 +76,39 @@ pub fn esp_open(data: &[u8]) {
                 assert!(inbound.open(&mut buffer, 0..len, 0).is_err(), "a packet that was changed");
             }
             _ => {}
+        }
+    }
+}
+
+/// The payload of an ESP packet with next header 144; the first two octets choose the room for a reply.
+///
+/// A message says the same when it is written again; a reply is the request but for its sub-type, and never longer.
+pub fn esp_echo(data: &[u8]) {
+    let Some((room, payload)) = data.split_first_chunk() else { return };
+    let (numbers, room) = (EchoSubTypes::DEFAULT, usize::from(u16::from_be_bytes(*room)));
+    let mut answered = payload.to_vec();
+    let reply_len = turn_into_reply(&mut answered, numbers, room);
+    let Ok(echo) = Echo::parse(payload, numbers) else {
+        assert!(reply_len.is_err() && answered == payload, "no message has a reply");
+        return;
+    };
+    let mut again = vec![0; echo.len()];
+    assert_eq!(echo.write(numbers, &mut again), Ok(again.len()));
+    assert_eq!(Echo::parse(&again, numbers), Ok(echo));
+    // What nobody reads: seven bits of the flags.
+    again[1] |= payload[1] & 0x7f;
+    assert_eq!(again, payload[..again.len()]);
+    match reply_len {
+        Ok(len) => {
+            assert!(echo.kind == EchoKind::Request && len <= room && len <= echo.len());
+            let reply = Echo::parse(&answered[..len], numbers).expect("a reply is a message");
+            assert_eq!(
+                reply,
+                Echo { kind: EchoKind::Reply, data: &echo.data[..len - ECHO_HEADER_LEN], ..echo }
+            );
+        }
+        Err(_) => {
+            assert!(echo.kind == EchoKind::Reply || room < ECHO_HEADER_LEN, "a request without a reply")
         }
     }
 }
