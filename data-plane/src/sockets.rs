@@ -4,6 +4,7 @@
 
 mod allow;
 mod flow_label;
+mod icmp_errors;
 mod ip_sender;
 mod kernel_drops;
 mod message;
@@ -12,6 +13,7 @@ mod udp_4500;
 
 pub use allow::allow_in_clear;
 pub use flow_label::constant_flow_label;
+pub use icmp_errors::IcmpError;
 pub use ip_sender::IpSender;
 pub use message::Received;
 pub use raw_esp::{RawEsp, RawReceived};

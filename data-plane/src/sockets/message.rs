@@ -75,7 +75,7 @@ pub(super) fn receive(fd: BorrowedFd<'_>, first: &mut [u8], second: &mut [u8]) -
     Ok(Received { len: len as usize, source, local: local.unwrap_or(unspecified), traffic_class })
 }
 
-fn address(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
+pub(super) fn address(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
     let at = std::ptr::from_ref(storage);
     match libc::c_int::from(storage.ss_family) {
         libc::AF_INET => {
@@ -95,31 +95,51 @@ fn address(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
 
 fn ancillary(message: &libc::msghdr) -> (Option<IpAddr>, u8) {
     let (mut local, mut traffic_class) = (None, 0);
-    // SAFETY: the kernel has filled the control buffer that the header describes.
-    let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
-    // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give null or a header inside the control buffer.
-    while let Some(header) = unsafe { next.as_ref() } {
-        // SAFETY: the data of this header, as long as the kernel made it for this level and type.
-        unsafe {
-            let data = libc::CMSG_DATA(header);
-            match (header.cmsg_level, header.cmsg_type) {
-                (libc::SOL_IP, libc::IP_PKTINFO) => {
-                    let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                    local = Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)).into());
-                }
-                (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
-                    let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
-                    local = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
-                }
-                (libc::SOL_IP, libc::IP_TOS) => traffic_class = data.read(),
-                (libc::SOL_IPV6, libc::IPV6_TCLASS) => {
-                    traffic_class = data.cast::<libc::c_int>().read_unaligned() as u8;
-                }
-                _ => {}
+    // SAFETY: the kernel has filled the control buffer, which the caller keeps for the whole call.
+    for (level, kind, data) in unsafe { control_messages(message) } {
+        match (level, kind) {
+            // `struct in_pktinfo`: interface, local address, destination of the header.
+            (libc::SOL_IP, libc::IP_PKTINFO) => {
+                let address = data.get(8..).and_then(|d| d.first_chunk::<4>());
+                local = address.map(|a| Ipv4Addr::from(*a).into()).or(local);
             }
+            // `struct in6_pktinfo`: the address comes first.
+            (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
+                local = data.first_chunk::<16>().map(|a| Ipv6Addr::from(*a).into()).or(local);
+            }
+            (libc::SOL_IP, libc::IP_TOS) => traffic_class = data.first().copied().unwrap_or(0),
+            (libc::SOL_IPV6, libc::IPV6_TCLASS) => {
+                traffic_class = data.first_chunk().map_or(0, |c| libc::c_int::from_ne_bytes(*c) as u8);
+            }
+            _ => {}
         }
-        // SAFETY: as for CMSG_FIRSTHDR.
-        next = unsafe { libc::CMSG_NXTHDR(message, header) };
     }
     (local, traffic_class)
+}
+
+/// Level, type and data of every control message.
+///
+/// # Safety
+/// `message` is as recvmsg(2) left it, and its control buffer outlives the iterator.
+pub(super) unsafe fn control_messages(
+    message: &libc::msghdr,
+) -> impl Iterator<Item = (libc::c_int, libc::c_int, &[u8])> {
+    // SAFETY: the header describes the control buffer, as the caller promises.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
+    std::iter::from_fn(move || {
+        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give null or a header inside the control buffer.
+        let header = unsafe { next.as_ref() }?;
+        // SAFETY: no memory is touched.
+        let before = unsafe { libc::CMSG_LEN(0) } as usize;
+        // SAFETY: the header is followed by its data, as long as the kernel says, inside the buffer.
+        let data = unsafe {
+            std::slice::from_raw_parts(
+                libc::CMSG_DATA(header),
+                (header.cmsg_len as usize).saturating_sub(before),
+            )
+        };
+        // SAFETY: as for CMSG_FIRSTHDR.
+        next = unsafe { libc::CMSG_NXTHDR(message, header) };
+        Some((header.cmsg_level, header.cmsg_type, data))
+    })
 }

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::allow::allow_in_clear;
+use super::icmp_errors::{self, IcmpError};
 use super::kernel_drops::kernel_drops;
 use super::message;
 
@@ -44,6 +45,7 @@ impl RawEsp {
         let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(ESP)))?;
         socket.set_nonblocking(true)?;
         message::ask_for_ancillary(socket.as_fd(), !is_ipv4)?;
+        icmp_errors::ask_for_errors(socket.as_fd(), !is_ipv4)?;
         // Above the system's limit with privilege, else as much as it allows.
         let _ = message::set_int(
             socket.as_fd(),
@@ -65,6 +67,14 @@ impl RawEsp {
     /// On kernels before 4.12.
     pub fn kernel_drops(&self) -> io::Result<u32> {
         kernel_drops(self.socket.as_fd())
+    }
+
+    /// The next ICMP error about ESP that this host sent; `None` for one of another kind.
+    ///
+    /// # Errors
+    /// WouldBlock if there is none.
+    pub fn next_error(&self) -> io::Result<Option<IcmpError>> {
+        icmp_errors::next(self.socket.as_fd())
     }
 
     /// Receives a packet.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use socket2::SockAddr;
 
 use super::allow::allow_in_clear;
+use super::icmp_errors::{self, IcmpError};
 use super::kernel_drops::kernel_drops;
 use super::message::{self, Received};
 
@@ -27,6 +28,7 @@ impl Udp4500 {
         let is_ipv4 = socket.local_addr()?.is_ipv4();
         socket.set_nonblocking(true)?;
         message::ask_for_ancillary(socket.as_fd(), !is_ipv4)?;
+        icmp_errors::ask_for_errors(socket.as_fd(), !is_ipv4)?;
         let discovery = match is_ipv4 {
             true => (libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
             false => (libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT),
@@ -68,8 +70,24 @@ impl Udp4500 {
         kernel_drops(self.socket.as_fd())
     }
 
+    /// The next ICMP error about something sent from port 4500; `None` for one of another kind.
+    ///
+    /// # Errors
+    /// WouldBlock if there is none.
+    pub fn next_error(&self) -> io::Result<Option<IcmpError>> {
+        icmp_errors::next(self.socket.as_fd())
+    }
+
     /// Sends a datagram from an address of ours.
+    ///
+    /// # Errors
+    /// What the kernel says: no route, no buffer.
     pub fn send(&self, payload: &[u8], local: IpAddr, remote: SocketAddr) -> io::Result<()> {
+        // The first call after an ICMP error, about whatever peer, fails with that error and sends nothing.
+        self.send_once(payload, local, remote).or_else(|_| self.send_once(payload, local, remote))
+    }
+
+    fn send_once(&self, payload: &[u8], local: IpAddr, remote: SocketAddr) -> io::Result<()> {
         let remote = SockAddr::from(remote);
         let mut control = [0u64; 8];
         let mut buffer = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
