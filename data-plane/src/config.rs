@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use portcullis_esp::EchoSubTypes;
+
 use crate::packet::TunnelOptions;
 
 /// Which path packets take.
@@ -80,4 +82,6 @@ pub struct DataPlaneConfig {
     pub tunnel: TunnelOptions,
     /// Replay window of new SAs in packets.
     pub replay_window: u32,
+    /// AGGFRAG sub-types of ESP echo.
+    pub echo: EchoSubTypes,
 }

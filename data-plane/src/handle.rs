@@ -16,7 +16,6 @@ use std::thread::JoinHandle;
 use crate::config::DataPlaneConfig;
 use crate::guard::Guard;
 use crate::netlink::{Network, TunRoutes};
-use crate::worker::paths::PathTable;
 use crate::worker::sas::SaTable;
 use crate::worker::shared::Shared;
 pub use report::{DataPlaneReport, InterfacePath, InterfaceReport, SaTableReport};
@@ -38,7 +37,6 @@ struct Inner {
     config: DataPlaneConfig,
     shared: Arc<Shared>,
     table: SaTable,
-    paths: PathTable,
     policies: Mutex<Policies>,
     children: Mutex<Children>,
     guard: Arc<Guard>,

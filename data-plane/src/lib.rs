@@ -7,6 +7,7 @@
 pub mod bpf;
 pub mod config;
 pub mod counters;
+pub mod echo;
 pub mod event;
 pub mod guard;
 pub mod handle;

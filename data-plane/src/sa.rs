@@ -45,6 +45,19 @@ pub struct Path {
     pub remote: IpAddr,
     /// The peer's UDP port.
     pub remote_port: u16,
+    /// Which echo requests of the peer are answered, whatever the carrier.
+    pub echo: EchoAnswers,
+}
+
+/// Which ESP echo requests of the peer are answered (transport policy rules 3 and 6).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct EchoAnswers {
+    /// Those over direct carriers: this end has announced ESP echo.
+    pub direct: bool,
+    /// Those on TCP streams; never under fail-closed.
+    pub stream: bool,
+    /// A request over IP from another address is not answered.
+    pub ip_only_from: Option<IpAddr>,
 }
 
 /// Key and salt as KEYMAT gives them; wiped when dropped, never printed.

@@ -14,6 +14,7 @@
 mod batch;
 mod clear;
 pub mod command;
+pub mod echo;
 mod egress;
 pub mod facts;
 mod forward;
@@ -23,6 +24,7 @@ mod kernel_drops;
 pub mod kernel_path;
 mod next_hop;
 mod open;
+mod path_errors;
 pub mod paths;
 mod pin;
 mod port;
@@ -31,6 +33,7 @@ mod receive;
 mod run;
 pub mod sas;
 mod seal;
+pub mod sending;
 pub mod shared;
 mod sleep;
 mod slow_path;
@@ -45,6 +48,7 @@ use held::Held;
 use hold::HoldQueues;
 use kernel_drops::KernelDrops;
 use next_hop::NextHopCache;
+use path_errors::PathErrors;
 pub use pin::pin;
 pub use port::Port;
 use rate::TokenBucket;
@@ -73,6 +77,7 @@ pub struct Worker {
     held: HoldQueues<Held>,
     icmp_rate: TokenBucket,
     kernel_drops: KernelDrops,
+    path_errors: PathErrors,
     received: Vec<Received>,
     /// Takes what does not fit a frame; used by the worker that reads sockets.
     overflow: Box<[u8]>,
@@ -85,10 +90,14 @@ impl Worker {
         id: u8,
         shared: Arc<Shared>,
         umem: Arc<Umem>,
-        free: FrameCache,
-        ports: Vec<Port>,
+        mut free: FrameCache,
+        mut ports: Vec<Port>,
         sas: WorkerSas,
     ) -> Self {
+        // Before any SA is live: what comes until the thread runs waits for it.
+        for port in &mut ports {
+            port.socket.refill(&mut free);
+        }
         let overflow = if id == 0 { vec![0; slow_path::OVERFLOW_BYTES].into() } else { Box::default() };
         Self {
             id,
@@ -102,6 +111,7 @@ impl Worker {
             held: HoldQueues::new(HELD),
             icmp_rate: TokenBucket::new(ICMP_PER_SECOND, ICMP_BURST),
             kernel_drops: KernelDrops::default(),
+            path_errors: PathErrors::default(),
             received: Vec::with_capacity(run::BATCH),
             overflow,
         }

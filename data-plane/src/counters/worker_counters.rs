@@ -101,7 +101,7 @@ pub struct WorkerCounters {
     sent: [Counter; Sink::ALL.len()],
     sent_bytes: [Counter; Sink::ALL.len()],
     drops: DropCounters,
-    /// Packets of our own making: ICMP errors, dummies, fragments beyond the first.
+    /// Packets of our own making: ICMP errors, dummies, ESP echo, fragments beyond the first.
     pub originated: Counter,
     /// Packets waiting for a carrier or an SA now.
     pub held: Counter,

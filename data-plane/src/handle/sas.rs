@@ -1,17 +1,21 @@
 //! SAs and paths, as the control plane names them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use portcullis_common::Spi;
 use portcullis_esp::Usage;
 
 use super::{DataPlane, lock};
+use crate::echo::EchoRequest;
 use crate::policy::PolicyKey;
 use crate::sa::{ChildId, InboundSa, OutboundSa, Path, PathId, SaSelectors, SaUsage};
 use crate::sa_table::{self, OutboundIndex, TableFull};
 use crate::spd;
 use crate::worker::command::Command;
+use crate::worker::echo::{EchoState, Order};
 use crate::worker::facts::{InboundFacts, OncePerSecond};
+use crate::worker::paths::PathState;
 use crate::worker::sas::{InboundExtra, OutboundExtra};
 
 /// Why an SA was not installed.
@@ -42,6 +46,7 @@ struct Pair {
 #[derive(Clone)]
 struct OutboundPart {
     index: OutboundIndex,
+    path: Arc<PathState>,
     policy: PolicyKey,
     selectors: SaSelectors,
 }
@@ -66,12 +71,12 @@ impl DataPlane {
     /// See [`InstallError`].
     pub fn install_inbound(&self, sa: &InboundSa) -> Result<(), InstallError> {
         let inner = &*self.inner;
-        let path = inner.paths.get(sa.common.path).ok_or(InstallError::UnknownPath(sa.common.path))?;
+        let path = inner.shared.paths.get(sa.common.path).ok_or(InstallError::UnknownPath(sa.common.path))?;
         let tun = lock(&inner.policies).interface(&sa.common.policy);
         let tun = tun.and_then(|name| inner.shared.kernel.tun_named(&name));
         let mut children = lock(&inner.children);
         let owner = children.least_loaded(inner.shared.workers.len());
-        let extra = InboundExtra { path, tun, facts: InboundFacts::default() };
+        let extra = InboundExtra { path, tun, facts: InboundFacts::default(), echo: EchoState::default() };
         inner.table.install_inbound(sa, owner, extra, self.now_ns())?;
         children.count(owner, 1);
         children.pairs.entry(sa.common.child).or_default().inbound = Some(sa.spi);
@@ -84,14 +89,15 @@ impl DataPlane {
     /// See [`InstallError`].
     pub fn install_outbound(&self, sa: &OutboundSa) -> Result<(), InstallError> {
         let inner = &*self.inner;
-        let path = inner.paths.get(sa.common.path).ok_or(InstallError::UnknownPath(sa.common.path))?;
+        let path = inner.shared.paths.get(sa.common.path).ok_or(InstallError::UnknownPath(sa.common.path))?;
         let mut children = lock(&inner.children);
         let owner = children.least_loaded(inner.shared.workers.len());
-        let extra = OutboundExtra { path, reported: OncePerSecond::default() };
+        let extra = OutboundExtra { path: path.clone(), reported: OncePerSecond::default() };
         let index = inner.table.install_outbound(sa, owner, extra, self.now_ns())?;
         children.count(owner, 1);
+        path.add_outbound(sa.spi, index);
         let (policy, selectors) = (sa.common.policy.clone(), sa.common.selectors.clone());
-        let part = OutboundPart { index, policy, selectors };
+        let part = OutboundPart { index, path, policy, selectors };
         children.pairs.entry(sa.common.child).or_default().outbound = Some(part);
         Ok(())
     }
@@ -111,6 +117,7 @@ impl DataPlane {
         if let Some(protect) = lock(&self.inner.policies).protect(&part.policy) {
             protect.remove_outbound(child);
         }
+        part.path.remove_outbound(part.index);
         let owner = self.inner.table.outbound_owner(part.index);
         self.inner.table.remove_outbound(part.index);
         self.forget(child, owner, |pair| pair.outbound = None);
@@ -125,7 +132,7 @@ impl DataPlane {
 
     /// Sets how ESP of an IKE SA travels. Always precedes the first SA of it.
     pub fn update_path(&self, id: PathId, path: Path) {
-        self.inner.paths.update(id, path, self.inner.shared.options);
+        self.inner.shared.paths.update(id, path, self.inner.shared.settings.tunnel);
         // What was held for it lies with the owners of its SAs.
         for worker in 0..self.inner.shared.workers.len() {
             self.inner.shared.command(worker as u8, Command::PathChanged(id));
@@ -134,7 +141,7 @@ impl DataPlane {
 
     /// Forgets a path that no SA uses any more.
     pub fn remove_path(&self, id: PathId) {
-        self.inner.paths.remove(id);
+        self.inner.shared.paths.remove(id);
     }
 
     /// Sends one dummy packet (RFC 4303 section 2.6) on the pair's outbound SA.
@@ -143,6 +150,26 @@ impl DataPlane {
         if let Some(owner) = self.inner.table.outbound_owner(part.index) {
             self.inner.shared.command(owner, Command::SendDummy(part.index));
         }
+    }
+
+    /// Sends one ESP echo request on the pair's outbound SA: after the data that its worker has in hand, on the way that
+    /// the request names, whatever the SA's path is. Its reply, if one comes, is [`DataPlaneEvent::EchoReply`]. False if
+    /// the pair has no outbound SA, or no inbound SA for a reply that is asked for.
+    ///
+    /// [`DataPlaneEvent::EchoReply`]: crate::event::DataPlaneEvent::EchoReply
+    pub fn send_echo(&self, request: EchoRequest) -> bool {
+        let parts = lock(&self.inner.children)
+            .pairs
+            .get(&request.child)
+            .and_then(|pair| Some((pair.outbound.as_ref()?.index, pair.inbound)));
+        let Some((outbound, inbound)) = parts else { return false };
+        // Without the R flag the field means nothing.
+        let reply_spi = if request.wants_reply { inbound } else { Some(Spi(0)) };
+        let (Some(reply_spi), Some(owner)) = (reply_spi, self.inner.table.outbound_owner(outbound)) else {
+            return false;
+        };
+        self.inner.shared.command(owner, Command::SendEcho(Order { outbound, reply_spi, request }));
+        true
     }
 
     /// What the SAs of a pair have done so far, inbound and outbound; `None` if it has neither.

@@ -23,8 +23,7 @@ use crate::sockets::{IpSender, RawEsp, Udp4500};
 use crate::tun::{Tun, TunError};
 use crate::worker::Worker;
 use crate::worker::kernel_path::{KernelPath, TunPort};
-use crate::worker::paths::PathTable;
-use crate::worker::shared::{Mailbox, Notifier, Shared};
+use crate::worker::shared::{Mailbox, Notifier, Settings, Shared};
 use crate::xsk::XskError;
 
 /// IKE messages and events that may wait for the control plane.
@@ -121,9 +120,9 @@ impl DataPlane {
         let prefixes = policies::tun_prefixes(&policies, &snapshot.local_addresses().collect::<Vec<_>>());
         let spd = known.build(policies);
         let notifier = Notifier { events, ike };
-        let options = config.tunnel;
         let wan = wan_interfaces(&config).map(|i| i.name.clone()).collect();
-        let shared = Arc::new(Shared::new(spd, network.clone(), kernel, mailboxes, notifier, options, wan));
+        let settings = Settings { tunnel: config.tunnel, echo: config.echo, wan };
+        let shared = Arc::new(Shared::new(spd, network.clone(), kernel, mailboxes, notifier, settings));
         // Where the kernel copies, it does half of the work on whatever core the packet came in on.
         let is_pinned = ports.iter().flatten().any(|p| p.socket.is_zero_copy());
         let mut threads = Vec::new();
@@ -141,7 +140,6 @@ impl DataPlane {
             config,
             shared,
             table,
-            paths: PathTable::default(),
             policies: Mutex::new(known),
             children: Mutex::default(),
             guard,

@@ -113,6 +113,16 @@ impl OuterHeader {
         portcullis_esp::max_payload_len(mtu.saturating_sub(self.len))
     }
 
+    /// Longest ESP echo message whose outer packet has at most `mtu` bytes of IP: it has less padding than data.
+    pub fn echo_mtu(&self, mtu: usize) -> usize {
+        portcullis_esp::least_padded_max_payload_len(mtu.saturating_sub(self.len))
+    }
+
+    /// True if both lead from the same end to the same other end by the same carrier.
+    pub fn is_same_way(&self, other: &Self) -> bool {
+        (self.template, self.len) == (other.template, other.len)
+    }
+
     /// True if ESP travels in UDP.
     pub fn is_udp(&self) -> bool {
         self.udp
@@ -196,6 +206,7 @@ impl OuterHeader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sa::EchoAnswers;
 
     const FIELDS: OuterFields =
         OuterFields { inner_traffic_class: 0xb9, inner_dont_fragment: true, identification: 0x1234 };
@@ -249,6 +260,9 @@ mod tests {
                     let inner = header.inner_mtu(mtu);
                     let outer = |inner| header.len() + portcullis_esp::sealed_len(inner);
                     assert!(outer(inner) <= mtu && outer(inner + 1) > mtu);
+                    let echo = header.echo_mtu(mtu);
+                    let outer = |echo| header.len() + portcullis_esp::least_padded_len(echo);
+                    assert!(outer(echo) <= mtu && outer(echo + 1) > mtu);
                 }
             }
         }
@@ -273,7 +287,7 @@ mod tests {
 
     fn path(local: &str, remote: &str, carrier: Carrier) -> Path {
         let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
-        Path { carrier, local, local_port: 4500, remote, remote_port: 9999 }
+        Path { carrier, local, local_port: 4500, remote, remote_port: 9999, echo: EchoAnswers::default() }
     }
 
     fn built(path: &Path, options: TunnelOptions) -> Vec<u8> {

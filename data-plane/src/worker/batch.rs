@@ -6,6 +6,8 @@ use portcullis_common::DropReason;
 use portcullis_esp::LifetimeEvent;
 
 use super::Worker;
+use super::paths::PathState;
+use super::sending::Departure;
 use super::shared::{Mailbox, Shared};
 use super::work::Packet;
 use crate::counters::{Sink, WorkerCounters};
@@ -49,6 +51,13 @@ impl Batch<'_> {
             self.counters().events_deferred.add(1);
         }
         sent
+    }
+
+    /// Tells the control plane what became of a packet of a path, if that is news.
+    pub fn note_departure(&self, path: &PathState, departure: Departure) {
+        path.sending.note(departure, self.now, |failure| {
+            self.notify(DataPlaneEvent::LocalSend { path: path.id, failure })
+        });
     }
 
     /// Hands an IKE message to the control plane.

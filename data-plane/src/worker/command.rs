@@ -1,5 +1,6 @@
 //! Orders from the handle to a worker. SAs come and go by the SA table, not by orders.
 
+use super::echo::Order;
 use crate::sa::PathId;
 use crate::sa_table::OutboundIndex;
 
@@ -10,4 +11,6 @@ pub enum Command {
     PathChanged(PathId),
     /// Send one dummy packet on the outbound SA at this index (RFC 4303 section 2.6).
     SendDummy(OutboundIndex),
+    /// Send one ESP echo request.
+    SendEcho(Order),
 }

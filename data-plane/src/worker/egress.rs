@@ -7,9 +7,11 @@ use portcullis_common::DropReason;
 use super::Worker;
 use super::batch::Batch;
 use super::next_hop::NextHop;
+use super::sending::Departure;
 use super::work::Packet;
 use crate::config::Role;
 use crate::counters::Sink;
+use crate::event::LocalFailure;
 use crate::packet::IpVersion;
 use crate::packet::OuterHeader;
 use crate::packet::ethernet::{self, MacAddress};
@@ -19,9 +21,10 @@ const DEFAULT_MTU: usize = 1500;
 
 impl Worker {
     /// Sends an ESP packet, outer header included: by our own ring if the next hop is known there, else by the
-    /// kernel, which resolves the neighbour meanwhile.
-    pub(super) fn send_esp(&mut self, batch: &Batch<'_>, packet: Packet, header: &OuterHeader) {
-        match self.next_hop(batch, header.destination()) {
+    /// kernel, which resolves the neighbour meanwhile. Tells what became of it.
+    pub(super) fn send_esp(&mut self, batch: &Batch<'_>, packet: Packet, header: &OuterHeader) -> Departure {
+        let hop = self.next_hop(batch, header.destination());
+        match hop {
             NextHop::Port { port, mac, .. } => {
                 let version = if header.destination().is_ipv4() { IpVersion::V4 } else { IpVersion::V6 };
                 self.send_on_port(batch, packet, port, mac, version);
@@ -35,9 +38,20 @@ impl Worker {
                         batch.counters().count_sent(sink, bytes.len());
                         self.free.put(packet.into_frame());
                     }
-                    Err(_) => self.discard(batch, packet, DropReason::SendError),
+                    Err(error) => {
+                        self.discard(batch, packet, DropReason::SendError);
+                        return Departure::of(&error);
+                    }
                 }
             }
+        }
+        match hop {
+            NextHop::Port { is_up: false, .. } | NextHop::Kernel { is_up: false, .. } => {
+                Departure::Failed(LocalFailure::LinkDown)
+            }
+            NextHop::Kernel { is_resolved: false, .. } => Departure::Unresolved,
+            NextHop::Unreachable => Departure::Failed(LocalFailure::NoRoute),
+            NextHop::Port { .. } | NextHop::Kernel { .. } | NextHop::Local => Departure::Left,
         }
     }
 
@@ -118,15 +132,18 @@ impl Worker {
             }
             let interface = network.interface(route.ifindex);
             let interface_mtu = interface.map_or(DEFAULT_MTU, |i| i.mtu as usize);
+            let is_up = interface.is_none_or(|i| i.is_up);
             let mtu = route.mtu.map_or(interface_mtu, |mtu| interface_mtu.min(mtu as usize));
-            let is_wan = interface.is_some_and(|i| batch.shared.wan.contains(&i.name));
-            let Some(port) = ports.iter().position(|p| p.ifindex == route.ifindex) else {
-                return (NextHop::Kernel { mtu, is_wan }, None);
-            };
+            let is_wan = interface.is_some_and(|i| batch.shared.settings.wan.contains(&i.name));
             let address = route.gateway.unwrap_or(destination);
-            let hop = match network.neighbour(route.ifindex, address) {
-                Some(mac) => NextHop::Port { port, mac, mtu },
-                None => NextHop::Kernel { mtu, is_wan },
+            let neighbour = network.neighbour(route.ifindex, address);
+            let is_resolved = neighbour.is_some();
+            let Some(port) = ports.iter().position(|p| p.ifindex == route.ifindex) else {
+                return (NextHop::Kernel { mtu, is_wan, is_up, is_resolved }, None);
+            };
+            let hop = match neighbour {
+                Some(mac) => NextHop::Port { port, mac, mtu, is_up },
+                None => NextHop::Kernel { mtu, is_wan, is_up, is_resolved },
             };
             (hop, Some((route.ifindex, address)))
         });

@@ -18,7 +18,7 @@ impl Worker {
             return self.send_to_tun(batch, packet, tun);
         }
         match self.next_hop(batch, inner.destination) {
-            NextHop::Port { port, mac, mtu } if self.is_lan(port) && inner.total_len <= mtu => {
+            NextHop::Port { port, mac, mtu, .. } if self.is_lan(port) && inner.total_len <= mtu => {
                 self.forward_to_neighbour(batch, packet, &inner, port, mac);
             }
             NextHop::Unreachable => self.discard(batch, packet, DropReason::NoRoute),

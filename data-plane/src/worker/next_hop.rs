@@ -19,6 +19,8 @@ pub enum NextHop {
         mac: MacAddress,
         /// MTU of the interface in bytes of IP.
         mtu: usize,
+        /// Its link is there.
+        is_up: bool,
     },
     /// By the kernel: the neighbour is not resolved, or the interface has no AF_XDP.
     Kernel {
@@ -26,6 +28,10 @@ pub enum NextHop {
         mtu: usize,
         /// The way out is an unprotected interface (RFC 4301 section 3.1).
         is_wan: bool,
+        /// Its link is there.
+        is_up: bool,
+        /// The neighbour is known.
+        is_resolved: bool,
     },
     /// Nowhere: the address is ours.
     Local,
@@ -119,7 +125,7 @@ mod tests {
     fn a_destination_is_looked_up_once_until_routes_change() {
         let mut cache = NextHopCache::new(16);
         let destination = IpAddr::from([10, 0, 0, 1]);
-        let first = NextHop::Kernel { mtu: 1500, is_wan: false };
+        let first = kernel(1500);
         assert_eq!(cache.get(destination, 1, NOW, || (first, None)).0, first);
         assert_eq!(cache.get(destination, 1, NOW, || panic!("known")).0, first);
         assert_eq!(cache.get(destination, 2, NOW, || (NextHop::Unreachable, None)).0, NextHop::Unreachable);
@@ -129,7 +135,7 @@ mod tests {
     fn a_neighbour_in_use_is_confirmed_once_a_second() {
         let mut cache = NextHopCache::new(16);
         let neighbour = IpAddr::from([10, 0, 0, 1]);
-        let found = (NextHop::Port { port: 0, mac: [2; 6], mtu: 1500 }, Some((3, neighbour)));
+        let found = (NextHop::Port { port: 0, mac: [2; 6], mtu: 1500, is_up: true }, Some((3, neighbour)));
         let mut confirm = |ms| cache.get(neighbour, 1, Duration::from_millis(ms), || found).1;
         assert_eq!(
             [0, 10, 999, 1000, 1001, 2000].map(|ms| confirm(ms).is_some()),
@@ -141,8 +147,12 @@ mod tests {
     fn colliding_destinations_replace_each_other() {
         let mut cache = NextHopCache::new(1);
         for i in 0..50u8 {
-            let hop = NextHop::Kernel { mtu: usize::from(i), is_wan: false };
+            let hop = kernel(usize::from(i));
             assert_eq!(cache.get(IpAddr::from([10, 0, 0, i]), 1, NOW, || (hop, None)).0, hop);
         }
+    }
+
+    fn kernel(mtu: usize) -> NextHop {
+        NextHop::Kernel { mtu, is_wan: false, is_up: true, is_resolved: true }
     }
 }

@@ -49,14 +49,19 @@ impl Worker {
             }
         };
         let is_highest = opened.is_highest;
-        if sa.extra.facts.is_news(&arrival, is_highest, batch.now) {
+        let is_echo = opened.next_header == NextHeader::AGGFRAG;
+        let facts = if is_echo { &mut sa.extra.echo.facts } else { &mut sa.extra.facts };
+        if facts.is_news(&arrival, is_highest, batch.now) {
             let Arrival { carrier, source, local, .. } = arrival;
-            let event = DataPlaneEvent::Inbound { child, spi, carrier, source, local, is_highest };
+            let event = DataPlaneEvent::Inbound { child, spi, carrier, source, local, is_highest, is_echo };
             if batch.notify(event) {
-                sa.extra.facts.reported(&arrival, is_highest, batch.now);
+                facts.reported(&arrival, is_highest, batch.now);
             }
         }
         batch.notify_lifetime(child, opened.event);
+        if is_echo {
+            return self.take_aggfrag(batch, packet, spi, arrival);
+        }
         let (selectors, tun, path) = (&sa.info.selectors, sa.extra.tun, &sa.extra.path);
         let checked = check(packet.bytes(batch.umem), opened.next_header, |inner| {
             matches_sa(selectors, &Flow::inbound(inner))

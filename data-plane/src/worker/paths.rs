@@ -1,12 +1,15 @@
-//! The paths of IKE SAs as their outbound SAs see them.
+//! The paths of IKE SAs as their SAs see them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
 use arc_swap::ArcSwap;
+use portcullis_common::Spi;
 
+use super::sending::Sending;
 use crate::packet::{OuterHeader, TunnelOptions};
 use crate::sa::{Path, PathId};
+use crate::sa_table::OutboundIndex;
 
 /// A path and the header that it gives packets.
 #[derive(Clone, Debug)]
@@ -22,7 +25,11 @@ pub struct PathSnapshot {
 pub struct PathState {
     /// Whose path.
     pub id: PathId,
+    /// Whether packets leave, and what the control plane knows of it.
+    pub sending: Sending,
     current: ArcSwap<PathSnapshot>,
+    /// The outbound SAs of its IKE SA, by the peer's SPI.
+    outbound: ArcSwap<Vec<(Spi, OutboundIndex)>>,
 }
 
 /// All paths by their number.
@@ -36,6 +43,21 @@ impl PathState {
     pub fn current(&self) -> arc_swap::Guard<Arc<PathSnapshot>> {
         self.current.load()
     }
+
+    /// The outbound SA with this SPI of the peer's, if it belongs to this IKE SA.
+    pub fn outbound(&self, spi: Spi) -> Option<OutboundIndex> {
+        self.outbound.load().iter().find(|(own, _)| *own == spi).map(|(_, index)| *index)
+    }
+
+    /// An outbound SA of this IKE SA is installed.
+    pub fn add_outbound(&self, spi: Spi, index: OutboundIndex) {
+        self.outbound.rcu(|sas| [&sas[..], &[(spi, index)]].concat());
+    }
+
+    /// An outbound SA of this IKE SA is removed.
+    pub fn remove_outbound(&self, index: OutboundIndex) {
+        self.outbound.rcu(|sas| sas.iter().copied().filter(|(_, own)| *own != index).collect::<Vec<_>>());
+    }
 }
 
 impl PathTable {
@@ -46,7 +68,9 @@ impl PathTable {
         match paths.get(&id) {
             Some(state) => state.current.store(snapshot),
             None => {
-                paths.insert(id, Arc::new(PathState { id, current: ArcSwap::new(snapshot) }));
+                let (sending, outbound) = (Sending::default(), ArcSwap::default());
+                let state = PathState { id, sending, current: ArcSwap::new(snapshot), outbound };
+                paths.insert(id, Arc::new(state));
             }
         }
     }
@@ -60,12 +84,20 @@ impl PathTable {
     pub fn get(&self, id: PathId) -> Option<Arc<PathState>> {
         self.paths.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&id).cloned()
     }
+
+    /// The paths that `wanted` picks; none while they are being changed, so that no worker waits.
+    pub fn filter(&self, wanted: impl Fn(&PathState) -> bool) -> Vec<Arc<PathState>> {
+        let Ok(paths) = self.paths.try_read() else { return Vec::new() };
+        paths.values().filter(|state| wanted(state)).cloned().collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
-    use crate::sa::Carrier;
+    use crate::sa::{Carrier, EchoAnswers};
 
     #[test]
     fn an_sa_sees_its_path_change() {
@@ -76,6 +108,7 @@ mod tests {
             local_port: 4500,
             remote: [192, 0, 2, 2].into(),
             remote_port: 4500,
+            echo: EchoAnswers::default(),
         };
         table.update(PathId(1), path, TunnelOptions::default());
         let state = table.get(PathId(1)).unwrap();
@@ -85,5 +118,30 @@ mod tests {
         table.remove(PathId(1));
         assert!(table.get(PathId(1)).is_none());
         assert_eq!(state.current().path.carrier, Carrier::Udp);
+    }
+    /// Transport policy rule 6: the return SPI of an echo request belongs to the same IKE SA.
+    #[test]
+    fn a_path_knows_the_outbound_sas_of_its_ike_sa() {
+        let table = PathTable::default();
+        for id in [1, 2] {
+            let address = [192, 0, 2, id as u8].into();
+            let carrier = Carrier::Ip;
+            let (local, remote) = (address, address);
+            let path =
+                Path { carrier, local, local_port: 0, remote, remote_port: 0, echo: EchoAnswers::default() };
+            table.update(PathId(id), path, TunnelOptions::default());
+        }
+        let [one, two] = [1, 2].map(|id| table.get(PathId(id)).unwrap());
+        one.add_outbound(Spi(0x1000), OutboundIndex(7));
+        one.add_outbound(Spi(0x2000), OutboundIndex(8));
+        assert_eq!(
+            [0x1000, 0x2000, 0x3000].map(|spi| one.outbound(Spi(spi)).map(|i| i.0)),
+            [Some(7), Some(8), None]
+        );
+        assert_eq!(two.outbound(Spi(0x1000)), None);
+        one.remove_outbound(OutboundIndex(7));
+        assert_eq!([0x1000, 0x2000].map(|spi| one.outbound(Spi(spi)).map(|i| i.0)), [None, Some(8)]);
+        let found = table.filter(|state| state.current().path.remote == IpAddr::from([192, 0, 2, 2]));
+        assert_eq!(found.iter().map(|state| state.id).collect::<Vec<_>>(), [PathId(2)]);
     }
 }

@@ -27,9 +27,6 @@ impl Worker {
         let (shared, umem) = (self.shared.clone(), self.umem.clone());
         let mut drops_due = Duration::ZERO;
         let mut round = 0u32;
-        for port in &mut self.ports {
-            port.socket.refill(&mut self.free);
-        }
         while !shared.is_stopping() {
             round = round.wrapping_add(1);
             let worked = self.turn(&shared, &umem, round, &mut drops_due);
@@ -97,6 +94,7 @@ impl Worker {
                     Found::Mine(_) => self.open(batch, open),
                     _ => self.discard(batch, open.packet, DropReason::StaleSa),
                 },
+                Work::Reply(reply) => self.send_reply(batch, reply),
             }
         }
         count
@@ -109,6 +107,7 @@ impl Worker {
             match command {
                 Command::PathChanged(path) => self.release_held(batch, path),
                 Command::SendDummy(outbound) => self.send_dummy(batch, outbound),
+                Command::SendEcho(order) => self.send_echo(batch, &order),
             }
         }
         count

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::echo::EchoState;
 use super::facts::{InboundFacts, OncePerSecond};
 use super::paths::PathState;
 
@@ -16,8 +17,10 @@ pub struct InboundExtra {
     pub path: Arc<PathState>,
     /// Route-based: everything that comes out of it goes into this TUN device.
     pub tun: Option<usize>,
-    /// What the control plane has heard.
+    /// What the control plane has heard of data and dummies.
     pub facts: InboundFacts,
+    /// ESP echo.
+    pub echo: EchoState,
 }
 
 /// Beside an outbound SA.

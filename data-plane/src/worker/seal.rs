@@ -5,6 +5,7 @@ use portcullis_esp::{NextHeader, SealError};
 
 use super::Worker;
 use super::batch::Batch;
+use super::paths::PathState;
 use super::work::{Packet, Seal};
 use crate::event::DataPlaneEvent;
 use crate::packet::icmp::IcmpError;
@@ -17,8 +18,16 @@ use crate::xsk::{HEADROOM, Umem};
 const TCP_V4_HEADERS: usize = 20 + 20;
 const TCP_V6_HEADERS: usize = 40 + 20;
 
+/// Where a sealed packet goes.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    header: &'a OuterHeader,
+    /// The path that it tells something about: the one whose way it goes.
+    path: Option<&'a PathState>,
+}
+
 /// What the outer header takes from the packet inside.
-struct InnerFields {
+pub(super) struct InnerFields {
     next_header: NextHeader,
     traffic_class: u8,
     dont_fragment: bool,
@@ -37,11 +46,11 @@ impl Worker {
         };
         let mtu = header.inner_mtu(self.next_hop(batch, header.destination()).mtu());
         if seal.inner.total_len > mtu {
-            return self.seal_too_big(batch, seal, header, mtu);
+            return self.seal_too_big(batch, seal, Way::of(header, &path), mtu);
         }
         clamp_mss(batch.umem, &mut seal.packet, &seal.inner, mtu);
         let fields = InnerFields::of(&seal.inner);
-        self.seal_and_send(batch, seal.outbound, seal.packet, header, fields);
+        self.seal_and_send(batch, seal.outbound, seal.packet, Way::of(header, &path), fields);
     }
 
     /// A dummy packet (RFC 4303 section 2.6): the smallest that shows the peer a fresh sequence number.
@@ -55,18 +64,18 @@ impl Worker {
                 batch.counters().originated.add(1);
                 let fields =
                     InnerFields { next_header: NextHeader::DUMMY, traffic_class: 0, dont_fragment: true };
-                self.seal_and_send(batch, outbound, packet, header, fields);
+                self.seal_and_send(batch, outbound, packet, Way::of(header, &path), fields);
             }
             Err(frame) => self.free.put(frame),
         }
     }
 
-    fn seal_and_send(
+    pub(super) fn seal_and_send(
         &mut self,
         batch: &Batch<'_>,
         outbound: OutboundIndex,
         mut packet: Packet,
-        header: &OuterHeader,
+        way: Way<'_>,
         inner: InnerFields,
     ) {
         let Found::Mine(sa) = self.sas.outbound(outbound) else {
@@ -75,18 +84,22 @@ impl Worker {
         let child = sa.info.child;
         let sealed = packet.edit(batch.umem, |p| {
             let (buffer, range) = p.parts_mut();
-            let sealed = sa.esp.seal(buffer, range, inner.next_header, batch.now_ns())?;
+            let (next_header, now_ns) = (inner.next_header, batch.now_ns());
+            let sealed = match next_header {
+                NextHeader::AGGFRAG => sa.esp.seal_least_padded(buffer, range, next_header, now_ns)?,
+                _ => sa.esp.seal(buffer, range, next_header, now_ns)?,
+            };
             let fields = OuterFields {
                 inner_traffic_class: inner.traffic_class,
                 inner_dont_fragment: inner.dont_fragment,
                 identification: sealed.sequence as u16,
             };
-            let fits = p.set_range(sealed.packet) && header.push(p, &fields).is_some();
+            let fits = p.set_range(sealed.packet) && way.header.push(p, &fields).is_some();
             if fits { Ok(sealed.event) } else { Err(SealError::NoRoom) }
         });
         match sealed.unwrap_or(Err(SealError::NoRoom)) {
             Ok(event) => {
-                let is_data = inner.next_header != NextHeader::DUMMY;
+                let is_data = !matches!(inner.next_header, NextHeader::DUMMY | NextHeader::AGGFRAG);
                 if is_data
                     && sa.extra.reported.is_due(batch.now)
                     && batch.notify(DataPlaneEvent::Outbound { child })
@@ -94,7 +107,10 @@ impl Worker {
                     sa.extra.reported.reported(batch.now);
                 }
                 batch.notify_lifetime(child, event);
-                self.send_esp(batch, packet, header);
+                let departure = self.send_esp(batch, packet, way.header);
+                if let Some(path) = way.path {
+                    batch.note_departure(path, departure);
+                }
             }
             Err(error) => {
                 let (SealError::SequenceExhausted { first } | SealError::LifetimeExpired { first }) = error
@@ -110,7 +126,7 @@ impl Worker {
     }
 
     /// RFC 4301 section 8.2.1: the sender learns what fits; an IPv4 sender that allows it is helped instead.
-    fn seal_too_big(&mut self, batch: &Batch<'_>, seal: Seal, header: &OuterHeader, mtu: usize) {
+    fn seal_too_big(&mut self, batch: &Batch<'_>, seal: Seal, way: Way<'_>, mtu: usize) {
         let Seal { packet, inner, outbound, sender } = seal;
         if inner.dont_fragment {
             let error = IcmpError::TooBig { mtu: mtu.try_into().unwrap_or(u16::MAX) };
@@ -125,14 +141,32 @@ impl Worker {
         batch.counters().originated.add(pieces.len() as u64 - 1);
         for piece in pieces {
             match self.packet_of(batch, &piece) {
-                Some(packet) => self.seal_and_send(batch, outbound, packet, header, InnerFields::of(&inner)),
+                Some(packet) => self.seal_and_send(batch, outbound, packet, way, InnerFields::of(&inner)),
                 None => batch.counters().count_drop(DropReason::TxFull),
             }
         }
     }
 }
 
+impl<'a> Way<'a> {
+    /// The way of a path.
+    fn of(header: &'a OuterHeader, path: &'a PathState) -> Self {
+        Self { header, path: Some(path) }
+    }
+
+    /// A way of its own, which may be that of the path.
+    pub(super) fn probe(header: &'a OuterHeader, path: &'a PathState) -> Self {
+        let is_path = path.current().header.as_ref().is_some_and(|own| own.is_same_way(header));
+        Self { header, path: is_path.then_some(path) }
+    }
+}
+
 impl InnerFields {
+    /// Those of an ESP echo message.
+    pub(super) fn echo(dont_fragment: bool) -> Self {
+        Self { next_header: NextHeader::AGGFRAG, traffic_class: 0, dont_fragment }
+    }
+
     fn of(inner: &Inner) -> Self {
         let (traffic_class, dont_fragment) = (inner.traffic_class, inner.dont_fragment);
         Self { next_header: NextHeader(inner.next_header()), traffic_class, dont_fragment }

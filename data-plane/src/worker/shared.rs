@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam_queue::{ArrayQueue, SegQueue};
+use portcullis_esp::EchoSubTypes;
 use tokio::sync::mpsc;
 
 use super::command::Command;
+use super::paths::PathTable;
 use super::wake::Wake;
 use super::work::Work;
 use crate::counters::WorkerCounters;
@@ -34,13 +36,23 @@ pub struct Shared {
     pub workers: Vec<Mailbox>,
     /// To the control plane.
     pub notifier: Notifier,
-    /// How tunnels treat headers.
-    pub options: TunnelOptions,
-    /// Names of the interfaces of the unprotected side: an interface that comes back has another index.
-    pub wan: Vec<Arc<str>>,
+    /// The paths of IKE SAs.
+    pub paths: PathTable,
+    /// What stays as it was at start.
+    pub settings: Settings,
     /// What workers count time from.
     pub epoch: Instant,
     stop: AtomicBool,
+}
+
+/// What is decided at start.
+pub struct Settings {
+    /// How tunnels treat headers.
+    pub tunnel: TunnelOptions,
+    /// AGGFRAG sub-types of ESP echo.
+    pub echo: EchoSubTypes,
+    /// Names of the interfaces of the unprotected side: an interface that comes back has another index.
+    pub wan: Vec<Arc<str>>,
 }
 
 /// Where a worker is reached.
@@ -71,8 +83,7 @@ impl Shared {
         kernel: super::kernel_path::KernelPath,
         workers: Vec<Mailbox>,
         notifier: Notifier,
-        options: TunnelOptions,
-        wan: Vec<Arc<str>>,
+        settings: Settings,
     ) -> Self {
         let (epoch, stop) = (Instant::now(), AtomicBool::new(false));
         let network = neighbours.shared_snapshot();
@@ -83,8 +94,8 @@ impl Shared {
             kernel,
             workers,
             notifier,
-            options,
-            wan,
+            paths: PathTable::default(),
+            settings,
             epoch,
             stop,
         }

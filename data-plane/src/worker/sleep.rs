@@ -28,7 +28,7 @@ impl Worker {
         mailbox.wake.awake();
     }
 
-    fn poll(&self, shared: &Shared, wake: RawFd, nap: Duration) {
+    fn poll(&mut self, shared: &Shared, wake: RawFd, nap: Duration) {
         let readable = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         let mut fds = vec![readable(wake)];
         fds.extend(self.ports.iter().filter_map(|p| p.socket.fd()).map(|fd| readable(fd.as_raw_fd())));
@@ -38,5 +38,7 @@ impl Worker {
         let milliseconds = nap.as_millis() as libc::c_int;
         // SAFETY: pointer and count describe the vector; a failed poll is a short nap.
         unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) };
+        // An error queue that nobody empties would end every nap.
+        self.path_errors.pending |= fds.iter().any(|fd| fd.revents & libc::POLLERR != 0);
     }
 }

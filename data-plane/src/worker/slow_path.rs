@@ -22,6 +22,7 @@ impl Worker {
     /// One batch from each of the kernel's sources; returns how many packets there were.
     pub(super) fn take_from_kernel(&mut self, batch: &Batch<'_>) -> usize {
         let kernel = &batch.shared.kernel;
+        self.take_path_errors(batch);
         let mut count = 0;
         for tun in 0..kernel.tuns().len() {
             count += self.repeat(|worker| worker.take_from_tun(batch, tun));
@@ -93,7 +94,7 @@ impl Worker {
         true
     }
 
-    /// Nothing was received, or something too long for any buffer; true if there may be more.
+    /// Nothing was received, or something too long for any buffer, or an ICMP error came; true if there may be more.
     fn not_received(&mut self, batch: &Batch<'_>, frame: Frame, error: &io::Error, source: Source) -> bool {
         self.free.put(frame);
         let too_long = error.kind() == io::ErrorKind::InvalidData;
@@ -101,7 +102,9 @@ impl Worker {
             batch.counters().count_received_unseen(source, 1);
             batch.counters().count_drop(DropReason::TooBig);
         }
-        too_long
+        let is_empty = error.kind() == io::ErrorKind::WouldBlock;
+        self.path_errors.pending |= !too_long && !is_empty;
+        !is_empty
     }
 
     /// Counts what was read into a frame; frees the frame if that was nothing.

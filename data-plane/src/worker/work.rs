@@ -83,6 +83,17 @@ pub struct Open {
     pub arrival: Arrival,
 }
 
+/// An ESP echo request that is to be answered.
+#[derive(Debug)]
+pub struct Reply {
+    /// The request, from its sub-type on.
+    pub packet: Packet,
+    /// The outbound SA that it names.
+    pub outbound: OutboundIndex,
+    /// Where it came from.
+    pub arrival: Arrival,
+}
+
 /// What one worker does and another may have to: the second half of a packet's way, at its SA's owner.
 #[derive(Debug)]
 pub enum Work {
@@ -90,6 +101,8 @@ pub enum Work {
     Seal(Seal),
     /// Decrypt and forward.
     Open(Open),
+    /// Answer an ESP echo request.
+    Reply(Reply),
 }
 
 impl Work {
@@ -98,6 +111,7 @@ impl Work {
         match self {
             Self::Seal(seal) => seal.packet,
             Self::Open(open) => open.packet,
+            Self::Reply(reply) => reply.packet,
         }
     }
 }

@@ -14,9 +14,10 @@ use portcullis_data_plane::handle::{DataPlane, DataPlaneSockets, Receivers};
 use portcullis_data_plane::packet::TunnelOptions;
 use portcullis_data_plane::policy::{Disposition, Policy, PolicyKey, PolicySet, Selector};
 use portcullis_data_plane::sa::{
-    Carrier, ChildId, InboundSa, Lifetime, OutboundSa, Path, PathId, SaCommon, SaKey, SaSelectors,
+    Carrier, ChildId, EchoAnswers, InboundSa, Lifetime, OutboundSa, Path, PathId, SaCommon, SaKey,
+    SaSelectors,
 };
-use portcullis_esp::Algorithm;
+use portcullis_esp::{Algorithm, EchoSubTypes};
 
 use crate::gateway::{Namespace, PATIENCE, address, bind, wait_until};
 
@@ -99,8 +100,9 @@ impl Tunnel {
     pub fn set_path(&self, carrier: Carrier, outer_v6: bool) {
         for (side, other) in [(&self.a, &self.b), (&self.b, &self.a)] {
             let (local, remote) = (side.wan_address(outer_v6), other.wan_address(outer_v6));
-            side.plane
-                .update_path(PATH, Path { carrier, local, local_port: 4500, remote, remote_port: 4500 });
+            let echo = EchoAnswers { direct: true, ..EchoAnswers::default() };
+            let path = Path { carrier, local, local_port: 4500, remote, remote_port: 4500, echo };
+            side.plane.update_path(PATH, path);
         }
     }
 
@@ -286,6 +288,7 @@ fn config(number: u8, shape: Shape, state: &std::path::Path) -> DataPlaneConfig 
         tun: "pc0".into(),
         tunnel: TunnelOptions::default(),
         replay_window: 4096,
+        echo: EchoSubTypes::DEFAULT,
     }
 }
 
