@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use portcullis_data_plane::config::{DataPlaneConfig, InterfaceConfig, Mode, Role};
 use portcullis_data_plane::packet::{DontFragment, TunnelOptions};
+use portcullis_esp::{EchoKind, EchoSubTypes};
 
 use super::field::{Field, Section};
 use super::scalar::interface_name;
@@ -31,6 +32,7 @@ fn section(s: &mut Section<'_>, instance: &str, state_dir: &Path) -> Option<Data
     let xdp_object = s.get("xdp_object").and_then(|field| field.text().map(PathBuf::from));
     let tun = s.get("tun").and_then(|field| field.read(|text| interface_name(text).map(Arc::from)));
     let tunnel = s.get("tunnel").and_then(|field| field.section(tunnel)).unwrap_or_default();
+    let echo = s.get("echo").and_then(|field| field.section(self::echo)).unwrap_or_default();
     let interfaces = interfaces(&s.need("interfaces")?)?;
     Some(DataPlaneConfig {
         instance: Arc::from(instance),
@@ -43,7 +45,16 @@ fn section(s: &mut Section<'_>, instance: &str, state_dir: &Path) -> Option<Data
         tun: tun.unwrap_or_else(|| default_tun(instance)),
         replay_window,
         tunnel,
+        echo,
     })
+}
+
+/// AGGFRAG sub-types of ESP echo, until IANA has assigned them.
+fn echo(s: &mut Section<'_>) -> Option<EchoSubTypes> {
+    let default = EchoSubTypes::DEFAULT;
+    let request = s.or("request", default.number(EchoKind::Request), |field| field.number(0, 255));
+    let reply = s.or("reply", default.number(EchoKind::Reply), |field| field.number(0, 255));
+    EchoSubTypes::new(request, reply).map_or_else(|error| s.refuse(error), Some)
 }
 
 /// What outer headers take from inner ones (RFC 4301 sections 5.1.2 and 8.1).

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use portcullis_data_plane::packet::DontFragment;
 use portcullis_data_plane::policy::Disposition;
+use portcullis_esp::EchoSubTypes;
 use portcullis_ike::config::{SeparateTransports, StartTransport};
 
 use super::*;
@@ -73,6 +74,16 @@ fn problems_of_the_gateway_are_reported_where_they_are() {
         "data_plane: { replay_window: §100, interfaces: { w: { role: wan } } }\n",
         "data_plane.replay_window",
         "64",
+    );
+    refused(
+        "data_plane: { echo: §{ request: 1 }, interfaces: { w: { role: wan } } }\n",
+        "data_plane.echo",
+        "two different numbers above 1",
+    );
+    refused(
+        "data_plane: { echo: { reply: §300 }, interfaces: { w: { role: wan } } }\n",
+        "data_plane.echo.reply",
+        "from 0 to 255",
     );
 }
 
@@ -237,6 +248,7 @@ fn bypass_and_discard_come_before_the_children_and_defaults_hold() {
     assert_eq!(&*config.instance, "other");
     assert_eq!(config.control.socket, Path::new("/run/portcullis/other/control.sock"));
     assert_eq!(config.data_plane.tunnel.dont_fragment, DontFragment::Copy);
+    assert_eq!(config.data_plane.echo, EchoSubTypes::DEFAULT);
     let set = config.policy_set();
     let [bypass, discard, protect] = set.policies.as_slice() else { panic!("{:?}", set.policies) };
     assert_eq!((bypass.disposition.clone(), bypass.remote[0].ports.clone()), (Disposition::Bypass, 22..=22));

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_common::Spi;
+use portcullis_data_plane::echo::{
+    EchoRequest as DataEchoRequest, EchoRoute as DataEchoRoute, EchoSize as DataEchoSize,
+};
 use portcullis_data_plane::handle::DataPlane;
 use portcullis_data_plane::policy::PolicyKey;
 use portcullis_data_plane::sa::{
-    Carrier, ChildId as DataChildId, InboundSa, Lifetime, OutboundSa, Path, PathId, SaCommon, SaKey,
-    SaSelectors, SaUsage,
+    Carrier, ChildId as DataChildId, EchoAnswers as DataEchoAnswers, InboundSa, Lifetime, OutboundSa, Path,
+    PathId, SaCommon, SaKey, SaSelectors, SaUsage,
 };
 use portcullis_esp::Algorithm;
-use portcullis_ike::action::{Action, ChildId, ChildSaCommon, EspCipher, IkeSaId};
+use portcullis_ike::action::{
+    Action, ChildId, ChildSaCommon, EchoRequest, EchoRoute, EchoSize, EspCipher, IkeSaId,
+};
 use portcullis_ike::command::Fact;
 use portcullis_ike::endpoint::StreamDown;
 use portcullis_ike::event::Event;
@@ -130,8 +135,7 @@ impl Hands {
             }
             Action::RemovePath { ike_sa } => self.data_plane.remove_path(path_id(ike_sa)),
             Action::SendDummy { child } => self.data_plane.send_dummy(DataChildId(child.0)),
-            // The endpoint asks for none before ESP echo is announced.
-            Action::SendEcho(echo) => tracing::debug!(child = echo.child.0, "no ESP echo yet"),
+            Action::SendEcho(echo) => self.send_echo(echo),
             Action::SolvePuzzle { search, puzzle, most } => {
                 self.puzzles.solve(search, puzzle, most, self.input.clone(), &self.network);
             }
@@ -175,6 +179,14 @@ impl Hands {
         };
         if let Err(error) = sent {
             tracing::debug!(remote = %path.remote, %error, "sending an IKE datagram failed");
+        }
+    }
+
+    /// A request that cannot leave is as good as one that nobody answers.
+    fn send_echo(&self, echo: EchoRequest) {
+        let sent = data_echo(echo).is_some_and(|request| self.data_plane.send_echo(request));
+        if !sent {
+            tracing::debug!(child = echo.child.0, "an ESP echo request has no SA or no way to leave");
         }
     }
 
@@ -240,5 +252,30 @@ fn data_path(path: EspPath) -> Path {
         local_port: path.local_port,
         remote: path.remote,
         remote_port: path.remote_port,
+        echo: DataEchoAnswers {
+            direct: path.echo.direct,
+            stream: path.echo.stream,
+            ip_only_from: path.echo.ip_only_from,
+        },
     }
+}
+
+/// An echo request in the words of the data plane; `None` if it cannot leave that way.
+fn data_echo(echo: EchoRequest) -> Option<DataEchoRequest> {
+    let EchoRequest { child, identifier, sequence, nonce, wants_reply, route, size } = echo;
+    let route = match route {
+        EchoRoute::Direct { carrier: DirectCarrier::Ip, local, remote } => {
+            DataEchoRoute::Ip { local: local.ip(), remote: remote.ip() }
+        }
+        EchoRoute::Direct { carrier: DirectCarrier::Udp, local, remote } => {
+            DataEchoRoute::Udp { local, remote }
+        }
+        EchoRoute::Stream(_) => return None,
+    };
+    let size = match size {
+        EchoSize::Small => DataEchoSize::Small,
+        EchoSize::PathMtu => DataEchoSize::PathMtu,
+    };
+    let child = DataChildId(child.0);
+    Some(DataEchoRequest { child, identifier, sequence, nonce, wants_reply, route, size })
 }

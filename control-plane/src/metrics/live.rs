@@ -248,6 +248,9 @@ impl Live {
             | DataPlaneEvent::Outbound { .. }
             | DataPlaneEvent::SoftLifetime { .. }
             | DataPlaneEvent::HardLifetime { .. }
+            | DataPlaneEvent::EchoReply { .. }
+            | DataPlaneEvent::LocalSend { .. }
+            | DataPlaneEvent::PathDoubt { .. }
             | DataPlaneEvent::GuardRestored { .. } => {}
         }
     }
