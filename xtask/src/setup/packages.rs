@@ -14,6 +14,7 @@ struct Tool {
 
 const TOOLS: &[Tool] = &[
     Tool { program: "ip", package: "iproute2", why: "makes the namespaces and links of the laboratory" },
+    Tool { program: "ping", package: "iputils-ping", why: "a gateway's own traffic, sent by nobody of ours" },
     Tool { program: "nft", package: "nftables", why: "the laboratory's NAT and filters" },
     Tool { program: "ethtool", package: "ethtool", why: "queues and offloads of the laboratory's links" },
     Tool { program: "bpftool", package: "bpftool", why: "dumps every map in the search for key material" },
