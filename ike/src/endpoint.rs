@@ -198,10 +198,7 @@ impl Endpoint {
                         .count_in(IkeTransport::Tcp, (message.len() + crate::stream::IKE_OVERHEAD) as u64);
                     self.handle_message(now, Source::Tcp(stream), &message);
                 }
-                Ok(Some(Frame::Esp(_))) => {
-                    // Transport policy rule 7: ESP in TCP is refused.
-                    self.core.counters.esp_in_tcp_dropped += 1;
-                }
+                Ok(Some(Frame::Esp(packet))) => self.core.take_esp(stream, packet),
                 Err(_) => {
                     self.core.reject("broken_framing");
                     self.lose_stream(now, stream);

@@ -136,6 +136,10 @@ impl Hands {
             Action::RemovePath { ike_sa } => self.data_plane.remove_path(path_id(ike_sa)),
             Action::SendDummy { child } => self.data_plane.send_dummy(DataChildId(child.0)),
             Action::SendEcho(echo) => self.send_echo(echo),
+            // Nothing falls back to TCP yet.
+            Action::AcceptEsp { stream, .. } | Action::DeliverEsp { stream, .. } => {
+                tracing::debug!(?stream, "no ESP in TCP yet");
+            }
             Action::SolvePuzzle { search, puzzle, most } => {
                 self.puzzles.solve(search, puzzle, most, self.input.clone(), &self.network);
             }

@@ -159,6 +159,24 @@ impl Core {
         }
     }
 
+    /// Opens the ESP packets of an IKE SA in a stream from now on, or of none.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing falls back to TCP yet"))]
+    pub(crate) fn accept_esp(&mut self, stream: StreamId, ike_sa: Option<IkeSaId>) {
+        let Some(known) = self.streams.get_mut(stream) else { return };
+        if core::mem::replace(&mut known.accepts_esp, ike_sa) != ike_sa {
+            self.actions.push_back(Action::AcceptEsp { stream, ike_sa });
+        }
+    }
+
+    /// An ESP packet came in a stream.
+    pub(crate) fn take_esp(&mut self, stream: StreamId, packet: Vec<u8>) {
+        if self.streams.get(stream).is_some_and(|known| known.accepts_esp.is_some()) {
+            self.actions.push_back(Action::DeliverEsp { stream, packet });
+        } else {
+            self.counters.esp_in_tcp_dropped += 1;
+        }
+    }
+
     /// Sends the messages where the link leads. On a TCP link without a stream they wait: the request stays outstanding
     /// and leaves when a stream is up; a response is asked for again by the peer's repeated request.
     pub(crate) fn transmit(&mut self, link: &Link, messages: &Messages, traffic: Option<&mut Traffic>) {
@@ -241,5 +259,48 @@ impl Core {
             IkeTransport::Udp => (*udp, *udp_bytes) = (*udp + 1, *udp_bytes + bytes),
             IkeTransport::Tcp => (*tcp, *tcp_bytes) = (*tcp + 1, *tcp_bytes + bytes),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_core::SeedableRng as _;
+
+    /// Transport policy rule 7: ESP in a stream is opened only where that was decided.
+    #[test]
+    fn esp_in_a_stream_is_dropped_and_counted_unless_it_is_accepted() {
+        let mut core = Core::new(EndpointConfig::default(), Rng::from_seed([1; 32]), Box::new(NoSpis));
+        let stream = core.dial(Time::ZERO, IkeSaId(1), None, SocketAddr::from(([192, 0, 2, 1], 4500)));
+        core.actions.clear();
+        core.take_esp(stream, vec![1]);
+        core.accept_esp(stream, Some(IkeSaId(1)));
+        core.accept_esp(stream, Some(IkeSaId(1)));
+        core.take_esp(stream, vec![2]);
+        core.accept_esp(stream, None);
+        core.take_esp(stream, vec![3]);
+        assert_eq!(core.counters.esp_in_tcp_dropped, 2);
+        let actions: Vec<_> = core.actions.iter().collect();
+        assert!(
+            matches!(
+                actions[..],
+                [
+                    Action::AcceptEsp { ike_sa: Some(IkeSaId(1)), .. },
+                    Action::DeliverEsp { packet, .. },
+                    Action::AcceptEsp { ike_sa: None, .. },
+                ] if *packet == [2]
+            ),
+            "{actions:?}"
+        );
+    }
+
+    struct NoSpis;
+
+    impl SpiSource for NoSpis {
+        fn allocate(&mut self) -> Option<u32> {
+            None
+        }
+
+        fn release(&mut self, _: u32) {}
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Stream {
     pub(crate) is_up: bool,
     /// From where it comes, as long as nobody is authenticated on it.
     stranger: Option<Standing>,
+    /// Whose ESP packets in it are opened.
+    pub(crate) accepts_esp: Option<IkeSaId>,
     prefix_sent: bool,
     opened: Time,
     unknown_spis: u8,
@@ -74,6 +76,7 @@ impl Streams {
             owner: Some(owner),
             is_up: false,
             stranger: None,
+            accepts_esp: None,
             prefix_sent: false,
             opened: now,
             unknown_spis: 0,
@@ -112,6 +115,7 @@ impl Streams {
             owner: None,
             is_up: true,
             stranger: Some(standing),
+            accepts_esp: None,
             prefix_sent: true,
             opened: now,
             unknown_spis: 0,

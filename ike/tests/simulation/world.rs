@@ -284,6 +284,7 @@ impl World {
                 self.nodes[n].dummies_sent += 1;
                 self.send_esp(n, child, true);
             }
+            Action::AcceptEsp { .. } | Action::DeliverEsp { .. } => panic!("nothing falls back to TCP yet"),
             Action::SendEcho(echo) => panic!("{echo:?}: no ESP echo is announced"),
             Action::SolvePuzzle { search, puzzle, most } => self.think(n, search, puzzle, most),
             Action::Event(event) => {
