@@ -102,6 +102,12 @@ drop_reasons! {
     TunQueueFull = 40 => "tun_queue_full",
     /// A socket for ESP, kernel side: its receive buffer was full, or the datagram's checksum was wrong.
     SocketRxDropped = 41 => "socket_rx_dropped",
+    /// Too many sealed packets wait for the TCP stream that carries them, or for all streams together.
+    StreamQueueFull = 45 => "stream_queue_full",
+    /// A sealed packet waited too long for its TCP stream.
+    StreamLate = 46 => "stream_late",
+    /// The TCP stream that carries ESP of this SA is not up, or broke before the packet was sent.
+    StreamDown = 47 => "stream_down",
     /// An ESP echo request that was answered, by design: the reply is a packet of our own.
     EchoAnswered = 48 => "echo_answered",
     /// An ESP echo request that asks for no reply, by design (transport policy rule 10).

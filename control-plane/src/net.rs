@@ -4,6 +4,7 @@
 mod accept;
 mod bind;
 mod counters;
+mod esp_stream;
 mod holder;
 mod prefix_limit;
 pub mod route;

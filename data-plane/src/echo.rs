@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::sa::{Carrier, ChildId, EchoAnswers, Path};
+use crate::stream::StreamKey;
 
 /// First octets of a request's data: a reply that repeats them was made by who read the request.
 pub type Nonce = [u8; 16];
@@ -43,6 +44,8 @@ pub enum EchoRoute {
         /// The peer's address and port.
         remote: SocketAddr,
     },
+    /// In a TCP stream.
+    Stream(StreamKey),
 }
 
 /// How long an echo request is.
@@ -55,21 +58,22 @@ pub enum EchoSize {
 }
 
 impl EchoRoute {
-    /// The route as a path that one packet takes.
-    pub(crate) fn path(self) -> Path {
+    /// A direct route as a path that one packet takes.
+    pub(crate) fn path(self) -> Option<Path> {
         let (carrier, local, remote) = match self {
             Self::Ip { local, remote } => {
                 (Carrier::Ip, SocketAddr::new(local, 0), SocketAddr::new(remote, 0))
             }
             Self::Udp { local, remote } => (Carrier::Udp, local, remote),
+            Self::Stream(_) => return None,
         };
-        Path {
+        Some(Path {
             carrier,
             local: local.ip(),
             local_port: local.port(),
             remote: remote.ip(),
             remote_port: remote.port(),
             echo: EchoAnswers::default(),
-        }
+        })
     }
 }

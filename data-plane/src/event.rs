@@ -31,7 +31,7 @@ pub enum DataPlaneEvent {
         child: ChildId,
         /// Our SPI.
         spi: Spi,
-        /// `Ip` or `Udp`.
+        /// `Ip`, `Udp` or `Stream`.
         carrier: Carrier,
         /// Outer source; port 0 on IP.
         source: SocketAddr,

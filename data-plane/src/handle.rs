@@ -30,13 +30,13 @@ use sas::Children;
 /// dropped. The guard stays: it goes by `guard::release` alone.
 #[derive(Clone)]
 pub struct DataPlane {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     config: DataPlaneConfig,
-    shared: Arc<Shared>,
-    table: SaTable,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) table: SaTable,
     policies: Mutex<Policies>,
     children: Mutex<Children>,
     guard: Arc<Guard>,

@@ -18,6 +18,7 @@ pub mod sa;
 pub mod sa_table;
 pub mod sockets;
 pub mod spd;
+pub mod stream;
 pub mod tun;
 pub mod worker;
 pub mod xsk;

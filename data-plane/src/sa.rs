@@ -10,6 +10,7 @@ use portcullis_esp::Algorithm;
 use zeroize::Zeroizing;
 
 use crate::policy::{PolicyKey, Selector};
+use crate::stream::StreamKey;
 
 /// A pair of Child SAs; the control plane's number, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -28,6 +29,8 @@ pub enum Carrier {
     Udp,
     /// Held, 64 packets for 1 s, until the carrier is known (transport policy rule 4).
     Hold,
+    /// Written to this TCP stream, beside IKE (RFC 9329 section 3).
+    Stream(StreamKey),
     /// Dropped as `path_shut`.
     Shut,
 }

@@ -7,6 +7,8 @@
 //! sockets ──┴─► receive ─► (owner of the SA) open ─► forward
 //! ```
 //!
+//! TCP streams are read and written by tasks of their own ([`crate::stream`]); workers meet them at queues.
+//!
 //! A packet is in one frame from end to end. Where its SA belongs to another worker it goes there between the
 //! two halves of its way. Nothing on the way allocates, locks or waits; what a packet cannot have now
 //! (a carrier, a neighbour) is the slow path's: held as a copy, or given to the kernel.
@@ -43,6 +45,7 @@ pub mod work;
 use std::sync::Arc;
 
 use crate::spd::FlowCache;
+use crate::stream::StreamQueue;
 use crate::xsk::{FrameCache, Received, Umem};
 use held::Held;
 use hold::HoldQueues;
@@ -78,6 +81,8 @@ pub struct Worker {
     icmp_rate: TokenBucket,
     kernel_drops: KernelDrops,
     path_errors: PathErrors,
+    /// Streams that got packets in this batch.
+    streams: Vec<Arc<StreamQueue>>,
     received: Vec<Received>,
     /// Takes what does not fit a frame; used by the worker that reads sockets.
     overflow: Box<[u8]>,
@@ -112,6 +117,7 @@ impl Worker {
             icmp_rate: TokenBucket::new(ICMP_PER_SECOND, ICMP_BURST),
             kernel_drops: KernelDrops::default(),
             path_errors: PathErrors::default(),
+            streams: Vec::new(),
             received: Vec::with_capacity(run::BATCH),
             overflow,
         }

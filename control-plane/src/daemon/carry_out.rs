@@ -1,6 +1,7 @@
 //! The seam between IKE and everything else: one match that carries out what an endpoint asks for.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use portcullis_data_plane::sa::{
     Carrier, ChildId as DataChildId, EchoAnswers as DataEchoAnswers, InboundSa, Lifetime, OutboundSa, Path,
     PathId, SaCommon, SaKey, SaSelectors, SaUsage,
 };
+use portcullis_data_plane::stream::StreamKey;
 use portcullis_esp::Algorithm;
 use portcullis_ike::action::{
     Action, ChildId, ChildSaCommon, EchoRequest, EchoRoute, EchoSize, EspCipher, IkeSaId,
@@ -41,8 +43,14 @@ pub struct Hands {
     sockets: Arc<[IkeSocket]>,
     input: InputSender,
     network: Handle,
-    streams: HashMap<StreamId, StreamHandle>,
+    streams: HashMap<StreamId, Stream>,
     puzzles: Puzzles,
+}
+
+struct Stream {
+    handle: StreamHandle,
+    /// Our end and the peer's, once it is up.
+    ends: Option<(SocketAddr, SocketAddr)>,
 }
 
 /// What came of an action.
@@ -94,10 +102,10 @@ impl Hands {
             Action::SendDatagram { path, payload } => self.send_datagram(path, &payload),
             Action::Dial { stream, local, remote } => {
                 let handle = stream::dial(stream, local, remote, self.input.clone(), &self.network);
-                self.streams.insert(stream, handle);
+                self.add_stream(stream, handle);
             }
             Action::SendStream { stream, bytes } => {
-                if self.streams.get(&stream).is_some_and(|handle| !handle.send(bytes)) {
+                if self.streams.get(&stream).is_some_and(|known| !known.handle.send(bytes)) {
                     self.streams.remove(&stream);
                     let cause = StreamDown::Local("the peer does not read what is sent".to_owned());
                     return Outcome::StreamDown { stream, cause };
@@ -131,14 +139,21 @@ impl Hands {
                 self.data_plane.remove_inbound(DataChildId(child.0), Spi(spi));
             }
             Action::UpdatePath { ike_sa, path } => {
-                self.data_plane.update_path(path_id(ike_sa), data_path(path));
+                let path = self.data_path(path);
+                self.data_plane.update_path(path_id(ike_sa), path);
             }
             Action::RemovePath { ike_sa } => self.data_plane.remove_path(path_id(ike_sa)),
             Action::SendDummy { child } => self.data_plane.send_dummy(DataChildId(child.0)),
             Action::SendEcho(echo) => self.send_echo(echo),
-            // Nothing falls back to TCP yet.
-            Action::AcceptEsp { stream, .. } | Action::DeliverEsp { stream, .. } => {
-                tracing::debug!(?stream, "no ESP in TCP yet");
+            Action::AcceptEsp { stream, ike_sa } => {
+                if let Some(known) = self.streams.get_mut(&stream) {
+                    known.handle.accept_esp(&self.data_plane, ike_sa.map(path_id));
+                }
+            }
+            Action::DeliverEsp { stream, packet } => {
+                if let Some(Stream { handle, ends: Some(ends) }) = self.streams.get_mut(&stream) {
+                    handle.deliver_esp(&self.data_plane, *ends, &packet);
+                }
             }
             Action::SolvePuzzle { search, puzzle, most } => {
                 self.puzzles.solve(search, puzzle, most, self.input.clone(), &self.network);
@@ -148,9 +163,15 @@ impl Hands {
         Outcome::Done
     }
 
-    /// Takes over a stream that a peer opened.
+    /// Takes over a stream.
     pub fn add_stream(&mut self, stream: StreamId, handle: StreamHandle) {
-        self.streams.insert(stream, handle);
+        self.streams.insert(stream, Stream { handle, ends: None });
+    }
+
+    /// A stream is up; false if it was closed before.
+    pub fn stream_up(&mut self, stream: StreamId, local: SocketAddr, remote: SocketAddr) -> bool {
+        let known = self.streams.get_mut(&stream);
+        known.map(|known| known.ends = Some((local, remote))).is_some()
     }
 
     /// True until the stream is closed, by either side.
@@ -187,11 +208,60 @@ impl Hands {
     }
 
     /// A request that cannot leave is as good as one that nobody answers.
-    fn send_echo(&self, echo: EchoRequest) {
-        let sent = data_echo(echo).is_some_and(|request| self.data_plane.send_echo(request));
+    fn send_echo(&mut self, echo: EchoRequest) {
+        let sent = self.data_echo(echo).is_some_and(|request| self.data_plane.send_echo(request));
         if !sent {
             tracing::debug!(child = echo.child.0, "an ESP echo request has no SA or no way to leave");
         }
+    }
+
+    /// A stream that is gone has no key: what would go into it is dropped as `stream_down`.
+    fn data_path(&mut self, path: EspPath) -> Path {
+        Path {
+            carrier: match path.carrier {
+                EspCarrier::Direct(DirectCarrier::Ip) => Carrier::Ip,
+                EspCarrier::Direct(DirectCarrier::Udp) => Carrier::Udp,
+                EspCarrier::Stream(stream) => {
+                    let known = self.streams.get_mut(&stream);
+                    let key = known.map(|known| known.handle.esp_key(&self.data_plane));
+                    Carrier::Stream(key.unwrap_or(StreamKey::NONE))
+                }
+                EspCarrier::Hold => Carrier::Hold,
+                EspCarrier::Shut => Carrier::Shut,
+            },
+            local: path.local,
+            local_port: path.local_port,
+            remote: path.remote,
+            remote_port: path.remote_port,
+            echo: DataEchoAnswers {
+                direct: path.echo.direct,
+                stream: path.echo.stream,
+                ip_only_from: path.echo.ip_only_from,
+            },
+        }
+    }
+
+    /// An echo request in the words of the data plane; `None` if its stream is gone.
+    fn data_echo(&mut self, echo: EchoRequest) -> Option<DataEchoRequest> {
+        let EchoRequest { child, identifier, sequence, nonce, wants_reply, route, size } = echo;
+        let route = match route {
+            EchoRoute::Direct { carrier: DirectCarrier::Ip, local, remote } => {
+                DataEchoRoute::Ip { local: local.ip(), remote: remote.ip() }
+            }
+            EchoRoute::Direct { carrier: DirectCarrier::Udp, local, remote } => {
+                DataEchoRoute::Udp { local, remote }
+            }
+            EchoRoute::Stream(stream) => {
+                let known = self.streams.get_mut(&stream)?;
+                DataEchoRoute::Stream(known.handle.esp_key(&self.data_plane))
+            }
+        };
+        let size = match size {
+            EchoSize::Small => DataEchoSize::Small,
+            EchoSize::PathMtu => DataEchoSize::PathMtu,
+        };
+        let child = DataChildId(child.0);
+        Some(DataEchoRequest { child, identifier, sequence, nonce, wants_reply, route, size })
     }
 
     fn common(&self, sa: &ChildSaCommon) -> SaCommon {
@@ -242,44 +312,4 @@ fn lifetime(child: Option<&Child>, esn: bool) -> Lifetime {
 
 fn path_id(ike_sa: IkeSaId) -> PathId {
     PathId(ike_sa.0)
-}
-
-fn data_path(path: EspPath) -> Path {
-    Path {
-        carrier: match path.carrier {
-            EspCarrier::Direct(DirectCarrier::Ip) => Carrier::Ip,
-            EspCarrier::Direct(DirectCarrier::Udp) => Carrier::Udp,
-            EspCarrier::Hold => Carrier::Hold,
-            EspCarrier::Stream(_) | EspCarrier::Shut => Carrier::Shut,
-        },
-        local: path.local,
-        local_port: path.local_port,
-        remote: path.remote,
-        remote_port: path.remote_port,
-        echo: DataEchoAnswers {
-            direct: path.echo.direct,
-            stream: path.echo.stream,
-            ip_only_from: path.echo.ip_only_from,
-        },
-    }
-}
-
-/// An echo request in the words of the data plane; `None` if it cannot leave that way.
-fn data_echo(echo: EchoRequest) -> Option<DataEchoRequest> {
-    let EchoRequest { child, identifier, sequence, nonce, wants_reply, route, size } = echo;
-    let route = match route {
-        EchoRoute::Direct { carrier: DirectCarrier::Ip, local, remote } => {
-            DataEchoRoute::Ip { local: local.ip(), remote: remote.ip() }
-        }
-        EchoRoute::Direct { carrier: DirectCarrier::Udp, local, remote } => {
-            DataEchoRoute::Udp { local, remote }
-        }
-        EchoRoute::Stream(_) => return None,
-    };
-    let size = match size {
-        EchoSize::Small => DataEchoSize::Small,
-        EchoSize::PathMtu => DataEchoSize::PathMtu,
-    };
-    let child = DataChildId(child.0);
-    Some(DataEchoRequest { child, identifier, sequence, nonce, wants_reply, route, size })
 }

@@ -70,6 +70,7 @@ fn transport(carrier: Carrier) -> Option<EspTransport> {
     match carrier {
         Carrier::Ip => Some(EspTransport::Ip),
         Carrier::Udp => Some(EspTransport::Udp),
+        Carrier::Stream(_) => Some(EspTransport::Tcp),
         Carrier::Hold | Carrier::Shut => None,
     }
 }

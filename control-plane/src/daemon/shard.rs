@@ -157,7 +157,7 @@ impl Shard {
         match input {
             Input::Datagram { path, payload } => self.endpoint.handle_datagram(now, path, &payload),
             Input::Accepted { stream, handle } => self.hands.add_stream(stream, handle),
-            Input::StreamUp { stream, local, remote } if self.hands.has_stream(stream) => {
+            Input::StreamUp { stream, local, remote } if self.hands.stream_up(stream, local, remote) => {
                 self.endpoint.handle_stream_up(now, stream, local, remote);
             }
             Input::StreamBytes { stream, bytes } if self.hands.has_stream(stream) => {

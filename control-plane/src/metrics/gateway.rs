@@ -1,9 +1,9 @@
 //! The gateway as a whole: guard, workers, XDP, IKE messages.
 
 use portcullis_common::DropReason;
-use portcullis_data_plane::counters::{Sink, Source};
+use portcullis_data_plane::counters::{Sink, Source, WorkerSnapshot};
 use portcullis_ike::event::Counters;
-use portcullis_ike::path::IkeTransport;
+use portcullis_ike::path::{EspTransport, IkeTransport};
 
 use super::page::Page;
 use crate::snapshot::Snapshot;
@@ -15,6 +15,7 @@ pub(super) fn add(page: &mut Page, snapshot: &Snapshot) {
     page.gauge("uptime_seconds", "How long the daemon has run").only(snapshot.clock.uptime.as_secs_f64());
     guard(page, snapshot);
     workers(page, snapshot);
+    esp_transports(page, snapshot);
     sa_table(page, snapshot);
     drops(page, snapshot);
     interfaces(page, snapshot);
@@ -35,28 +36,35 @@ fn guard(page: &mut Page, snapshot: &Snapshot) {
 fn workers(page: &mut Page, snapshot: &Snapshot) {
     let workers = &snapshot.data_plane.workers;
     let number = |index: usize| index.to_string().into();
+    // The tasks of streams count together, beside the workers.
+    let all: Vec<_> = workers
+        .iter()
+        .enumerate()
+        .map(|(index, worker)| (index.to_string(), worker))
+        .chain([("streams".to_owned(), &snapshot.data_plane.streams)])
+        .collect();
     let received = page.counter("worker_received_packets", "Packets that a worker received, by source");
-    for (index, worker) in workers.iter().enumerate() {
+    for (name, worker) in &all {
         for (source, count) in Source::ALL.iter().zip(worker.received) {
-            received.sample([("worker", number(index)), ("source", source.label().into())], count);
+            received.sample([("worker", name.clone().into()), ("source", source.label().into())], count);
         }
     }
     let bytes = page.counter("worker_received_bytes", "Octets that a worker received, by source");
-    for (index, worker) in workers.iter().enumerate() {
+    for (name, worker) in &all {
         for (source, count) in Source::ALL.iter().zip(worker.received_bytes) {
-            bytes.sample([("worker", number(index)), ("source", source.label().into())], count);
+            bytes.sample([("worker", name.clone().into()), ("source", source.label().into())], count);
         }
     }
     let sent = page.counter("worker_sent_packets", "Packets that a worker sent, by sink");
-    for (index, worker) in workers.iter().enumerate() {
+    for (name, worker) in &all {
         for (sink, count) in Sink::ALL.iter().zip(worker.sent) {
-            sent.sample([("worker", number(index)), ("sink", sink.label().into())], count);
+            sent.sample([("worker", name.clone().into()), ("sink", sink.label().into())], count);
         }
     }
     let bytes = page.counter("worker_sent_bytes", "Octets that a worker sent, by sink");
-    for (index, worker) in workers.iter().enumerate() {
+    for (name, worker) in &all {
         for (sink, count) in Sink::ALL.iter().zip(worker.sent_bytes) {
-            bytes.sample([("worker", number(index)), ("sink", sink.label().into())], count);
+            bytes.sample([("worker", name.clone().into()), ("sink", sink.label().into())], count);
         }
     }
     let originated =
@@ -75,6 +83,31 @@ fn workers(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
+/// ESP by what carried it, whichever part of the data plane moved it.
+fn esp_transports(page: &mut Page, snapshot: &Snapshot) {
+    let (workers, streams) = (&snapshot.data_plane.workers, &snapshot.data_plane.streams);
+    let total = |of: fn(&WorkerSnapshot) -> &[(u64, u64); 2], carrier: usize| {
+        workers.iter().map(|worker| of(worker)[carrier]).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+    };
+    let (tcp_in, tcp_out) = (Source::Tcp as usize, Sink::Tcp as usize);
+    let counts = [
+        ("inbound", EspTransport::Ip, total(|worker| &worker.esp_received, 0)),
+        ("inbound", EspTransport::Udp, total(|worker| &worker.esp_received, 1)),
+        ("inbound", EspTransport::Tcp, (streams.received[tcp_in], streams.received_bytes[tcp_in])),
+        ("outbound", EspTransport::Ip, total(|worker| &worker.esp_sent, 0)),
+        ("outbound", EspTransport::Udp, total(|worker| &worker.esp_sent, 1)),
+        ("outbound", EspTransport::Tcp, (streams.sent[tcp_out], streams.sent_bytes[tcp_out])),
+    ];
+    let packets = page.counter("esp_transport_packets", "ESP packets, by what carried them");
+    for (direction, transport, (count, _)) in counts {
+        packets.sample([("direction", direction.into()), ("transport", transport.label().into())], count);
+    }
+    let bytes = page.counter("esp_transport_bytes", "Octets of ESP packets, by what carried them");
+    for (direction, transport, (_, count)) in counts {
+        bytes.sample([("direction", direction.into()), ("transport", transport.label().into())], count);
+    }
+}
+
 fn sa_table(page: &mut Page, snapshot: &Snapshot) {
     let table = snapshot.data_plane.sas;
     page.gauge("sa_table_slots", "Slots of the SA table, for each direction").only(u64::from(table.slots));
@@ -90,6 +123,8 @@ fn drops(page: &mut Page, snapshot: &Snapshot) {
         let workers =
             snapshot.data_plane.workers.iter().map(|worker| worker.drops[*reason as usize]).sum::<u64>();
         family.sample([("reason", reason.label().into()), ("path", "worker".into())], workers);
+        let streams = snapshot.data_plane.streams.drops[*reason as usize];
+        family.sample([("reason", reason.label().into()), ("path", "stream".into())], streams);
         let verdicts = snapshot.data_plane.interfaces.iter().flat_map(|interface| &interface.xdp);
         let xdp = verdicts
             .filter(|(verdict, ..)| verdict.drop_reason() == Some(*reason))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use portcullis_common::DropReason;
 use portcullis_common::verdict::Verdict;
 use portcullis_data_plane::config::{Mode, Role};
-use portcullis_data_plane::counters::{Sink, Source, WorkerCounters};
+use portcullis_data_plane::counters::{Sink, Source, StreamCounters, WorkerCounters};
 use portcullis_data_plane::event::DataPlaneEvent;
 use portcullis_data_plane::guard::{BackendKind, GuardDrops, GuardState};
 use portcullis_data_plane::handle::{DataPlaneReport, InterfacePath, InterfaceReport, SaTableReport};
@@ -327,6 +327,7 @@ fn data_plane() -> DataPlaneReport {
             drops: GuardDrops { outbound: 1, inbound: 2 },
         },
         workers: vec![worker.snapshot()],
+        streams: StreamCounters::default().snapshot(),
         sas: SaTableReport { slots: 4096, inbound: 1, outbound: 1 },
     }
 }

@@ -1,4 +1,5 @@
-//! One TCP connection: raw octets between the kernel and a shard. RFC 9329's framing is the endpoint's.
+//! One TCP connection: raw octets between the kernel and a shard. RFC 9329's framing is the endpoint's; where ESP is
+//! carried too, [`super::esp_stream`] takes over.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -6,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use portcullis_data_plane::stream::{Incoming, StreamEnd, StreamPort};
 use portcullis_ike::endpoint::StreamDown;
 use portcullis_ike::path::StreamId;
 use socket2::{SockRef, TcpKeepalive};
@@ -15,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::bind::stream_options;
+use super::esp_stream;
 use crate::daemon::{Input, InputSender};
 
 /// Octets that may wait for a peer that does not read; more means that it is not alive.
@@ -32,8 +35,19 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A shard's end of a stream. Dropping it ends the stream after what was sent has left.
 #[derive(Debug)]
 pub struct StreamHandle {
-    out: mpsc::UnboundedSender<Vec<u8>>,
+    pub(super) out: mpsc::UnboundedSender<ToStream>,
     queued: Arc<AtomicUsize>,
+    /// The data plane's side, once ESP is carried.
+    pub(super) esp: Option<Box<StreamPort>>,
+}
+
+/// What a shard has for a stream's task.
+#[derive(Debug)]
+pub(super) enum ToStream {
+    /// Octets to write.
+    Octets(Vec<u8>),
+    /// Carry ESP from now on.
+    CarryEsp(Box<StreamEnd>),
 }
 
 impl StreamHandle {
@@ -41,7 +55,7 @@ impl StreamHandle {
     pub fn send(&self, bytes: Vec<u8>) -> bool {
         let len = bytes.len();
         let before = self.queued.fetch_add(len, Ordering::Relaxed);
-        before + len <= MAX_QUEUED && self.out.send(bytes).is_ok()
+        before + len <= MAX_QUEUED && self.out.send(ToStream::Octets(bytes)).is_ok()
     }
 }
 
@@ -99,23 +113,29 @@ pub fn read_ready(tcp: &TcpStream) -> io::Result<Vec<u8>> {
     Ok(buffer.get(..len).unwrap_or_default().to_vec())
 }
 
-struct Queue {
-    out: mpsc::UnboundedReceiver<Vec<u8>>,
-    queued: Arc<AtomicUsize>,
+pub(super) struct Queue {
+    pub(super) out: mpsc::UnboundedReceiver<ToStream>,
+    pub(super) queued: Arc<AtomicUsize>,
+    /// ESP is to be carried as soon as the stream is up.
+    esp: Option<Box<StreamEnd>>,
 }
 
 impl Queue {
     /// Completes when the shard has dropped its end.
     async fn abandoned(&mut self) {
-        // Nothing is sent before the stream is up, so the queue ends before it gives anything.
-        while self.out.recv().await.is_some() {}
+        // No octets are sent before the stream is up.
+        while let Some(what) = self.out.recv().await {
+            if let ToStream::CarryEsp(end) = what {
+                self.esp = Some(end);
+            }
+        }
     }
 }
 
 fn channel() -> (StreamHandle, Queue) {
     let (sender, out) = mpsc::unbounded_channel();
     let queued = Arc::new(AtomicUsize::new(0));
-    (StreamHandle { out: sender, queued: Arc::clone(&queued) }, Queue { out, queued })
+    (StreamHandle { out: sender, queued: Arc::clone(&queued), esp: None }, Queue { out, queued, esp: None })
 }
 
 async fn connect(local: Option<IpAddr>, remote: SocketAddr) -> io::Result<TcpStream> {
@@ -130,11 +150,13 @@ async fn connect(local: Option<IpAddr>, remote: SocketAddr) -> io::Result<TcpStr
 }
 
 /// Moves octets both ways until one side ends.
-async fn carry(stream: StreamId, mut tcp: TcpStream, first: Vec<u8>, mut queue: Queue, shard: InputSender) {
+async fn carry(stream: StreamId, tcp: TcpStream, first: Vec<u8>, mut queue: Queue, shard: InputSender) {
     let (local, remote) = match (tcp.local_addr(), tcp.peer_addr()) {
         (Ok(local), Ok(remote)) => (local, remote),
         (Err(error), _) | (_, Err(error)) => return down(&shard, stream, cause(&error)).await,
     };
+    let mut incoming = if stream.is_accepted() { Incoming::accepted() } else { Incoming::dialled() };
+    incoming.follow(&first);
     if shard.send(Input::StreamUp { stream, local, remote }).await.is_err()
         || (!first.is_empty() && shard.send(Input::StreamBytes { stream, bytes: first }).await.is_err())
     {
@@ -142,6 +164,9 @@ async fn carry(stream: StreamId, mut tcp: TcpStream, first: Vec<u8>, mut queue: 
     }
     let mut writing: Option<(Vec<u8>, usize)> = None;
     loop {
+        if let Some(end) = queue.esp.take() {
+            return Box::pin(esp_stream::carry(stream, tcp, *end, incoming, queue, shard)).await;
+        }
         let interest =
             if writing.is_some() { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         tokio::select! {
@@ -163,6 +188,7 @@ async fn carry(stream: StreamId, mut tcp: TcpStream, first: Vec<u8>, mut queue: 
                     match read_ready(&tcp) {
                         Ok(bytes) if bytes.is_empty() => return down(&shard, stream, StreamDown::Closed).await,
                         Ok(bytes) => {
+                            incoming.follow(&bytes);
                             if shard.send(Input::StreamBytes { stream, bytes }).await.is_err() {
                                 return;
                             }
@@ -173,15 +199,18 @@ async fn carry(stream: StreamId, mut tcp: TcpStream, first: Vec<u8>, mut queue: 
                 }
             }
             next = queue.out.recv(), if writing.is_none() => match next {
-                Some(bytes) => writing = Some((bytes, 0)),
+                Some(ToStream::Octets(bytes)) => writing = Some((bytes, 0)),
+                Some(ToStream::CarryEsp(end)) => queue.esp = Some(end),
                 // The shard has dropped its end, and everything before that has been written.
-                None => {
-                    let _ = tokio::time::timeout(CLOSE_TIMEOUT, tcp.shutdown()).await;
-                    return;
-                }
+                None => return close(tcp).await,
             },
         }
     }
+}
+
+/// Closes a stream after what was written.
+pub(super) async fn close(mut tcp: TcpStream) {
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, tcp.shutdown()).await;
 }
 
 /// Writes from `sent` on and returns how far it got.
@@ -193,11 +222,11 @@ fn write_ready(tcp: &TcpStream, bytes: &[u8], sent: usize) -> io::Result<usize> 
     }
 }
 
-async fn down(shard: &InputSender, stream: StreamId, cause: StreamDown) {
+pub(super) async fn down(shard: &InputSender, stream: StreamId, cause: StreamDown) {
     let _ = shard.send(Input::StreamDown { stream, cause }).await;
 }
 
-fn cause(error: &io::Error) -> StreamDown {
+pub(super) fn cause(error: &io::Error) -> StreamDown {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => StreamDown::Refused,
         io::ErrorKind::TimedOut => StreamDown::TimedOut,

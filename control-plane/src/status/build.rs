@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use portcullis_common::DropReason;
-use portcullis_data_plane::counters::{Accounting as Books, Sink, Source, WorkerSnapshot};
+use portcullis_data_plane::counters::{Sink, Source, WorkerSnapshot};
 use portcullis_ike::action::ChildId;
 use portcullis_ike::config::OnUnreachable;
 use portcullis_ike::path::EspTransport;
@@ -115,7 +115,7 @@ fn wall(clock: &Clock, time: Time) -> String {
 
 fn data_plane(snapshot: &Snapshot) -> DataPlane {
     let report = &snapshot.data_plane;
-    let books = Books::total(&report.workers);
+    let books = report.accounting();
     let verdicts = report.interfaces.iter().filter(|interface| !interface.xdp.is_empty()).map(|interface| {
         let counts = interface.xdp.iter().map(|(verdict, packets, _)| (verdict.label().to_owned(), *packets));
         (interface.name.to_string(), counts.collect())

@@ -18,11 +18,13 @@ pub enum Source {
     Udp,
     /// A raw socket for protocol 50.
     RawIp,
+    /// A TCP stream, beside IKE.
+    Tcp,
 }
 
 impl Source {
     /// Every source.
-    pub const ALL: [Self; 5] = [Self::Wan, Self::Lan, Self::Tun, Self::Udp, Self::RawIp];
+    pub const ALL: [Self; 6] = [Self::Wan, Self::Lan, Self::Tun, Self::Udp, Self::RawIp, Self::Tcp];
 
     /// The value of the `source` label in metrics and status.
     pub const fn label(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Source {
             Self::Tun => "tun",
             Self::Udp => "udp_socket",
             Self::RawIp => "ip_socket",
+            Self::Tcp => "tcp_stream",
         }
     }
 }
@@ -52,11 +55,14 @@ pub enum Sink {
     RawIp,
     /// The control plane: IKE messages.
     Ike,
+    /// A TCP stream, beside IKE.
+    Tcp,
 }
 
 impl Sink {
     /// Every sink.
-    pub const ALL: [Self; 6] = [Self::Wan, Self::Lan, Self::Tun, Self::Udp, Self::RawIp, Self::Ike];
+    pub const ALL: [Self; 7] =
+        [Self::Wan, Self::Lan, Self::Tun, Self::Udp, Self::RawIp, Self::Ike, Self::Tcp];
 
     /// The value of the `sink` label in metrics and status.
     pub const fn label(self) -> &'static str {
@@ -67,6 +73,7 @@ impl Sink {
             Self::Udp => "udp_socket",
             Self::RawIp => "ip_socket",
             Self::Ike => "ike",
+            Self::Tcp => "tcp_stream",
         }
     }
 }
@@ -105,12 +112,35 @@ pub struct WorkerCounters {
     pub originated: Counter,
     /// Packets waiting for a carrier or an SA now.
     pub held: Counter,
+    /// ESP that arrived over IP and in UDP, whatever brought it.
+    pub esp_received: [EspCounter; 2],
+    /// ESP that was sealed for IP and for UDP.
+    pub esp_sent: [EspCounter; 2],
     /// Packets passed to the worker that owns their SA.
     pub handed_over: Counter,
     /// Batches of received packets.
     pub batches: Counter,
     /// Events that the control plane had no room for; repeated later where they matter.
     pub events_deferred: Counter,
+}
+
+/// ESP packets and their octets, without outer headers.
+#[derive(Default, Debug)]
+pub struct EspCounter {
+    packets: Counter,
+    bytes: Counter,
+}
+
+impl EspCounter {
+    /// Counts a packet.
+    pub fn count(&self, bytes: usize) {
+        self.packets.add(1);
+        self.bytes.add(bytes as u64);
+    }
+
+    fn get(&self) -> (u64, u64) {
+        (self.packets.get(), self.bytes.get())
+    }
 }
 
 #[derive(Debug)]
@@ -139,6 +169,10 @@ pub struct WorkerSnapshot {
     pub originated: u64,
     /// Packets waiting now.
     pub held: u64,
+    /// ESP packets that arrived and their octets, over IP and in UDP.
+    pub esp_received: [(u64, u64); 2],
+    /// ESP packets that were sealed and their octets, for IP and for UDP.
+    pub esp_sent: [(u64, u64); 2],
     /// Packets passed to another worker.
     pub handed_over: u64,
     /// Batches of received packets.
@@ -188,6 +222,8 @@ impl WorkerCounters {
             drops: values(&self.drops.0),
             originated: self.originated.get(),
             held: self.held.get(),
+            esp_received: [0, 1].map(|carrier| self.esp_received[carrier].get()),
+            esp_sent: [0, 1].map(|carrier| self.esp_sent[carrier].get()),
             handed_over: self.handed_over.get(),
             batches: self.batches.get(),
             events_deferred: self.events_deferred.get(),

@@ -23,6 +23,8 @@ const RING: u32 = 4096;
 const FRAMES_PER_SOCKET: u32 = 2 * RING;
 /// Frames for what is not in a ring.
 const FRAMES_PER_WORKER: u32 = 1024;
+/// Frames for what comes from and goes to TCP streams, all together.
+pub(super) const STREAM_FRAMES: u32 = 4096;
 const FRAME_BYTES: u32 = 4096;
 /// Free frames that a worker keeps to itself.
 const CACHED_FRAMES: usize = 512;
@@ -130,7 +132,7 @@ fn open_af_xdp(
     let queues = queues(config)?;
     let workers = workers(config, &queues);
     let sockets: u32 = queues.iter().sum();
-    let (umem, frames) = umem(sockets * FRAMES_PER_SOCKET + workers * FRAMES_PER_WORKER)?;
+    let (umem, frames) = umem(sockets * FRAMES_PER_SOCKET + workers * FRAMES_PER_WORKER + STREAM_FRAMES)?;
     let mut ports: Vec<Vec<Port>> = (0..workers).map(|_| Vec::new()).collect();
     let mode = if zero_copy { BindMode::ZeroCopy } else { BindMode::Copy };
     for ((interface, program), queues) in config.interfaces.iter().zip(&mut programs).zip(&queues) {
@@ -185,7 +187,7 @@ fn open_tun(
         let index = network.ifindex(&interface.name);
         BoundInterface::new(interface.clone(), InterfacePath::Tun, reason, program, index)
     });
-    let (umem, frames) = umem(FRAMES_PER_WORKER)?;
+    let (umem, frames) = umem(FRAMES_PER_WORKER + STREAM_FRAMES)?;
     let (bound, pool) = (bound.collect(), FramePool::new(frames));
     Ok(Devices { bound, xdp, umem, pool, ports: vec![Vec::new()], backing })
 }

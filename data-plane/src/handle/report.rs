@@ -69,14 +69,16 @@ pub struct DataPlaneReport {
     pub guard: GuardState,
     /// The counters of each worker.
     pub workers: Vec<WorkerSnapshot>,
+    /// What the tasks of TCP streams have carried and dropped.
+    pub streams: WorkerSnapshot,
     /// The SA table.
     pub sas: SaTableReport,
 }
 
 impl DataPlaneReport {
-    /// The books over all workers; XDP's own drops are in [`InterfaceReport::xdp`].
+    /// The books over all workers and streams; XDP's own drops are in [`InterfaceReport::xdp`].
     pub fn accounting(&self) -> Accounting {
-        Accounting::total(&self.workers)
+        Accounting::total(self.workers.iter().chain([&self.streams]))
     }
 }
 
@@ -92,6 +94,7 @@ impl DataPlane {
             interfaces,
             guard: inner.guard.state(),
             workers: inner.shared.workers.iter().map(|w| w.counters.snapshot()).collect(),
+            streams: inner.shared.streams.counters().snapshot(),
             sas: SaTableReport {
                 slots: table.slots,
                 inbound: table.inbound_used,

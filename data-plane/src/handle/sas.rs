@@ -132,7 +132,8 @@ impl DataPlane {
 
     /// Sets how ESP of an IKE SA travels. Always precedes the first SA of it.
     pub fn update_path(&self, id: PathId, path: Path) {
-        self.inner.shared.paths.update(id, path, self.inner.shared.settings.tunnel);
+        let shared = &self.inner.shared;
+        shared.paths.update(id, path, shared.settings.tunnel, &shared.streams);
         // What was held for it lies with the owners of its SAs.
         for worker in 0..self.inner.shared.workers.len() {
             self.inner.shared.command(worker as u8, Command::PathChanged(id));

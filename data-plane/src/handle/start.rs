@@ -20,6 +20,7 @@ use crate::netlink::{Network, RouteError, Snapshot, TunRoutes};
 use crate::policy::PolicySet;
 use crate::sa_table::{self, TableConfig};
 use crate::sockets::{IpSender, RawEsp, Udp4500};
+use crate::stream::Streams;
 use crate::tun::{Tun, TunError};
 use crate::worker::Worker;
 use crate::worker::kernel_path::{KernelPath, TunPort};
@@ -119,10 +120,12 @@ impl DataPlane {
         let mut known = Policies::default();
         let prefixes = policies::tun_prefixes(&policies, &snapshot.local_addresses().collect::<Vec<_>>());
         let spd = known.build(policies);
+        let streams = Streams::new(umem.clone(), pool.clone(), interfaces::STREAM_FRAMES as usize / 2);
         let notifier = Notifier { events, ike };
         let wan = wan_interfaces(&config).map(|i| i.name.clone()).collect();
         let settings = Settings { tunnel: config.tunnel, echo: config.echo, wan };
-        let shared = Arc::new(Shared::new(spd, network.clone(), kernel, mailboxes, notifier, settings));
+        let shared =
+            Arc::new(Shared::new(spd, network.clone(), kernel, mailboxes, streams, notifier, settings));
         // Where the kernel copies, it does half of the work on whatever core the packet came in on.
         let is_pinned = ports.iter().flatten().any(|p| p.socket.is_zero_copy());
         let mut threads = Vec::new();

@@ -63,11 +63,13 @@ pub struct OuterHeader {
 }
 
 impl OuterHeader {
-    /// The header of a path; `None` if the path has no direct carrier or mixes address families.
+    /// The header of a path; `None` if the path sends nothing or mixes address families. For a stream it is that of UDP,
+    /// for its size alone: RFC 9329 section 3 limits messages to what ESP in UDP has, so that the inner MTU stays when
+    /// the carrier changes.
     pub fn new(path: &Path, options: TunnelOptions) -> Option<Self> {
         let udp = match path.carrier {
             Carrier::Ip => false,
-            Carrier::Udp => true,
+            Carrier::Udp | Carrier::Stream(_) => true,
             Carrier::Hold | Carrier::Shut => return None,
         };
         let mut template = [0; IPV6_LEN + UDP_LEN];

@@ -5,6 +5,8 @@
 //! from: the answer changes nothing that the SA uses (transport policy rule 6). Whether a reply answers one of our
 //! requests is the control plane's to judge.
 
+use std::sync::Arc;
+
 use portcullis_common::{DropReason, Spi};
 use portcullis_esp::{ECHO_HEADER_LEN, Echo, EchoKind, EchoSubTypes, MAX_TAIL_LEN, turn_into_reply};
 
@@ -20,6 +22,7 @@ use crate::event::DataPlaneEvent;
 use crate::packet::{DontFragment, OuterHeader, TunnelOptions};
 use crate::sa::{Carrier, EchoAnswers};
 use crate::sa_table::{Found, OutboundIndex};
+use crate::stream::StreamQueue;
 use crate::xsk::HEADROOM;
 
 /// Requests that are answered, and replies that are reported, of one SA: per second and at once. A verification sends
@@ -81,10 +84,12 @@ impl Worker {
         };
         // DF whatever is configured: a request that a router cut to pieces would prove nothing about its size.
         let options = TunnelOptions { dont_fragment: DontFragment::Set, ..batch.shared.settings.tunnel };
-        let Some(header) = OuterHeader::new(&request.route.path(), options) else {
-            return self.discard(batch, packet, DropReason::NoRoute);
+        let taken = Taken::of(request.route, batch, options);
+        let mtu = match &taken {
+            Ok(Taken::Direct(header)) => header.inner_mtu(self.next_hop(batch, header.destination()).mtu()),
+            // A stream has no path MTU (section 5.6).
+            Ok(Taken::Stream(_)) | Err(_) => 0,
         };
-        let mtu = header.inner_mtu(self.next_hop(batch, header.destination()).mtu());
         let room = batch.umem.frame_size() - HEADROOM - MAX_TAIL_LEN;
         let written = packet.edit(batch.umem, |p| {
             let message = p.push_back(message_len(request.size, mtu, room))?;
@@ -93,8 +98,10 @@ impl Worker {
         if written.flatten().is_none() {
             return self.discard(batch, packet, DropReason::TooBig);
         }
-        let way = Way::probe(&header, &path);
-        self.seal_and_send(batch, *outbound, packet, way, InnerFields::echo(true));
+        match taken.as_ref().map_err(|reason| *reason).and_then(|taken| taken.way(&path)) {
+            Ok(way) => self.seal_and_send(batch, *outbound, packet, way, InnerFields::echo(true)),
+            Err(reason) => self.discard(batch, packet, reason),
+        }
     }
 
     /// An authenticated payload with next header 144. No selectors apply: there is no inner packet (section 5.1).
@@ -138,10 +145,17 @@ impl Worker {
             return self.discard(batch, packet, DropReason::StaleSa);
         };
         let path = sa.extra.path.clone();
-        let header = way_back(&arrival)
-            .and_then(|route| OuterHeader::new(&route.path(), batch.shared.settings.tunnel));
-        let Some(header) = header else { return self.discard(batch, packet, DropReason::NoRoute) };
-        let mtu = header.echo_mtu(self.next_hop(batch, header.destination()).mtu());
+        let taken = way_back(&arrival)
+            .ok_or(DropReason::NoRoute)
+            .and_then(|route| Taken::of(route, batch, batch.shared.settings.tunnel));
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(reason) => return self.discard(batch, packet, reason),
+        };
+        let mtu = match &taken {
+            Taken::Direct(header) => header.echo_mtu(self.next_hop(batch, header.destination()).mtu()),
+            Taken::Stream(_) => usize::MAX,
+        };
         let turned = packet.edit(batch.umem, |p| {
             let len = turn_into_reply(p.bytes_mut(), batch.shared.settings.echo, mtu).ok()?;
             p.truncate(len);
@@ -151,7 +165,37 @@ impl Worker {
             return self.discard(batch, packet, DropReason::TooBig);
         }
         // Without DF: it is the way of the request that is measured.
-        self.seal_and_send(batch, outbound, packet, Way::probe(&header, &path), InnerFields::echo(false));
+        match taken.way(&path) {
+            Ok(way) => self.seal_and_send(batch, outbound, packet, way, InnerFields::echo(false)),
+            Err(reason) => self.discard(batch, packet, reason),
+        }
+    }
+}
+
+/// What an echo message takes on its route: its own outer header, or a stream.
+enum Taken {
+    Direct(OuterHeader),
+    Stream(Arc<StreamQueue>),
+}
+
+impl Taken {
+    fn of(route: EchoRoute, batch: &Batch<'_>, options: TunnelOptions) -> Result<Self, DropReason> {
+        match (route, route.path()) {
+            (EchoRoute::Stream(key), _) => {
+                batch.shared.streams.get(key).map(Self::Stream).ok_or(DropReason::StreamDown)
+            }
+            (_, path) => path
+                .and_then(|path| OuterHeader::new(&path, options))
+                .map(Self::Direct)
+                .ok_or(DropReason::NoRoute),
+        }
+    }
+
+    fn way<'a>(&'a self, path: &'a PathState) -> Result<Way<'a>, DropReason> {
+        match self {
+            Self::Direct(header) => Ok(Way::probe(header, path)),
+            Self::Stream(stream) => Way::stream(stream),
+        }
     }
 }
 
@@ -200,6 +244,7 @@ fn is_answered(answers: &EchoAnswers, arrival: &Arrival) -> bool {
             answers.direct && answers.ip_only_from.is_none_or(|address| address == arrival.source.ip())
         }
         Carrier::Udp => answers.direct,
+        Carrier::Stream(_) => answers.stream,
         Carrier::Hold | Carrier::Shut => false,
     }
 }
@@ -210,6 +255,7 @@ fn way_back(arrival: &Arrival) -> Option<EchoRoute> {
     match carrier {
         Carrier::Ip => Some(EchoRoute::Ip { local, remote: source.ip() }),
         Carrier::Udp => Some(EchoRoute::Udp { local: (local, PORT_4500).into(), remote: source }),
+        Carrier::Stream(key) => Some(EchoRoute::Stream(key)),
         Carrier::Hold | Carrier::Shut => None,
     }
 }
@@ -247,11 +293,11 @@ fn write_request(
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, SocketAddr};
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::sa::{Path, PathId};
+    use crate::stream::{StreamKey, Streams};
     use crate::worker::paths::PathTable;
 
     const OURS: Spi = Spi(0x1000);
@@ -279,6 +325,21 @@ mod tests {
         assert_eq!(judge(answers, arrival(Carrier::Ip, 3)), refused, "from elsewhere over IP");
         assert_eq!(judge(answers, arrival(Carrier::Ip, 2)), Verdict::Answer(INDEX));
         assert_eq!(judge(answers, arrival(Carrier::Udp, 3)), Verdict::Answer(INDEX), "NAT moves UDP");
+    }
+
+    /// Transport policy rule 6: "FC neither sends nor answers echo on a stream".
+    #[test]
+    fn a_request_on_a_stream_is_answered_where_streams_may_carry_esp_and_nowhere_else() {
+        let judge = |answers| {
+            let arrival = arrival(Carrier::Stream(StreamKey(1)), 2);
+            EchoState::default().judge(&request(OURS), &arrival, &path(answers), NOW)
+        };
+        assert_eq!(judge(ANNOUNCED), Verdict::Drop(DropReason::EchoRefused));
+        assert_eq!(judge(EchoAnswers { stream: true, ..ANNOUNCED }), Verdict::Answer(INDEX));
+        assert_eq!(
+            way_back(&arrival(Carrier::Stream(StreamKey(1)), 2)),
+            Some(EchoRoute::Stream(StreamKey(1)))
+        );
     }
 
     /// Section 5.4: R=0 is never answered, whatever the SPI field holds.
@@ -357,7 +418,7 @@ mod tests {
         let table = PathTable::default();
         let [local, remote] = [1, 2].map(|host| IpAddr::from([192, 0, 2, host]));
         let path = Path { carrier: Carrier::Shut, local, local_port: 4500, remote, remote_port: 4500, echo };
-        table.update(PathId(1), path, TunnelOptions::default());
+        table.update(PathId(1), path, TunnelOptions::default(), &Streams::none());
         let state = table.get(PathId(1)).unwrap();
         state.add_outbound(OURS, INDEX);
         state

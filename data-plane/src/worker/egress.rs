@@ -1,6 +1,7 @@
 //! The last step of every packet: a transmit ring, a socket, or the TUN device.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use portcullis_common::DropReason;
 
@@ -15,6 +16,7 @@ use crate::event::LocalFailure;
 use crate::packet::IpVersion;
 use crate::packet::OuterHeader;
 use crate::packet::ethernet::{self, MacAddress};
+use crate::stream::StreamQueue;
 
 /// MTU of an interface that does not tell.
 const DEFAULT_MTU: usize = 1500;
@@ -23,6 +25,7 @@ impl Worker {
     /// Sends an ESP packet, outer header included: by our own ring if the next hop is known there, else by the
     /// kernel, which resolves the neighbour meanwhile. Tells what became of it.
     pub(super) fn send_esp(&mut self, batch: &Batch<'_>, packet: Packet, header: &OuterHeader) -> Departure {
+        batch.counters().esp_sent[usize::from(header.is_udp())].count(packet.len() - header.len());
         let hop = self.next_hop(batch, header.destination());
         match hop {
             NextHop::Port { port, mac, .. } => {
@@ -52,6 +55,18 @@ impl Worker {
             NextHop::Kernel { is_resolved: false, .. } => Departure::Unresolved,
             NextHop::Unreachable => Departure::Failed(LocalFailure::NoRoute),
             NextHop::Port { .. } | NextHop::Kernel { .. } | NextHop::Local => Departure::Left,
+        }
+    }
+
+    /// Gives a sealed packet, from its SPI on, to the task of a TCP stream.
+    pub(super) fn send_on_stream(&mut self, batch: &Batch<'_>, packet: Packet, stream: &Arc<StreamQueue>) {
+        match stream.push(packet, batch.now) {
+            Ok(()) => {
+                if !self.streams.iter().any(|known| Arc::ptr_eq(known, stream)) {
+                    self.streams.push(Arc::clone(stream));
+                }
+            }
+            Err((packet, reason)) => self.discard(batch, packet, reason),
         }
     }
 
@@ -111,6 +126,7 @@ impl Worker {
 
     /// Publishes what was queued on the ports and takes sent frames back.
     pub(super) fn flush(&mut self) {
+        self.streams.drain(..).for_each(|stream| stream.wake());
         for port in &mut self.ports {
             if port.dirty {
                 // The interface may be down: what waits in its ring leaves when it is up again.

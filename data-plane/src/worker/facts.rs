@@ -11,7 +11,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Where an ESP packet came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arrival {
-    /// `Ip` or `Udp`.
+    /// `Ip`, `Udp` or `Stream`.
     pub carrier: Carrier,
     /// Outer source; port 0 on IP.
     pub source: SocketAddr,

@@ -38,8 +38,8 @@ impl Worker {
                 return self.free.put(packet.into_frame());
             }
             Carrier::Shut => DropReason::PathShut,
-            // A direct carrier without a header: its addresses are of different families.
-            Carrier::Ip | Carrier::Udp => DropReason::NoRoute,
+            // A carrier without a header: its addresses are of different families.
+            Carrier::Ip | Carrier::Udp | Carrier::Stream(_) => DropReason::NoRoute,
         };
         self.discard(batch, packet, reason);
     }

@@ -11,12 +11,15 @@ use super::work::{Open, Packet, Work};
 use crate::event::DataPlaneEvent;
 use crate::packet::inner::set_traffic_class;
 use crate::packet::{Inner, IpVersion, ecn};
+use crate::sa::Carrier;
 use crate::sa_table::Found;
 use crate::spd::{Flow, SelectorMatch, matches_sa};
 
 impl Worker {
     /// Takes an ESP packet, from its SPI on, to the owner of its SA.
     pub(super) fn take_esp(&mut self, batch: &Batch<'_>, packet: Packet, arrival: Arrival) {
+        let is_udp = arrival.carrier == Carrier::Udp;
+        batch.counters().esp_received[usize::from(is_udp)].count(packet.len());
         let Some(spi) = packet_spi(packet.bytes(batch.umem)) else {
             return self.discard(batch, packet, DropReason::EspTooShort);
         };

@@ -112,7 +112,7 @@ mod tests {
             echo: EchoAnswers::default(),
         };
         let table = PathTable::default();
-        table.update(PathId(1), path, TunnelOptions::default());
+        table.update(PathId(1), path, TunnelOptions::default(), &crate::stream::Streams::none());
         let state = table.get(PathId(1)).unwrap();
         state.add_outbound(Spi(0x1234_5678), OutboundIndex(1));
         let about = |is_udp, destination: (IpAddr, u16), quoted| {

@@ -8,20 +8,22 @@ use portcullis_common::Spi;
 
 use super::sending::Sending;
 use crate::packet::{OuterHeader, TunnelOptions};
-use crate::sa::{Path, PathId};
+use crate::sa::{Carrier, Path, PathId};
 use crate::sa_table::OutboundIndex;
+use crate::stream::{StreamQueue, Streams};
 
 /// A path and the header that it gives packets.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PathSnapshot {
     /// The path.
     pub path: Path,
-    /// Outer header; `None` if the carrier sends nothing.
+    /// Outer header, on a stream for its size alone; `None` if the carrier sends nothing.
     pub header: Option<OuterHeader>,
+    /// Where packets go instead, if the carrier is a stream that has not ended.
+    pub stream: Option<Arc<StreamQueue>>,
 }
 
 /// One path, shared by the SAs that use it.
-#[derive(Debug)]
 pub struct PathState {
     /// Whose path.
     pub id: PathId,
@@ -62,8 +64,12 @@ impl PathState {
 
 impl PathTable {
     /// Makes or changes a path; workers see it with their next packet.
-    pub fn update(&self, id: PathId, path: Path, options: TunnelOptions) {
-        let snapshot = Arc::new(PathSnapshot { path, header: OuterHeader::new(&path, options) });
+    pub fn update(&self, id: PathId, path: Path, options: TunnelOptions, streams: &Streams) {
+        let stream = match path.carrier {
+            Carrier::Stream(key) => streams.get(key),
+            Carrier::Ip | Carrier::Udp | Carrier::Hold | Carrier::Shut => None,
+        };
+        let snapshot = Arc::new(PathSnapshot { path, header: OuterHeader::new(&path, options), stream });
         let mut paths = self.paths.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         match paths.get(&id) {
             Some(state) => state.current.store(snapshot),
@@ -97,7 +103,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::sa::{Carrier, EchoAnswers};
+    use crate::sa::EchoAnswers;
 
     #[test]
     fn an_sa_sees_its_path_change() {
@@ -110,15 +116,21 @@ mod tests {
             remote_port: 4500,
             echo: EchoAnswers::default(),
         };
-        table.update(PathId(1), path, TunnelOptions::default());
+        table.update(PathId(1), path, TunnelOptions::default(), &Streams::none());
         let state = table.get(PathId(1)).unwrap();
         assert!(state.current().header.is_none());
-        table.update(PathId(1), Path { carrier: Carrier::Udp, ..path }, TunnelOptions::default());
+        table.update(
+            PathId(1),
+            Path { carrier: Carrier::Udp, ..path },
+            TunnelOptions::default(),
+            &Streams::none(),
+        );
         assert!(state.current().header.as_ref().unwrap().is_udp());
         table.remove(PathId(1));
         assert!(table.get(PathId(1)).is_none());
         assert_eq!(state.current().path.carrier, Carrier::Udp);
     }
+
     /// Transport policy rule 6: the return SPI of an echo request belongs to the same IKE SA.
     #[test]
     fn a_path_knows_the_outbound_sas_of_its_ike_sa() {
@@ -129,7 +141,7 @@ mod tests {
             let (local, remote) = (address, address);
             let path =
                 Path { carrier, local, local_port: 0, remote, remote_port: 0, echo: EchoAnswers::default() };
-            table.update(PathId(id), path, TunnelOptions::default());
+            table.update(PathId(id), path, TunnelOptions::default(), &Streams::none());
         }
         let [one, two] = [1, 2].map(|id| table.get(PathId(id)).unwrap());
         one.add_outbound(Spi(0x1000), OutboundIndex(7));

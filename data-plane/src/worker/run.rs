@@ -9,7 +9,7 @@ use super::Worker;
 use super::batch::Batch;
 use super::command::Command;
 use super::shared::Shared;
-use super::work::Work;
+use super::work::{FromStream, Work};
 use crate::sa_table::Found;
 use crate::xsk::Umem;
 
@@ -49,6 +49,7 @@ impl Worker {
             worked += self.take_batch(&batch, port);
         }
         worked += self.take_handed_over(&batch);
+        worked += self.take_from_streams(&batch);
         if self.id == 0 && (worked == 0 || round.is_multiple_of(ROUNDS_PER_KERNEL_TURN)) {
             worked += self.take_from_kernel(&batch);
         }
@@ -95,6 +96,21 @@ impl Worker {
                     _ => self.discard(batch, open.packet, DropReason::StaleSa),
                 },
                 Work::Reply(reply) => self.send_reply(batch, reply),
+            }
+        }
+        count
+    }
+
+    fn take_from_streams(&mut self, batch: &Batch<'_>) -> usize {
+        let mut count = 0;
+        while count < BATCH
+            && let Some(FromStream { open, path }) = batch.mailbox.from_streams.pop()
+        {
+            count += 1;
+            match self.sas.inbound(open.spi) {
+                Found::Mine(sa) if sa.info.path == path => self.open(batch, open),
+                Found::Mine(_) => self.discard(batch, open.packet, DropReason::CarrierRefused),
+                _ => self.discard(batch, open.packet, DropReason::StaleSa),
             }
         }
         count

@@ -1,17 +1,21 @@
 //! The second half of an outbound packet's way, at its SA's owner: fit, seal, outer header, send.
 
+use std::sync::Arc;
+
 use portcullis_common::DropReason;
 use portcullis_esp::{NextHeader, SealError};
 
 use super::Worker;
 use super::batch::Batch;
-use super::paths::PathState;
+use super::paths::{PathSnapshot, PathState};
 use super::work::{Packet, Seal};
 use crate::event::DataPlaneEvent;
 use crate::packet::icmp::IcmpError;
 use crate::packet::outer::{OuterFields, OuterHeader};
 use crate::packet::{Inner, IpVersion, fragment, mss, protocol};
+use crate::sa::Carrier;
 use crate::sa_table::{Found, OutboundIndex};
+use crate::stream::StreamQueue;
 use crate::xsk::{HEADROOM, Umem};
 
 /// Bytes of IP and TCP headers without options, which the MSS does not count.
@@ -20,10 +24,16 @@ const TCP_V6_HEADERS: usize = 40 + 20;
 
 /// Where a sealed packet goes.
 #[derive(Clone, Copy)]
-pub(super) struct Way<'a> {
-    header: &'a OuterHeader,
-    /// The path that it tells something about: the one whose way it goes.
-    path: Option<&'a PathState>,
+pub(super) enum Way<'a> {
+    /// With this outer header.
+    Direct {
+        /// The header.
+        header: &'a OuterHeader,
+        /// The path that its departure tells something about: the one whose way it goes.
+        path: Option<&'a PathState>,
+    },
+    /// Into a TCP stream.
+    Stream(&'a Arc<StreamQueue>),
 }
 
 /// What the outer header takes from the packet inside.
@@ -44,13 +54,18 @@ impl Worker {
         let Some(header) = &snapshot.header else {
             return self.seal_without_carrier(batch, path.id, snapshot.path.carrier, seal);
         };
+        let way = match Way::of(&snapshot, header, &path) {
+            Ok(way) => way,
+            // Before sealing: what cannot be sent uses no sequence number.
+            Err(reason) => return self.discard(batch, seal.packet, reason),
+        };
         let mtu = header.inner_mtu(self.next_hop(batch, header.destination()).mtu());
         if seal.inner.total_len > mtu {
-            return self.seal_too_big(batch, seal, Way::of(header, &path), mtu);
+            return self.seal_too_big(batch, seal, way, mtu);
         }
         clamp_mss(batch.umem, &mut seal.packet, &seal.inner, mtu);
         let fields = InnerFields::of(&seal.inner);
-        self.seal_and_send(batch, seal.outbound, seal.packet, Way::of(header, &path), fields);
+        self.seal_and_send(batch, seal.outbound, seal.packet, way, fields);
     }
 
     /// A dummy packet (RFC 4303 section 2.6): the smallest that shows the peer a fresh sequence number.
@@ -58,13 +73,15 @@ impl Worker {
         let Found::Mine(sa) = self.sas.outbound(outbound) else { return };
         let path = sa.extra.path.clone();
         let snapshot = path.current();
-        let (Some(header), Some(frame)) = (&snapshot.header, self.free.take()) else { return };
+        let Some(header) = &snapshot.header else { return };
+        let Ok(way) = Way::of(&snapshot, header, &path) else { return };
+        let Some(frame) = self.free.take() else { return };
         match Packet::new(batch.umem, frame, HEADROOM, 0) {
             Ok(packet) => {
                 batch.counters().originated.add(1);
                 let fields =
                     InnerFields { next_header: NextHeader::DUMMY, traffic_class: 0, dont_fragment: true };
-                self.seal_and_send(batch, outbound, packet, Way::of(header, &path), fields);
+                self.seal_and_send(batch, outbound, packet, way, fields);
             }
             Err(frame) => self.free.put(frame),
         }
@@ -94,7 +111,11 @@ impl Worker {
                 inner_dont_fragment: inner.dont_fragment,
                 identification: sealed.sequence as u16,
             };
-            let fits = p.set_range(sealed.packet) && way.header.push(p, &fields).is_some();
+            let fits = p.set_range(sealed.packet)
+                && match way {
+                    Way::Direct { header, .. } => header.push(p, &fields).is_some(),
+                    Way::Stream(_) => true,
+                };
             if fits { Ok(sealed.event) } else { Err(SealError::NoRoom) }
         });
         match sealed.unwrap_or(Err(SealError::NoRoom)) {
@@ -107,9 +128,14 @@ impl Worker {
                     sa.extra.reported.reported(batch.now);
                 }
                 batch.notify_lifetime(child, event);
-                let departure = self.send_esp(batch, packet, way.header);
-                if let Some(path) = way.path {
-                    batch.note_departure(path, departure);
+                match way {
+                    Way::Direct { header, path } => {
+                        let departure = self.send_esp(batch, packet, header);
+                        if let Some(path) = path {
+                            batch.note_departure(path, departure);
+                        }
+                    }
+                    Way::Stream(stream) => self.send_on_stream(batch, packet, stream),
                 }
             }
             Err(error) => {
@@ -149,15 +175,30 @@ impl Worker {
 }
 
 impl<'a> Way<'a> {
-    /// The way of a path.
-    fn of(header: &'a OuterHeader, path: &'a PathState) -> Self {
-        Self { header, path: Some(path) }
+    /// The way of a path, or why it takes no packet now.
+    fn of(
+        snapshot: &'a PathSnapshot,
+        header: &'a OuterHeader,
+        path: &'a PathState,
+    ) -> Result<Self, DropReason> {
+        match (snapshot.path.carrier, &snapshot.stream) {
+            (Carrier::Stream(_), Some(stream)) => Self::stream(stream),
+            (Carrier::Stream(_), None) => Err(DropReason::StreamDown),
+            (Carrier::Ip | Carrier::Udp | Carrier::Hold | Carrier::Shut, _) => {
+                Ok(Self::Direct { header, path: Some(path) })
+            }
+        }
+    }
+
+    /// The way into a stream, or why it takes no packet now.
+    pub(super) fn stream(stream: &'a Arc<StreamQueue>) -> Result<Self, DropReason> {
+        stream.refuses().map_or(Ok(Self::Stream(stream)), Err)
     }
 
     /// A way of its own, which may be that of the path.
     pub(super) fn probe(header: &'a OuterHeader, path: &'a PathState) -> Self {
         let is_path = path.current().header.as_ref().is_some_and(|own| own.is_same_way(header));
-        Self { header, path: is_path.then_some(path) }
+        Self::Direct { header, path: is_path.then_some(path) }
     }
 }
 

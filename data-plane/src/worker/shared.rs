@@ -12,14 +12,15 @@ use tokio::sync::mpsc;
 use super::command::Command;
 use super::paths::PathTable;
 use super::wake::Wake;
-use super::work::Work;
+use super::work::{FromStream, Work};
 use crate::counters::WorkerCounters;
 use crate::event::{DataPlaneEvent, IkeDatagram};
 use crate::netlink::{Network, Snapshot};
 use crate::packet::TunnelOptions;
 use crate::spd::Spd;
+use crate::stream::Streams;
 
-/// Packets that may wait between two workers.
+/// Packets that may wait between two workers, or for one of them to open them.
 const HAND_OVER_LEN: usize = 1024;
 
 /// State that workers share; everything in it is read without locks on the way of a packet.
@@ -34,6 +35,8 @@ pub struct Shared {
     pub kernel: super::kernel_path::KernelPath,
     /// One for each worker.
     pub workers: Vec<Mailbox>,
+    /// TCP streams that carry ESP.
+    pub streams: Streams,
     /// To the control plane.
     pub notifier: Notifier,
     /// The paths of IKE SAs.
@@ -59,6 +62,8 @@ pub struct Settings {
 pub struct Mailbox {
     /// Packets of SAs that it owns.
     pub work: ArrayQueue<Work>,
+    /// The same, out of TCP streams; apart, so that a flood in one does not crowd out what other workers hand over.
+    pub from_streams: ArrayQueue<FromStream>,
     /// Orders of the handle, carried out before the next packet.
     pub commands: SegQueue<Command>,
     /// Wakes it.
@@ -82,6 +87,7 @@ impl Shared {
         neighbours: Network,
         kernel: super::kernel_path::KernelPath,
         workers: Vec<Mailbox>,
+        streams: Streams,
         notifier: Notifier,
         settings: Settings,
     ) -> Self {
@@ -93,6 +99,7 @@ impl Shared {
             neighbours,
             kernel,
             workers,
+            streams,
             notifier,
             paths: PathTable::default(),
             settings,
@@ -131,6 +138,7 @@ impl Mailbox {
     pub fn new() -> std::io::Result<Self> {
         Ok(Self {
             work: ArrayQueue::new(HAND_OVER_LEN),
+            from_streams: ArrayQueue::new(HAND_OVER_LEN),
             commands: SegQueue::new(),
             wake: Wake::new()?,
             counters: WorkerCounters::default(),

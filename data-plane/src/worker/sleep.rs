@@ -16,7 +16,10 @@ impl Worker {
     pub(super) fn sleep(&mut self, shared: &Shared) {
         let Some(mailbox) = shared.workers.get(usize::from(self.id)) else { return };
         mailbox.wake.fall_asleep();
-        let queues_empty = mailbox.work.is_empty() && mailbox.commands.is_empty() && self.sas.park();
+        let queues_empty = mailbox.work.is_empty()
+            && mailbox.from_streams.is_empty()
+            && mailbox.commands.is_empty()
+            && self.sas.park();
         if queues_empty && !shared.is_stopping() {
             let sending = self.ports.iter().any(|p| p.dirty);
             self.poll(

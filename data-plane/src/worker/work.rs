@@ -6,6 +6,7 @@ use portcullis_common::Spi;
 
 use super::facts::Arrival;
 use crate::packet::{Inner, PacketBuf};
+use crate::sa::PathId;
 use crate::sa_table::OutboundIndex;
 use crate::xsk::{Frame, Umem};
 
@@ -92,6 +93,15 @@ pub struct Reply {
     pub outbound: OutboundIndex,
     /// Where it came from.
     pub arrival: Arrival,
+}
+
+/// An ESP packet that came in a TCP stream.
+#[derive(Debug)]
+pub struct FromStream {
+    /// The packet.
+    pub open: Open,
+    /// The path whose SAs may come by this stream.
+    pub path: PathId,
 }
 
 /// What one worker does and another may have to: the second half of a packet's way, at its SA's owner.

@@ -26,11 +26,19 @@ impl FramePool {
     /// A pool that can hold every frame there is, holding them.
     pub fn new(frames: Vec<Frame>) -> Arc<Self> {
         let pool = Self { frames: ArrayQueue::new(frames.len().max(1)) };
-        for frame in frames {
-            // The queue was made as large as the frames are many.
-            let _ = pool.frames.push(frame);
-        }
+        frames.into_iter().for_each(|frame| pool.put(frame));
         Arc::new(pool)
+    }
+
+    /// A free frame; `None` if the pool is exhausted.
+    pub fn take(&self) -> Option<Frame> {
+        self.frames.pop()
+    }
+
+    /// Gives a frame back.
+    pub fn put(&self, frame: Frame) {
+        // The queue was made as large as the frames are many.
+        let _ = self.frames.push(frame);
     }
 
     /// Free frames in the pool, not counting the caches.
@@ -54,7 +62,7 @@ impl FrameCache {
     pub fn take(&mut self) -> Option<Frame> {
         if self.frames.is_empty() {
             let batch = (self.limit / 2).max(1);
-            self.frames.extend(std::iter::from_fn(|| self.pool.frames.pop()).take(batch));
+            self.frames.extend(std::iter::from_fn(|| self.pool.take()).take(batch));
         }
         self.frames.pop()
     }
@@ -62,10 +70,7 @@ impl FrameCache {
     /// Gives a frame back.
     pub fn put(&mut self, frame: Frame) {
         if self.frames.len() >= self.limit {
-            for frame in self.frames.drain(self.limit / 2..) {
-                // The pool is as large as the frames are many.
-                let _ = self.pool.frames.push(frame);
-            }
+            self.frames.drain(self.limit / 2..).for_each(|frame| self.pool.put(frame));
         }
         self.frames.push(frame);
     }

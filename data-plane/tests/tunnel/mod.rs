@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod joined;
+
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 
@@ -171,6 +173,10 @@ impl Side {
             false => address(&format!("198.51.100.{}", self.number)),
             true => address(&format!("2001:db8::{}", self.number)),
         }
+    }
+
+    pub fn other_wan_address(&self) -> IpAddr {
+        address(&format!("198.51.100.{}", 3 - self.number))
     }
 
     pub fn policy(&self) -> PolicyKey {
