@@ -10,12 +10,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::Value;
 
-use crate::workspace;
+use crate::{build_ebpf, workspace};
 
 /// Runs benchmark suites.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// Only this suite: esp, ike or memory.
+    /// Only this suite: esp, ike, esp-in-tcp or memory.
     suite: Option<String>,
     /// Write all figures to this file, an array of objects.
     #[arg(long, value_name = "FILE")]
@@ -32,12 +32,17 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "esp",
         what: "seal and open against the bare AEAD call",
-        run: |json| program("portcullis-esp", "esp", json),
+        run: |json| program("portcullis-esp", "esp", &[], json),
     },
     Suite {
         name: "ike",
         what: "handshakes of a responder in a second of its thread's processor time",
-        run: |json| program("portcullis-ike", "ike", json),
+        run: |json| program("portcullis-ike", "ike", &[], json),
+    },
+    Suite {
+        name: "esp-in-tcp",
+        what: "one TCP flow through two data planes, ESP in TCP against ESP in UDP",
+        run: esp_in_tcp,
     },
     Suite {
         name: "memory",
@@ -77,9 +82,16 @@ impl Bench {
 }
 
 /// A suite that is a bench target of the crate it measures: it prints its table and takes `--json FILE`.
-fn program(package: &str, target: &str, json: &Path) -> Result<Value> {
-    let arguments = ["bench", "--quiet", "--package", package, "--bench", target, "--", "--json"];
-    workspace::run(workspace::cargo().args(arguments).arg(json))?;
+fn program(package: &str, target: &str, features: &[&str], json: &Path) -> Result<Value> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["bench", "--quiet", "--package", package, "--bench", target]);
+    cargo.args(features.iter().flat_map(|feature| ["--features", feature]));
+    workspace::run(cargo.args(["--", "--json"]).arg(json))?;
     let text = std::fs::read_to_string(json).with_context(|| format!("reading {}", json.display()))?;
     serde_json::from_str(&text).with_context(|| format!("parsing {}", json.display()))
+}
+
+fn esp_in_tcp(json: &Path) -> Result<Value> {
+    build_ebpf::run()?;
+    program("portcullis-data-plane", "esp_in_tcp", &["root-tests"], json)
 }
