@@ -68,7 +68,8 @@ pub struct Endpoint {
     peers: Peers,
     /// Half-open SAs of the responder that got a message which does not authenticate.
     attacked: usize,
-    live: BTreeMap<IkeSaId, LiveSa>,
+    // Boxed: a node of a tree has room for eleven values, and half of it stays empty.
+    live: BTreeMap<IkeSaId, Box<LiveSa>>,
     timers: BTreeSet<(Time, Timer)>,
     due: BTreeMap<Timer, Time>,
     is_shutting_down: bool,

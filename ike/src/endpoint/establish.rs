@@ -246,7 +246,7 @@ impl Endpoint {
         config: Arc<ConnectionConfig>,
         first: DirectCarrier,
         reason: Reason,
-    ) -> LiveSa {
+    ) -> Box<LiveSa> {
         let HalfOpen { id, channel, link, started_on, began, traffic, role, init_path, .. } = half_open;
         let is_initiator = matches!(role, Role::Initiator(_));
         let first_began = match &role {
@@ -296,7 +296,7 @@ impl Endpoint {
         let lowest_nonce = (&settled.nonce_i).min(&settled.nonce_r).as_slice().into();
         let additional_ke = !settled.choice.additional.is_empty();
         let Settled { choice, keys, separate, fragments, .. } = settled;
-        LiveSa {
+        Box::new(LiveSa {
             id,
             child_configs,
             is_initiator,
@@ -334,7 +334,7 @@ impl Endpoint {
             closing: None,
             ended: None,
             outcomes: Vec::new(),
-        }
+        })
     }
 
     /// A live IKE SA joins its connection.
@@ -392,7 +392,7 @@ impl Endpoint {
                 && new.began < other.established
                 && other.began < new.established
         };
-        let Some(other) = self.live.values().find(at_once) else { return };
+        let Some(other) = self.live.values().map(|live| &**live).find(at_once) else { return };
         let loser = if new.lowest_nonce < other.lowest_nonce { new.id } else { other.id };
         if let Some(live) = self.live.get_mut(&loser)
             && live.is_initiator

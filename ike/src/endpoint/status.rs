@@ -19,7 +19,7 @@ impl Endpoint {
                 evidence,
                 detail,
                 next_attempt: connection.next_attempt,
-                ike_sas: live.map(ike_sa).collect(),
+                ike_sas: live.map(|live| ike_sa(live)).collect(),
             })
         };
         self.connections.iter().filter_map(describe).collect()

@@ -45,7 +45,7 @@ pub(crate) struct Stream {
 /// All of them.
 #[derive(Debug)]
 pub(crate) struct Streams {
-    streams: BTreeMap<StreamId, Stream>,
+    streams: BTreeMap<StreamId, Box<Stream>>,
     deadlines: std::collections::BTreeSet<(Time, StreamId)>,
     strangers: Quota,
     stranger_limit_bytes: usize,
@@ -81,7 +81,7 @@ impl Streams {
             opened: now,
             unknown_spis: 0,
         };
-        self.streams.insert(id, stream);
+        self.streams.insert(id, Box::new(stream));
     }
 
     /// A connection that we asked for is there. False if nobody waits for it any more.
@@ -120,19 +120,19 @@ impl Streams {
             opened: now,
             unknown_spis: 0,
         };
-        self.streams.insert(id, stream);
+        self.streams.insert(id, Box::new(stream));
         self.deadlines.insert((now + PREFIX_WITHIN, id));
         true
     }
 
     /// The connection with this name.
     pub(crate) fn get(&self, id: StreamId) -> Option<&Stream> {
-        self.streams.get(&id)
+        self.streams.get(&id).map(|stream| &**stream)
     }
 
     /// The connection with this name.
     pub(crate) fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
-        self.streams.get_mut(&id)
+        self.streams.get_mut(&id).map(|stream| &mut **stream)
     }
 
     /// Connections that belong to `owner`.
@@ -183,7 +183,7 @@ impl Streams {
             self.strangers.leave(stream.remote.ip(), standing);
             self.forget_deadlines(id);
         }
-        Some(stream)
+        Some(*stream)
     }
 
     /// Streams of strangers now.

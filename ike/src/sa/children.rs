@@ -105,6 +105,8 @@ pub(crate) struct Children(Vec<Child>);
 impl Children {
     /// Adds a pair.
     pub(crate) fn add(&mut self, child: Child) {
+        // Most IKE SAs have one pair for life; a vector would make room for four.
+        self.0.reserve_exact(1);
         self.0.push(child);
     }
 
@@ -141,7 +143,11 @@ impl Children {
     /// Takes out the pairs whose inbound half has lingered long enough.
     pub(crate) fn take_gone(&mut self, now: Time) -> Vec<Child> {
         let is_over = |child: &mut Child| matches!(child.stage, Stage::Gone { until } if until <= now);
-        self.0.extract_if(.., is_over).collect()
+        let gone: Vec<_> = self.0.extract_if(.., is_over).collect();
+        if !gone.is_empty() {
+            self.0.shrink_to_fit();
+        }
+        gone
     }
 
     /// Takes out every pair.
