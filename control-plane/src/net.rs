@@ -6,6 +6,7 @@ mod bind;
 mod counters;
 mod esp_stream;
 mod holder;
+mod outbox;
 mod prefix_limit;
 pub mod route;
 mod source;

@@ -31,7 +31,8 @@ pub enum Admission {
 #[derive(Debug)]
 struct Held {
     since: Instant,
-    last: Option<Line>,
+    /// Boxed: most kinds never have a second line.
+    last: Option<Box<Line>>,
     count: u64,
 }
 
@@ -41,7 +42,7 @@ impl LogLimit {
         match self.kinds.get_mut(&kind) {
             Some(held) => {
                 held.count += 1;
-                held.last = Some(line.clone());
+                held.last = Some(Box::new(line.clone()));
                 Admission::HoldBack
             }
             None => {
@@ -60,7 +61,7 @@ impl LogLimit {
             let is_over = now.duration_since(held.since) >= WINDOW;
             match (is_over, held.last.take()) {
                 (true, Some(line)) => {
-                    summaries.push((line, held.count));
+                    summaries.push((*line, held.count));
                     // The next ones are held back too, so that a storm gives one line a window.
                     *held = Held { since: now, last: None, count: 0 };
                     true
@@ -72,6 +73,10 @@ impl LogLimit {
                 }
             }
         });
+        // What many connections at once have left behind.
+        if self.kinds.len() < self.kinds.capacity() / 4 {
+            self.kinds.shrink_to_fit();
+        }
         summaries
     }
 }

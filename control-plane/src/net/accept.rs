@@ -84,7 +84,7 @@ impl Acceptor {
             };
             let stream = StreamId::accepted(acceptor.numbers.fetch_add(1, Ordering::Relaxed));
             if let Some(input) = acceptor.inputs.get(shard) {
-                stream::accepted(stream, tcp, first, input.clone());
+                stream::accepted(stream, tcp, first, input.clone()).await;
             }
         });
     }

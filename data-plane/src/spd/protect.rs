@@ -59,6 +59,7 @@ impl Protect {
     pub fn use_outbound(&self, outbound: Outbound) {
         self.change(|list| {
             list.retain(|o| o.child != outbound.child);
+            list.reserve_exact(1);
             list.insert(0, outbound.clone());
         });
     }
