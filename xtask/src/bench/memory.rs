@@ -1,14 +1,21 @@
-//! What an established IKE SA with one Child SA keeps: the growth of a running gateway between few and many of them.
+//! What an established IKE SA with one Child SA keeps, and what an open IKE stream does: the growth of a running gateway
+//! between few and many of them.
 //!
 //! One daemon sets up an IKE SA over TCP for each site, the other answers, each site from an address and with an identity
 //! of its own. What the answering daemon has resident is read before the first and after the last; the difference between
 //! a small and a large number of sites leaves out what a gateway needs once. On top comes what the kernel keeps for it in
-//! BPF maps. Buffers of the kernel's TCP sockets are not counted.
+//! BPF maps: they are whole in memory from the start, so that the growth has no part of them. Buffers of the kernel's TCP
+//! sockets are not counted. Streams are those of strangers that have sent the beginning of a first message.
+//!
+//! Memory is read when it has stopped shrinking: what a handshake or the reading of the configuration needed for a moment
+//! is given back within seconds.
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use portcullis_vm_tests::{Artefacts, BpfMap, DaemonConfig, Gateway, Lab, Nat, Side, until};
@@ -23,6 +30,19 @@ const FEW: u32 = 1000;
 const MANY: u32 = 3000;
 /// What one may cost.
 const LIMIT_BYTES: f64 = 10.0 * 1024.0;
+/// Numbers of open streams between which the growth is measured.
+const FEW_STREAMS: usize = 1000;
+const MANY_STREAMS: usize = 10_000;
+/// What one may cost.
+const STREAM_LIMIT_BYTES: f64 = 4.0 * 1024.0;
+/// The prefix, and of an IKE_SA_INIT request as much as says where it belongs (RFC 9329 section 4, RFC 7296 section 3.1).
+const FIRST_OCTETS: [u8; 32] =
+    *b"IKETCP\x01\x00\0\0\0\0\x01\x02\x03\x04\x05\x06\x07\x08\0\0\0\0\0\0\0\0\x21\x20\x22\x08";
+/// A stranger has this long before its stream is closed.
+const STRANGER_LIMIT: Duration = Duration::from_secs(10);
+/// Memory that has not shrunk for this long is what is kept.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 /// BPF maps with entries for an SA, and how many: an inbound slot is steered by, both directions have keys.
 const ENTRIES: [(&str, u64); 2] = [("STEER", 1), ("KEYS", 2)];
 /// Sites have addresses in this network, which is local to gw-a as a whole.
@@ -41,7 +61,7 @@ pub fn run() -> Result<Value> {
         return Ok(report.to_json());
     }
     let artefacts = daemon::build()?;
-    let (mut sa, mut with_configuration) = (Vec::new(), Vec::new());
+    let (mut sa, mut with_configuration, mut streams) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
         let few = Resident::measure(FEW, &artefacts)?;
         let many = Resident::measure(MANY, &artefacts)?;
@@ -49,10 +69,13 @@ pub fn run() -> Result<Value> {
         let maps = many.map_bytes_per_sa as f64;
         sa.push((many.growth() - few.growth()) / sites + maps);
         with_configuration.push((many.established_bytes - few.established_bytes) / sites + maps);
+        streams.push(stream_bytes(&artefacts)?);
     }
-    for (case, runs, goal) in [
-        ("established IKE SA with one Child SA", sa, Some(1.0)),
-        ("the same with its configured connection", with_configuration, None),
+    const OF_SA: (&str, f64) = ("limit of 10 KiB", LIMIT_BYTES);
+    for (case, runs, (against, limit), goal) in [
+        ("established IKE SA with one Child SA", sa, OF_SA, Some(1.0)),
+        ("the same with its configured connection", with_configuration, OF_SA, None),
+        ("open IKE stream of 10 000", streams, ("limit of 4 KiB", STREAM_LIMIT_BYTES), Some(1.0)),
     ] {
         report.add(Figure {
             suite: "memory",
@@ -60,8 +83,8 @@ pub fn run() -> Result<Value> {
             unit: "bytes",
             better: Better::Lower,
             runs,
-            against: "limit of 10 KiB",
-            against_runs: vec![LIMIT_BYTES],
+            against,
+            against_runs: vec![limit],
             goal,
         });
     }
@@ -94,7 +117,7 @@ impl Resident {
         let (mut a, mut b) = (gateway(Side::A)?, gateway(Side::B)?);
         b.start()?;
         let pid = b.process().context("gw-b runs")?.id();
-        let idle_bytes = resident_bytes(pid)?;
+        let idle_bytes = settled_bytes(pid)?;
         a.start()?;
         let mut up = 0;
         until(UP_LIMIT, || {
@@ -102,7 +125,7 @@ impl Resident {
             (up == sites as usize).then_some(())
         })
         .with_context(|| format!("{up} of {sites} sites are up:\n{}\n{}", a.log_tail(), b.log_tail()))?;
-        let established_bytes = resident_bytes(pid)?;
+        let established_bytes = settled_bytes(pid)?;
         let maps = BpfMap::of_process(pid)?;
         let of = |map: &BpfMap| ENTRIES.iter().find(|(name, _)| map.name == *name).map_or(0, |(_, n)| *n);
         let map_bytes_per_sa = maps.iter().map(|map| of(map) * u64::from(map.value_bytes)).sum();
@@ -114,6 +137,48 @@ impl Resident {
     fn growth(&self) -> f64 {
         self.established_bytes - self.idle_bytes
     }
+}
+
+/// The growth of a gateway for each stream more, once it has accepted all of them.
+fn stream_bytes(artefacts: &Artefacts) -> Result<f64> {
+    let lab = Lab::new(Nat::None)?;
+    let secret = lab.instance.directory().join("psk");
+    fs::write(&secret, "a shared key that nobody uses here: 0123456789")?;
+    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    let mut config =
+        configuration(Side::B, 1, artefacts, secret.to_str().context("the directory is UTF-8")?)?;
+    for limit in ["max_stranger_streams", "max_stranger_streams_per_prefix"] {
+        config.set(&format!("ike/{limit}"), MANY_STREAMS);
+    }
+    let mut gateway =
+        Gateway::new(&lab.instance, lab.gateway(Side::B), Side::B.gateway_name(), &artefacts.binary, config)?;
+    gateway.start()?;
+    let pid = gateway.process().context("gw-b runs")?.id();
+    // Before the clock of strangers runs: what starting took for a moment is given back.
+    settled_bytes(pid)?;
+    let address = SocketAddr::new(IpAddr::from(Side::B.wan().0), 4500);
+    let began = Instant::now();
+    let mut open = Vec::new();
+    let mut resident_with = |count: usize| -> Result<f64> {
+        lab.gw_a.enter(|| -> Result<()> {
+            while open.len() < count {
+                let mut stream = TcpStream::connect(address)?;
+                stream.write_all(&FIRST_OCTETS)?;
+                open.push(stream);
+            }
+            Ok(())
+        })?;
+        let accepted = || gateway.metrics().ok()?.sum("portcullis_ike_stranger_streams", &[]);
+        until(STRANGER_LIMIT, || accepted().filter(|accepted| *accepted == count as f64))
+            .with_context(|| format!("{:?} of {count} streams are open", accepted()))?;
+        resident_bytes(pid)
+    };
+    let (few, many) = (resident_with(FEW_STREAMS)?, resident_with(MANY_STREAMS)?);
+    anyhow::ensure!(
+        began.elapsed() < STRANGER_LIMIT,
+        "the machine is too busy: streams of strangers were closed"
+    );
+    Ok((many - few) / (MANY_STREAMS - FEW_STREAMS) as f64)
 }
 
 fn configuration(side: Side, sites: u32, artefacts: &Artefacts, secret: &str) -> Result<DaemonConfig> {
@@ -160,6 +225,20 @@ fn configuration(side: Side, sites: u32, artefacts: &Artefacts, secret: &str) ->
     }
     config.set_yaml("connections", &connections)?;
     Ok(config)
+}
+
+/// What a process keeps resident.
+fn settled_bytes(pid: i32) -> Result<f64> {
+    let began = Instant::now();
+    let (mut least, mut since) = (resident_bytes(pid)?, began);
+    while since.elapsed() < SETTLED_AFTER && began.elapsed() < SETTLE_LIMIT {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = resident_bytes(pid)?;
+        if now < least {
+            (least, since) = (now, Instant::now());
+        }
+    }
+    resident_bytes(pid)
 }
 
 /// What a process has resident, shared pages included.
