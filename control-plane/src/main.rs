@@ -20,6 +20,10 @@ mod status;
 
 use std::process::ExitCode;
 
+/// Many handshakes at once leave holes among what lives on; this allocator gives them back (docs/adr/0009-jemalloc.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     match cli::run() {
         Ok(code) => code,

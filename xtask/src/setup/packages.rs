@@ -1,4 +1,4 @@
-//! Debian packages with the programs that tests and the demo run.
+//! Debian packages with the programs that the build, the tests and the demo run.
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ struct Tool {
 }
 
 const TOOLS: &[Tool] = &[
+    Tool { program: "make", package: "make", why: "builds the daemon's allocator" },
     Tool { program: "ip", package: "iproute2", why: "makes the namespaces and links of the laboratory" },
     Tool { program: "ping", package: "iputils-ping", why: "a gateway's own traffic, sent by nobody of ours" },
     Tool { program: "nft", package: "nftables", why: "the laboratory's NAT and filters" },
