@@ -246,3 +246,16 @@ impl LiveSa {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sa::children::Child;
+
+    /// There is one for each peer, and a goal for all that a peer costs (docs/performance.md).
+    #[test]
+    fn what_every_peer_costs_stays_small() {
+        assert!(size_of::<LiveSa>() <= 1408, "{}", size_of::<LiveSa>());
+        assert!(size_of::<Child>() <= 192, "{}", size_of::<Child>());
+    }
+}
