@@ -139,8 +139,8 @@ mod tests {
     fn an_empty_queue_keeps_no_room_for_values() {
         let (sender, mut receiver) = outbox();
         sender.send([0_u8; 1000]).unwrap();
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(receiver.poll_recv(&mut cx).is_ready() && receiver.poll_recv(&mut cx).is_pending());
+        let cx = Context::from_waker(Waker::noop());
+        assert!(receiver.poll_recv(&cx).is_ready() && receiver.poll_recv(&cx).is_pending());
         assert_eq!(lock(&receiver.0).values.capacity(), 0);
     }
 }
