@@ -122,6 +122,12 @@ pub enum Action {
         /// When to give up.
         most: Duration,
     },
+    /// The largest packet that the path of this IKE SA takes was not answered (an [`EchoSize::PathMtu`] with DF): assume a
+    /// smaller one, also for the next such echo, which follows (transport policy rule 3).
+    LowerPathMtu {
+        /// The IKE SA.
+        ike_sa: IkeSaId,
+    },
     /// Tell the operator; also what metrics are made of.
     Event(Event),
 }

@@ -147,11 +147,39 @@ pub struct EspPolicy {
     pub transports: Vec<DirectCarrier>,
     /// What happens when none passes.
     pub on_unreachable: OnUnreachable,
-    /// Outbound traffic for this long with none inbound while IKE answers is reported (transport policy rule
-    /// 1); `None` is `never`. Default 30 s.
-    pub unverified_timeout: Option<Duration>,
+    /// How direct carriers are verified by ESP echo.
+    pub probe: ProbePolicy,
+    /// At most one fall, to TCP or to `blocked`, within this time (transport policy rule 5). Default 60 s.
+    pub hold_time: Duration,
+    /// What silence means without ESP echo (transport policy rule 1).
+    pub unverified_timeout: UnverifiedTimeout,
     /// Idle time after which an end behind NAT sends a keepalive. Default 20 s.
     pub keepalive: Duration,
+}
+
+/// The `probe:` section: how direct carriers are verified by ESP echo (transport policy rules 3 and 5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProbePolicy {
+    /// An echo request is unanswered after this time, and the next one leaves. Default 1 s.
+    pub timeout: Duration,
+    /// Requests on each carrier before it counts as unanswered. Default 3.
+    pub attempts: u8,
+    /// The second carrier is probed this much later than the first. Default 250 ms.
+    pub stagger: Duration,
+    /// An echo leaves when nothing authentic has come for this long. Default 10 s.
+    pub idle_interval: Duration,
+}
+
+/// How long outbound traffic may go without any inbound while IKE answers, where there is no ESP echo, before the carrier
+/// counts as dead (transport policy rule 1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnverifiedTimeout {
+    /// 30 s; never after a start on UDP without SEPARATE_TRANSPORTS (row 5). The default.
+    ByRow,
+    /// This long, on every row.
+    After(Duration),
+    /// Silence means nothing: a local choice that can leave ESP in a hole for good.
+    Never,
 }
 
 /// One entry of `children:`.
@@ -218,6 +246,8 @@ pub struct EndpointConfig {
     pub nat_port: u16,
     /// Notify type of SEPARATE_TRANSPORTS while it is unassigned.
     pub separate_transports_notify: u16,
+    /// Notify type of ESP_ECHO_SUPPORTED while it is unassigned.
+    pub esp_echo_notify: u16,
     /// TCP 4500 is listened on: S may be echoed (transport policy rule 9).
     pub tcp_listens: bool,
     /// Half-open SAs above which COOKIE is asked for over UDP (RFC 7296 section 2.6). Default 64.
@@ -262,6 +292,7 @@ impl Default for EndpointConfig {
             shard: 0,
             nat_port: 4500,
             separate_transports_notify: 42241,
+            esp_echo_notify: 42242,
             tcp_listens: true,
             cookie_threshold: 64,
             puzzle_threshold: 1024,
@@ -310,8 +341,21 @@ impl Default for EspPolicy {
         Self {
             transports: vec![DirectCarrier::Ip, DirectCarrier::Udp],
             on_unreachable: OnUnreachable::FailClosed,
-            unverified_timeout: Some(Duration::from_secs(30)),
+            probe: ProbePolicy::default(),
+            hold_time: Duration::from_secs(60),
+            unverified_timeout: UnverifiedTimeout::ByRow,
             keepalive: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Default for ProbePolicy {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(1),
+            attempts: 3,
+            stagger: Duration::from_millis(250),
+            idle_interval: Duration::from_secs(10),
         }
     }
 }

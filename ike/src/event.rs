@@ -7,8 +7,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::action::{ChildId, EspCipher, IkeSaId};
-use crate::path::IkeTransport;
-use crate::status::{Evidence, Reason, State};
+use crate::path::{EspTransport, IkeTransport};
+use crate::status::{Evidence, Reason, State, Verification};
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -139,6 +139,26 @@ pub enum Event {
         /// Restored, or lost.
         up: bool,
     },
+    /// What a verification measured on one carrier.
+    EspProbed {
+        /// Name of the connection.
+        connection: Arc<str>,
+        /// The IKE SA.
+        ike_sa: IkeSaId,
+        /// The carrier.
+        carrier: EspTransport,
+        /// An echo came back on it.
+        answered: bool,
+    },
+    /// A verification of the carriers of ESP is over.
+    EspVerified {
+        /// Name of the connection.
+        connection: Arc<str>,
+        /// The IKE SA.
+        ike_sa: IkeSaId,
+        /// What it came to, and how long it took.
+        verification: Verification,
+    },
     /// Keys for a key log; only with `EndpointConfig::key_log`.
     Keys(KeyEvent),
 }
@@ -214,10 +234,51 @@ pub struct Counters {
     pub stream_reconnects: u64,
     /// ESP frames that came in TCP and were dropped.
     pub esp_in_tcp_dropped: u64,
+    /// ESP echo requests sent, by carrier: IP, UDP, TCP.
+    pub echo_requests: PerCarrier,
+    /// Replies to them, by carrier.
+    pub echo_replies: PerCarrier,
+    /// Verifications that are over, by verdict.
+    pub verifications: std::collections::BTreeMap<&'static str, u64>,
+    /// Falls of ESP, into TCP in place or to a stop.
+    pub esp_falls: u64,
     /// Half-open SAs now.
     pub half_open: u64,
     /// Streams of strangers now.
     pub stranger_streams: u64,
     /// Messages that were dropped or answered with an error, by bounded reason.
     pub rejected: std::collections::BTreeMap<&'static str, u64>,
+}
+
+/// One counter for each carrier of ESP.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct PerCarrier {
+    /// IP protocol 50.
+    pub ip: u64,
+    /// UDP port 4500.
+    pub udp: u64,
+    /// TCP streams.
+    pub tcp: u64,
+}
+
+impl core::ops::Index<EspTransport> for PerCarrier {
+    type Output = u64;
+
+    fn index(&self, carrier: EspTransport) -> &u64 {
+        match carrier {
+            EspTransport::Ip => &self.ip,
+            EspTransport::Udp => &self.udp,
+            EspTransport::Tcp => &self.tcp,
+        }
+    }
+}
+
+impl core::ops::IndexMut<EspTransport> for PerCarrier {
+    fn index_mut(&mut self, carrier: EspTransport) -> &mut u64 {
+        match carrier {
+            EspTransport::Ip => &mut self.ip,
+            EspTransport::Udp => &mut self.udp,
+            EspTransport::Tcp => &mut self.tcp,
+        }
+    }
 }

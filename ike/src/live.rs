@@ -177,6 +177,15 @@ pub(crate) enum Outcome {
         /// Name of the configured child.
         name: Arc<str>,
     },
+    /// An ESP echo came back: what set-up has led to carries ESP.
+    EspAnswers,
+    /// ESP has fallen into TCP in place, or was stopped (transport policy rule 5: once per hold time).
+    EspFell,
+    /// No carrier that is allowed passes ESP, which has stopped: rows 16 to 18. Once in the life of an IKE SA.
+    EspUnreachable {
+        /// The first verification after a start on TCP (row 16), else mid-life or after a start on UDP (row 17).
+        first_verification: bool,
+    },
     /// The IKE SA has new keys.
     IkeRekeyed,
     /// The IKE SA could not get new keys.

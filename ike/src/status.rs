@@ -1,11 +1,12 @@
 //! What an endpoint can say about its connections, for `status`, the API and the metrics.
 
+use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::action::{ChildId, EspCipher, IkeSaId};
 use crate::codec::TrafficSelector;
-use crate::path::{EspPath, IkeTransport};
+use crate::path::{EspPath, EspTransport, IkeTransport};
 use crate::time::Time;
 
 macro_rules! labelled {
@@ -153,6 +154,61 @@ pub struct ConnectionStatus {
     pub ike_sas: Vec<IkeSaStatus>,
 }
 
+/// What a verification came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// An echo came back on this carrier.
+    Answered(EspTransport),
+    /// None came back on any direct carrier while IKE answered.
+    Unreachable,
+    /// None came back that decides anything: IKE was silent too, ESP has fallen within the hold time, or only a carrier answered
+    /// that is the peer's to choose.
+    Undecided,
+}
+
+impl Verdict {
+    /// The word for status, API, metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Answered(EspTransport::Ip) => "ip_answered",
+            Self::Answered(EspTransport::Udp) => "udp_answered",
+            Self::Answered(EspTransport::Tcp) => "tcp_answered",
+            Self::Unreachable => "unreachable",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
+/// A verification of the carriers of ESP that is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verification {
+    /// When it was over.
+    pub at: Time,
+    /// How long it took.
+    pub took: Duration,
+    /// It was the first of its IKE SA.
+    pub is_first: bool,
+    /// What it came to.
+    pub verdict: Verdict,
+}
+
+/// How ESP of an IKE SA is verified.
+#[derive(Clone, Copy, Debug)]
+pub struct EspStatus {
+    /// Both ends have announced ESP echo.
+    pub echo: bool,
+    /// The longest that a verification takes: attempts × timeout + stagger + 1 RTT.
+    pub budget: Duration,
+    /// The longest that a decision in mid-life takes, from the first packet without an answer on.
+    pub decision_within: Duration,
+    /// The last verification.
+    pub verification: Option<Verification>,
+    /// Smoothed round trips of echoes.
+    pub rtt: [(EspTransport, Option<Duration>); 3],
+    /// When ESP in TCP next tries to come back.
+    pub next_return: Option<Time>,
+}
+
 /// One IKE SA.
 #[derive(Clone, Debug)]
 pub struct IkeSaStatus {
@@ -174,6 +230,8 @@ pub struct IkeSaStatus {
     pub nat: (bool, bool),
     /// How its ESP travels; none before the first child.
     pub esp_path: Option<EspPath>,
+    /// How its ESP is verified.
+    pub esp: EspStatus,
     /// Negotiated algorithms in proposal notation, with every key exchange.
     pub algorithms: String,
     /// When it was authenticated.

@@ -34,6 +34,8 @@ pub(crate) struct Connection {
     pub(crate) reported: (State, Reason, Evidence),
     /// Children that were lost or could not be made are tried again then.
     pub(crate) children_at: Option<Time>,
+    /// When its ESP last fell into TCP or was stopped (transport policy rule 5).
+    pub(crate) last_fall: Option<Time>,
     /// Waits between attempts.
     pub(crate) backoff: Backoff,
 }
@@ -78,6 +80,7 @@ impl Connection {
             pending: Vec::new(),
             reported: (State::Idle, Reason::None, Evidence::None),
             children_at: None,
+            last_fall: None,
         };
         connection.want_configured();
         connection

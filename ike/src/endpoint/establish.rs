@@ -57,7 +57,8 @@ impl Endpoint {
         let Some(half_open) = self.take_half_open(id) else { return };
         let nonces = (settled.nonce_i.clone(), settled.nonce_r.clone());
         let first = carrier.unwrap_or(DirectCarrier::Udp);
-        let mut live = self.go_live(now, half_open, settled, config.clone(), first, attempt.reason);
+        let echo = self.is_echo_agreed(&settled, &config, received);
+        let mut live = self.go_live(now, half_open, settled, config.clone(), first, attempt.reason, echo);
         let new = match child {
             None => None,
             Some((_, Ok(terms))) => Some(terms.keyed(&live.current.keys, &nonces.0, &nonces.1, &[])),
@@ -112,6 +113,9 @@ impl Endpoint {
             }
         };
         let mut out = auth::response(&settled, &config, message_id, &verified);
+        if auth::may_echo(&settled, &config) {
+            out.push(payloads::notify(NotifyType(self.core.config.esp_echo_notify)));
+        }
         let Some(mut half_open) = self.take_half_open(id) else { return };
         let nat = settled.nat.0 || settled.nat.1;
         let carrier = table::first_carrier(&config.esp, half_open.started_on, settled.separate, nat);
@@ -139,7 +143,8 @@ impl Endpoint {
             }
             return self.close_streams_of(id);
         };
-        let mut live = self.go_live(now, half_open, settled, config.clone(), first, Reason::None);
+        let echo = self.is_echo_agreed(&settled, &config, received);
+        let mut live = self.go_live(now, half_open, settled, config.clone(), first, Reason::None, echo);
         match child {
             Ok(terms) => {
                 let new = terms.keyed(&live.current.keys, &nonces.0, &nonces.1, &[]);
@@ -237,7 +242,13 @@ impl Endpoint {
         }
     }
 
+    /// ESP echo: announced by both ends in IKE_AUTH, and believed (transport policy rule 6).
+    fn is_echo_agreed(&self, settled: &Settled, config: &ConnectionConfig, received: &Received) -> bool {
+        auth::may_echo(settled, config) && received.has(NotifyType(self.core.config.esp_echo_notify))
+    }
+
     /// An IKE SA from what set-up has left.
+    #[allow(clippy::too_many_arguments, reason = "all parts of one IKE SA")]
     fn go_live(
         &mut self,
         now: Time,
@@ -246,6 +257,7 @@ impl Endpoint {
         config: Arc<ConnectionConfig>,
         first: DirectCarrier,
         reason: Reason,
+        echo: bool,
     ) -> Box<LiveSa> {
         let HalfOpen { id, channel, link, started_on, began, traffic, role, init_path, .. } = half_open;
         let is_initiator = matches!(role, Role::Initiator(_));
@@ -264,10 +276,19 @@ impl Endpoint {
             _ => esp_port(link.remote()),
         };
         let local = SocketAddr::new(link.local().ip(), port);
+        // Peers that share a connection do not share their falls.
+        let last_fall = match config.remote_address {
+            RemoteAddress::Ip(_) => self.connections.get(&*config.name).and_then(|c| c.last_fall),
+            RemoteAddress::Any => None,
+        };
         let basis = Basis {
             is_initiator,
             started_on,
             separate: settled.separate,
+            echo,
+            ike_remote: link.remote().ip(),
+            stream: link.tcp().and_then(|link| link.current),
+            last_fall,
             nat: settled.nat,
             first,
             local,
@@ -345,6 +366,8 @@ impl Endpoint {
             self.core.spis.insert(spi, id);
         }
         let is_initiator = live.is_initiator;
+        // Where an echo can tell, only its answer shows that the attempt has led to anything.
+        let verifies = live.carrier.esp_status().echo;
         if let Some(connection) = self.connections.get_mut(&name) {
             connection.live.insert(id);
             if connection.attempt == Some(id) {
@@ -353,7 +376,9 @@ impl Endpoint {
             if !refused {
                 connection.trouble = None;
                 connection.next_attempt = None;
-                connection.backoff.reset();
+                if !verifies {
+                    connection.backoff.reset();
+                }
                 if !is_initiator {
                     // The initiator brings its own children up first; what is missing then is ours to ask for.
                     connection.children_at = Some(now + connection.config.ike.retry_min);

@@ -3,11 +3,13 @@
 use super::Endpoint;
 use crate::action::{ChildId, IkeSaId};
 use crate::command::Fact;
+use crate::crypto::Rng;
 use crate::event::Event;
 use crate::live::Task;
 use crate::status::Reason;
 use crate::time::Time;
-use crate::transport::carrier::Arrival;
+use crate::transport::carrier::{Arrival, Carrier};
+use crate::transport::probe::Reply;
 
 impl Endpoint {
     /// Takes a fact. Facts about children that are gone are ignored.
@@ -17,23 +19,38 @@ impl Endpoint {
                 let Some(id) = self.owner_of(child) else { return };
                 let Some(live) = self.live.get_mut(&id) else { return };
                 live.esp_seen = Some(now);
-                live.peer_uses(&mut self.core, now, child);
-                if let Some(carrier) = carrier.direct() {
-                    let arrival = Arrival { carrier, source, local, is_highest, is_echo };
-                    let effects = live.carrier.inbound(now, arrival);
-                    live.carry_out(&mut self.core, effects);
+                if !is_echo {
+                    live.peer_uses(&mut self.core, now, child);
                 }
+                let arrival = Arrival { child, carrier, source, local, is_highest, is_echo };
+                live.carrier.inbound(now, arrival, &mut self.core.rng);
+                live.carry_out(&mut self.core, now);
                 self.touch(now, id);
             }
             Fact::Outbound { child } => {
                 let Some(id) = self.owner_of(child) else { return };
                 if let Some(live) = self.live.get_mut(&id) {
-                    live.carrier.outbound(now);
+                    live.carrier.outbound(now, child, &mut self.core.rng);
+                    live.carry_out(&mut self.core, now);
                 }
                 self.touch(now, id);
             }
-            // ESP echo is not announced yet, so there is nothing to verify and no reply to expect.
-            Fact::EchoReply { .. } | Fact::LocalSend { .. } | Fact::PathDoubt { .. } => {}
+            Fact::EchoReply { child, identifier, sequence, nonce, carrier, source, local: _ } => {
+                self.core.counters.echo_replies[carrier] += 1;
+                let Some(id) = self.owner_of(child) else { return };
+                let Some(live) = self.live.get_mut(&id) else { return };
+                live.esp_seen = Some(now);
+                let reply = Reply { child, identifier, sequence, nonce, carrier };
+                live.carrier.echo_reply(now, &reply, source, &mut self.core.rng);
+                live.carry_out(&mut self.core, now);
+                self.touch(now, id);
+            }
+            Fact::LocalSend { ike_sa, failure } => {
+                self.of_carrier(now, ike_sa, |carrier, rng| carrier.local_send(now, failure.is_some(), rng));
+            }
+            Fact::PathDoubt { ike_sa } => {
+                self.of_carrier(now, ike_sa, |carrier, rng| carrier.doubt(now, rng))
+            }
             Fact::SoftLifetime { child } => self.child_task(now, child, Task::RekeyChild(child)),
             Fact::HardLifetime { child } => self.child_task(now, child, Task::DeleteChild(child)),
             Fact::Acquire { connection, child } => {
@@ -71,11 +88,20 @@ impl Endpoint {
                 for id in ids {
                     if let Some(live) = self.live.get_mut(&id) {
                         live.redial_now(now);
+                        live.carrier.local_change(now, &mut self.core.rng);
+                        live.carry_out(&mut self.core, now);
                     }
                     self.touch(now, id);
                 }
             }
         }
+    }
+
+    fn of_carrier(&mut self, now: Time, ike_sa: IkeSaId, tell: impl FnOnce(&mut Carrier, &mut Rng)) {
+        let Some(live) = self.live.get_mut(&ike_sa) else { return };
+        tell(&mut live.carrier, &mut self.core.rng);
+        live.carry_out(&mut self.core, now);
+        self.touch(now, ike_sa);
     }
 
     fn owner_of(&self, child: ChildId) -> Option<IkeSaId> {

@@ -270,7 +270,9 @@ impl Endpoint {
             && live.children.iter().any(|child| child.exists())
         {
             let (state, reason, evidence) = live.carrier.state();
-            return Some((state, reason, evidence, connection.child_troubles()));
+            let details = [live.carrier.detail(), connection.child_troubles()];
+            let details: Vec<_> = details.into_iter().filter(|detail| !detail.is_empty()).collect();
+            return Some((state, reason, evidence, details.join("; ")));
         }
         if let Some(id) = connection.attempt {
             let reason =
@@ -361,6 +363,17 @@ impl Endpoint {
                 }
                 self.child_missing(now, id, name, Some((reason, detail)));
             }
+            Outcome::EspAnswers => {
+                if let Some(connection) = self.connections.get_mut(name) {
+                    connection.backoff.reset();
+                }
+            }
+            Outcome::EspFell => {
+                if let Some(connection) = self.connections.get_mut(name) {
+                    connection.last_fall = Some(now);
+                }
+            }
+            Outcome::EspUnreachable { first_verification: _ } => self.esp_unreachable(now, id, name),
             Outcome::ChildLost { .. } => self.child_missing(now, id, name, None),
             Outcome::IkeRekeyed => {
                 if let Some(live) = self.live.get(&id) {
@@ -374,6 +387,16 @@ impl Endpoint {
                 self.finish_commands(name, |goal| *goal == Goal::RekeyIke, &Err(detail));
             }
         }
+    }
+
+    /// Row 18: the IKE SA goes, and the next attempt offers S again. The guard stays.
+    fn esp_unreachable(&mut self, now: Time, id: IkeSaId, name: &Arc<str>) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        if let Some(connection) = self.connections.get_mut(name) {
+            connection.trouble = Some((State::Blocked, Reason::EspUnreachable, live.carrier.detail()));
+        }
+        live.close(now, Reason::EspUnreachable);
+        live.start_next(&mut self.core, now);
     }
 
     /// A child that may be wanted is not there. An IKE SA that is left without any is closed, so that the failure shows and

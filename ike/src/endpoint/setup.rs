@@ -3,7 +3,7 @@
 use super::Endpoint;
 use super::half_open::{HalfOpen, InitiatorState, Role};
 use crate::action::IkeSaId;
-use crate::codec::{ExchangeType, Message};
+use crate::codec::{ExchangeType, Message, NotifyType};
 use crate::live::Source;
 use crate::path::{IkeTransport, StreamId};
 use crate::sa::channel::{Opened, Opening};
@@ -92,6 +92,9 @@ impl Endpoint {
             Some(Box::new(ChildOffer { config: child, spi_in, replaces: None, with_ke: false }))
         });
         let mut out = auth::request(settled, &config, message_id, !has_other);
+        if auth::may_echo(settled, &config) {
+            out.push(payloads::notify(NotifyType(self.core.config.esp_echo_notify)));
+        }
         if let Some(offer) = &offer {
             out.push(offer.sa());
             out.extend(offer.selectors());

@@ -38,6 +38,7 @@ fn ike_sa(live: &LiveSa) -> IkeSaStatus {
         remote_id: live.config.remote_id.to_string(),
         nat: live.carrier.nat(),
         esp_path: has_path.then(|| live.carrier.path()),
+        esp: live.carrier.esp_status(),
         algorithms: live.current.choice.notation.to_string(),
         established: live.established,
         rekeyed: live.current.made,

@@ -111,6 +111,7 @@ impl LiveSa {
             self.confirm();
         }
         if header.flags.response {
+            self.note_round_trip(now, which);
             self.fresh(core, now, source);
             self.response(core, now, which, header.message_id, &opened);
         } else if is_repeated {
@@ -146,6 +147,7 @@ impl LiveSa {
     /// section 6.1, RFC 7296 section 2.23).
     fn fresh(&mut self, core: &mut Core, now: Time, source: Source) {
         self.ike_seen = now;
+        self.carrier.ike_heard(now, &mut core.rng);
         let first_wait = self.config.ike.retransmit_after;
         for generation in self.previous.iter_mut().chain([&mut self.current]) {
             generation.channel.window.hasten(now, first_wait);
@@ -157,8 +159,7 @@ impl LiveSa {
                     let moved = path.remote != from.remote;
                     *path = from;
                     if moved && from.local.port() == core.config.nat_port {
-                        let effects = self.carrier.ike_moved(from.remote);
-                        self.carry_out(core, effects);
+                        self.carrier.ike_moved(from.remote);
                     }
                 }
             }
@@ -171,6 +172,7 @@ impl LiveSa {
             }
             _ => {}
         }
+        self.carry_out(core, now);
     }
 
     /// The stored response again, to where the request came from.
@@ -184,10 +186,19 @@ impl LiveSa {
 
     /// Requests that wait leave again, on a new stream.
     pub(super) fn resend_outstanding(&mut self, core: &mut Core) {
-        for generation in self.previous.iter().chain([&self.current]) {
+        for generation in self.previous.iter_mut().chain([&mut self.current]) {
+            generation.channel.window.repeated();
             if let Some(outstanding) = generation.channel.window.outstanding() {
                 core.transmit(&self.link, &outstanding.messages, None);
             }
+        }
+    }
+
+    fn note_round_trip(&mut self, now: Time, which: Which) {
+        let sample =
+            self.generation_mut(which).and_then(|generation| generation.channel.window.round_trip(now));
+        if let Some(sample) = sample {
+            self.carrier.ike_round_trip(sample);
         }
     }
 
@@ -349,6 +360,7 @@ impl LiveSa {
         let Some(link) = self.link.tcp_mut() else { return };
         let down_since = link.down_since;
         link.up(stream);
+        self.carrier.stream_is(Some(stream));
         if let Some(down_since) = down_since
             && self.esp_seen.is_some_and(|seen| seen >= down_since)
         {
@@ -357,6 +369,7 @@ impl LiveSa {
             }
         }
         self.stream_event(core, true);
+        self.carry_out(core, now);
     }
 
     /// A stream is gone, or a dial failed.
@@ -364,6 +377,7 @@ impl LiveSa {
         let was_current =
             self.link.tcp_mut().is_some_and(|link: &mut TcpLink| link.down(stream, now, &mut core.rng));
         if was_current {
+            self.carrier.stream_is(None);
             self.stream_event(core, false);
         }
     }

@@ -104,7 +104,8 @@ impl LiveSa {
             }
         }
         core.actions.push_back(Action::UseOutbound { child: id });
-        self.carrier.child_installed(now);
+        self.carrier.child_in_use(now, &name, id, &mut core.rng);
+        self.carry_out(core, now);
     }
 
     /// The live pair that took over from `old`: of two, the one that the nonces let survive (RFC 7296 section 2.8.1).
@@ -126,11 +127,15 @@ impl LiveSa {
             return;
         }
         let was_replaced = child.stage == Stage::Replaced || successor.is_some();
-        if core::mem::replace(&mut child.outbound, Outbound::Removed) != Outbound::Removed {
+        let was = core::mem::replace(&mut child.outbound, Outbound::Removed);
+        if was != Outbound::Removed {
             core.actions.push_back(Action::RemoveOutbound { child: id });
         }
         child.stage = Stage::Gone { until: now + linger };
         let name = child.name.clone();
+        if was == Outbound::InUse {
+            self.carrier.child_lost(&name);
+        }
         core.event(Event::ChildRemoved {
             connection: self.config.name.clone(),
             child_name: name.clone(),

@@ -1,15 +1,17 @@
 //! What is due when on a live IKE SA.
 
 use super::dispatch::Which;
-use super::{Active, LiveSa, Task};
+use super::{Active, LiveSa, Outcome, Task};
 use crate::action::Action;
 use crate::endpoint::core::Core;
+use crate::event::Event;
 use crate::path::{DirectCarrier, EspCarrier, EspPath, UdpPath};
 use crate::sa::children::{Child, Outbound, Stage};
-use crate::status::Reason;
+use crate::status::{Reason, Verdict};
 use crate::time::Time;
 use crate::transport::carrier::Effect;
 use crate::transport::link::Link;
+use crate::transport::probe::transport_of;
 
 impl LiveSa {
     /// When [`LiveSa::timeout`] has to be called.
@@ -63,17 +65,16 @@ impl LiveSa {
         if self.liveness_at().is_some_and(|at| at <= now) {
             self.want(Task::Liveness);
         }
-        let has_child = self.children.iter().any(|child| child.is_live());
-        let effects = self.carrier.timeout(now, has_child);
-        self.carry_out(core, effects);
+        self.carrier.timeout(now, &mut core.rng);
+        self.carry_out(core, now);
         self.dial(core, now);
         self.retransmit(core, now);
         self.start_next(core, now);
     }
 
     /// Carries out what the carrier asks for.
-    pub(crate) fn carry_out(&mut self, core: &mut Core, effects: Vec<Effect>) {
-        for effect in effects {
+    pub(crate) fn carry_out(&mut self, core: &mut Core, now: Time) {
+        for effect in self.carrier.take_effects() {
             match effect {
                 Effect::Path(path) => {
                     self.follow_esp(core, path);
@@ -94,7 +95,52 @@ impl LiveSa {
                         remote: (path.remote, path.remote_port).into(),
                     });
                 }
+                Effect::Echo(echo) => {
+                    core.counters.echo_requests[transport_of(&echo.route)] += 1;
+                    core.actions.push_back(Action::SendEcho(echo));
+                }
+                Effect::LowerPathMtu => core.actions.push_back(Action::LowerPathMtu { ike_sa: self.id }),
+                Effect::Liveness => self.ask_at_once(),
+                Effect::Redial => self.redial(core, now),
+                Effect::RekeyChild(child) => self.want(Task::RekeyChild(child)),
+                Effect::Probed { carrier, answered } => {
+                    let connection = self.config.name.clone();
+                    core.event(Event::EspProbed { connection, ike_sa: self.id, carrier, answered });
+                }
+                Effect::Verified(verification) => {
+                    *core.counters.verifications.entry(verification.verdict.label()).or_default() += 1;
+                    let connection = self.config.name.clone();
+                    core.event(Event::EspVerified { connection, ike_sa: self.id, verification });
+                    if let Verdict::Answered(_) = verification.verdict {
+                        self.outcomes.push(Outcome::EspAnswers);
+                    }
+                }
+                Effect::Fell => {
+                    core.counters.esp_falls += 1;
+                    self.outcomes.push(Outcome::EspFell);
+                }
+                Effect::Unreachable { first_verification } => {
+                    self.outcomes.push(Outcome::EspUnreachable { first_verification });
+                }
             }
+        }
+    }
+
+    /// A liveness exchange before everything that waits; any exchange under way asks as well.
+    fn ask_at_once(&mut self) {
+        let is_asking = self.current.active.is_some() || self.queue.front() == Some(&Task::Liveness);
+        if self.is_open() && !is_asking {
+            self.queue.retain(|task| *task != Task::Liveness);
+            self.queue.push_front(Task::Liveness);
+        }
+    }
+
+    /// The stream does not answer while ESP does (rule 5): its originator opens another one.
+    fn redial(&mut self, core: &mut Core, now: Time) {
+        let Some(link) = self.link.tcp_mut().filter(|link| link.is_originator) else { return };
+        if let Some(stream) = link.current {
+            core.close_stream(stream);
+            self.stream_down(core, now, stream);
         }
     }
 

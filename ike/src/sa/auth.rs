@@ -79,6 +79,12 @@ pub(crate) fn response(
     vec![payloads::id_r(id_r), auth]
 }
 
+/// ESP echo may be announced to this peer, and its announcement be believed: the number of ESP_ECHO_SUPPORTED is unassigned
+/// (transport policy rule 6).
+pub(crate) fn may_echo(settled: &Settled, config: &ConnectionConfig) -> bool {
+    settled.peer_is_portcullis || config.ike.assume_code_points
+}
+
 fn sign(
     settled: &Settled,
     of_initiator: bool,

@@ -179,6 +179,7 @@ impl InitSent {
             nat: nat_found(received, spis.0, spis.1, ends.local, ends.remote),
             fragments: received.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED),
             separate,
+            peer_is_portcullis: is_portcullis(received),
             choice,
             keys,
             spis,
@@ -284,6 +285,7 @@ pub(crate) fn respond_to_init(
         // The request was made before our SPI existed (RFC 7296 section 2.23).
         nat: nat_found(received, spis.0, 0, ends.local, ends.remote),
         separate: separate.is_some(),
+        peer_is_portcullis: is_portcullis(received),
         fragments,
         choice,
         spis,
@@ -299,7 +301,11 @@ pub(crate) fn respond_to_init(
 
 /// Rule 6: SEPARATE_TRANSPORTS has no assigned number, so it means what we think only from a peer with our vendor ID.
 fn believes_separate(received: &Received, kind: NotifyType, assume_code_points: bool) -> bool {
-    received.has(kind) && (assume_code_points || received.vendor_ids.iter().any(|id| id == VENDOR_ID))
+    received.has(kind) && (assume_code_points || is_portcullis(received))
+}
+
+fn is_portcullis(received: &Received) -> bool {
+    received.vendor_ids.iter().any(|id| id == VENDOR_ID)
 }
 
 fn nat_detection_payloads(spi_i: u64, spi_r: u64, ends: Ends) -> Out {

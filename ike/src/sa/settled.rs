@@ -31,6 +31,8 @@ pub(crate) struct Settled {
     pub(crate) nat: (bool, bool),
     /// SEPARATE_TRANSPORTS is agreed.
     pub(crate) separate: bool,
+    /// The peer's IKE_SA_INIT carried our vendor ID: unassigned code points mean what we think (transport policy rule 6).
+    pub(crate) peer_is_portcullis: bool,
     /// Both sides fragment (RFC 7383 section 2.3).
     pub(crate) fragments: bool,
     /// Additional key exchanges done.
@@ -57,6 +59,7 @@ impl Settled {
             int_auth,
             nat,
             separate,
+            peer_is_portcullis,
             fragments,
             rounds,
             puzzle,
@@ -74,6 +77,7 @@ impl Settled {
             int_auth,
             nat,
             separate,
+            peer_is_portcullis,
             fragments,
             puzzle,
         }

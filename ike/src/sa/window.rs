@@ -31,6 +31,7 @@ pub(crate) struct Outstanding {
     /// When it left first.
     pub(crate) since: Time,
     retransmissions: u8,
+    is_repeated: bool,
     retransmit_at: Option<Time>,
     wait: Duration,
 }
@@ -75,6 +76,7 @@ impl Window {
             messages,
             since: now,
             retransmissions: 0,
+            is_repeated: false,
             retransmit_at: (transport == IkeTransport::Udp).then(|| now + first_wait),
             wait: first_wait,
         });
@@ -83,6 +85,20 @@ impl Window {
     /// The request that waits.
     pub(crate) fn outstanding(&self) -> Option<&Outstanding> {
         self.outstanding.as_ref()
+    }
+
+    /// The request that waits leaves again, on a new stream: its response measures no round trip any more.
+    pub(crate) fn repeated(&mut self) {
+        if let Some(outstanding) = self.outstanding.as_mut() {
+            outstanding.is_repeated = true;
+        }
+    }
+
+    /// The time from a request that left once to now (RFC 6298 section 3: none if it was repeated).
+    pub(crate) fn round_trip(&self, now: Time) -> Option<Duration> {
+        let outstanding = self.outstanding.as_ref()?;
+        let is_repeated = outstanding.is_repeated || outstanding.retransmissions > 0;
+        (!is_repeated).then(|| now.since(outstanding.since))
     }
 
     /// An authenticated response with this Message ID arrived; true if it answers the outstanding request.

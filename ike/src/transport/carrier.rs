@@ -1,25 +1,53 @@
-//! How ESP of one IKE SA travels: rules 1 to 4 and 10 of the transport policy, without ESP echo.
+//! How ESP of one IKE SA travels: rules 1 to 8 and 10 of the transport policy.
 //!
 //! ```text
-//!                       ┌──────────── nothing learned in 1 s, no NAT ───────────┐
-//! responder, TCP start: Hold ── authenticated inbound ESP ──> Direct(its carrier) <┘
-//! everybody else:       Direct(first allowed carrier) ── NAT seen on IP ──> Direct(udp)
+//!                                 echo on a carrier
+//!   Probing ──────────────────────────────────────────────────────> Steady (direct_ip, direct_udp, unverified)
+//!      │ none in the budget, IKE answers                              │ silent: 3 s of traffic, or an idle echo
+//!      │                          echo                                v
+//!      │            Steady <───────────────────────────────────── Suspect <──┐ IKE silent too, or within hold_time:
+//!      v                                                              │ none │ once more
+//!   Unreachable <── none, or not allowed ── AskingStream <────────────┴──────┘
+//!   (Shut)                                      │ echo on the stream
+//!                                               v
+//!                  Steady <── 5 echoes ────── InTcp
+//!
+//!   LocalDown: from Steady, Probing and Suspect while nothing can be sent here; then Suspect.
 //! ```
 //!
-//! The initiator chooses the carrier, the responder follows; both follow address and port within it.
+//! The initiator chooses the direct carrier, the responder follows; both follow address and port within it. `follow` moves
+//! the path, `verify` asks and decides, `fall` is ESP in TCP and the way back, `unverified` is what there is without ESP echo,
+//! `report` says how it stands. Decisions come out as [`Effect`]s, which the caller takes after every input.
 
 use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use crate::config::EspPolicy;
-use crate::path::{DirectCarrier, EchoAnswers, EspCarrier, EspPath, IkeTransport};
-use crate::status::{Evidence, Reason, State};
+use self::fall::Unreachable;
+use self::follow::Confirm;
+use self::verify::{PathMtu, Suspect};
+use super::probe::{Reply, Run};
+use super::returning::Returns;
+use super::rtt::RoundTrips;
+use super::watch::Watch;
+use crate::action::{ChildId, EchoRequest, EchoRoute};
+use crate::config::{EspPolicy, OnUnreachable};
+use crate::crypto::Rng;
+use crate::path::{DirectCarrier, EchoAnswers, EspCarrier, EspPath, EspTransport, IkeTransport, StreamId};
+use crate::status::{Evidence, Reason, Verification};
 use crate::time::Time;
 
-/// How long a responder holds packets until it has learned the carrier (rule 4).
+mod fall;
+mod follow;
+mod report;
+mod unverified;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+/// How long a responder holds packets until it has learned the carrier, and waits before it probes (rule 4).
 const HOLD: Duration = Duration::from_secs(1);
-/// Address and port follow the peer at most this often (rule 4).
-const MOVE_INTERVAL: Duration = Duration::from_secs(1);
 /// When dummies leave after the carrier was chosen, counted from the one before (rule 4: at once, after 1, 2 and 4 s).
 const DUMMY_AFTER: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(2)];
@@ -33,6 +61,8 @@ pub(crate) struct Basis {
     pub(crate) started_on: IkeTransport,
     /// SEPARATE_TRANSPORTS is agreed.
     pub(crate) separate: bool,
+    /// Both ends have announced ESP echo, and are believed (rule 6).
+    pub(crate) echo: bool,
     /// A NAT is in front of us, in front of the peer.
     pub(crate) nat: (bool, bool),
     /// The carrier to start with.
@@ -41,6 +71,12 @@ pub(crate) struct Basis {
     pub(crate) local: SocketAddr,
     /// The peer's address, and its port for ESP in UDP.
     pub(crate) remote: SocketAddr,
+    /// The peer's address for IKE.
+    pub(crate) ike_remote: IpAddr,
+    /// The stream of IKE, if it is on one.
+    pub(crate) stream: Option<StreamId>,
+    /// When ESP of this connection last fell (rule 5: at most once per hold time).
+    pub(crate) last_fall: Option<Time>,
     /// Why the attempt took this start, if it was not the first choice.
     pub(crate) reason: Reason,
 }
@@ -54,13 +90,41 @@ pub(crate) enum Effect {
     Dummy,
     /// A NAT keepalive on the UDP path (RFC 3948 section 2.3).
     Keepalive,
+    /// An echo.
+    Echo(EchoRequest),
+    /// The largest packet went unanswered: the path takes less (rule 3).
+    LowerPathMtu,
+    /// Ask the peer over IKE whether it lives.
+    Liveness,
+    /// ESP answers and IKE does not: dial the stream again (rule 5).
+    Redial,
+    /// This child is dead while others live: rekey it (rule 6).
+    RekeyChild(ChildId),
+    /// A verification is over.
+    Verified(Verification),
+    /// What a verification measured on one carrier.
+    Probed {
+        /// The carrier.
+        carrier: EspTransport,
+        /// An echo came back on it.
+        answered: bool,
+    },
+    /// ESP has fallen into TCP, in place, or was stopped.
+    Fell,
+    /// No carrier that the policy allows passes ESP, and ESP has stopped: the IKE SA has to go. Once in its life.
+    Unreachable {
+        /// It is the first verification after a start on TCP (row 16); else mid-life or a start on UDP (row 17).
+        first_verification: bool,
+    },
 }
 
 /// Authenticated ESP that arrived.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
+    /// On which child.
+    pub(crate) child: ChildId,
     /// How it came.
-    pub(crate) carrier: DirectCarrier,
+    pub(crate) carrier: EspTransport,
     /// From where.
     pub(crate) source: SocketAddr,
     /// To which of our addresses.
@@ -71,21 +135,63 @@ pub(crate) struct Arrival {
     pub(crate) is_echo: bool,
 }
 
+/// Where the machine stands; see the module.
+#[derive(Debug)]
+enum Phase {
+    /// Nothing is being found out.
+    Steady,
+    /// The first verification.
+    Probing(Run),
+    /// Silence: is it blockage?
+    Suspect(Suspect),
+    /// Does the stream carry ESP?
+    AskingStream(Run),
+    /// ESP is in TCP, in place; the echoes of a return.
+    InTcp(Option<Run>),
+    /// ESP has stopped.
+    Unreachable(Unreachable),
+    /// Nothing can be sent here.
+    LocalDown,
+}
+
 /// The state machine.
 #[derive(Debug)]
 pub(crate) struct Carrier {
     basis: Basis,
     policy: EspPolicy,
     path: EspPath,
+    told: EspPath,
+    effects: Vec<Effect>,
+    phase: Phase,
     evidence: Evidence,
+    /// Where ESP in UDP goes to, whatever the carrier is.
+    udp_remote: SocketAddr,
     nat_on_ip: bool,
-    unverified_timed_out: bool,
+    /// What verifications and returns have measured.
+    measured: Reason,
+    /// An echo, or without echo inbound ESP, has proven something before.
+    is_verified: bool,
+    watches: Vec<Watch>,
+    confirm: Option<Confirm>,
+    path_mtu: Option<PathMtu>,
+    path_mtu_at: Option<Time>,
     moved_at: Option<Time>,
     hold_until: Option<Time>,
+    probe_at: Option<Time>,
     dummies: Option<(usize, Time)>,
     keepalive_at: Option<Time>,
     outbound_since_keepalive: bool,
-    unanswered_since: Option<Time>,
+    doubted_at: Option<Time>,
+    has_local_failure: bool,
+    rtt: RoundTrips,
+    ike_seen: Time,
+    asked_ike: bool,
+    redial_at: Option<(Time, Time)>,
+    stream: Option<StreamId>,
+    last_fall: Option<Time>,
+    returns: Returns,
+    verification: Option<Verification>,
+    unverified: unverified::Unverified,
 }
 
 impl Carrier {
@@ -93,26 +199,52 @@ impl Carrier {
     pub(crate) fn new(basis: Basis, policy: EspPolicy, now: Time) -> Self {
         let holds = !basis.is_initiator && basis.started_on == IkeTransport::Tcp;
         let nat = basis.nat.0 || basis.nat.1;
+        let allows_tcp = policy.on_unreachable == OnUnreachable::TcpFallback;
         let path = EspPath {
             carrier: if holds { EspCarrier::Hold } else { EspCarrier::Direct(basis.first) },
             local: basis.local.ip(),
             local_port: basis.local.port(),
             remote: basis.remote.ip(),
             remote_port: basis.remote.port(),
-            echo: EchoAnswers::default(),
+            echo: EchoAnswers {
+                direct: basis.echo,
+                stream: basis.echo && allows_tcp,
+                ip_only_from: basis.echo.then_some(basis.ike_remote),
+            },
         };
         let ike_proves_it =
             basis.separate && basis.started_on == IkeTransport::Udp && basis.first == DirectCarrier::Udp;
         Self {
             evidence: if ike_proves_it { Evidence::Ike } else { Evidence::None },
+            phase: Phase::Steady,
+            effects: Vec::new(),
+            udp_remote: basis.remote,
             nat_on_ip: false,
-            unverified_timed_out: false,
+            measured: Reason::None,
+            is_verified: false,
+            watches: Vec::new(),
+            confirm: None,
+            path_mtu: None,
+            path_mtu_at: None,
             moved_at: None,
             hold_until: (holds && !nat).then(|| now + HOLD),
+            // A responder that holds behind a NAT waits (rule 4); every other one probes when its initiator had the time to.
+            probe_at: (basis.echo && !basis.is_initiator && !(holds && nat)).then(|| now + HOLD),
             dummies: None,
             keepalive_at: basis.nat.0.then(|| now + policy.keepalive),
             outbound_since_keepalive: false,
-            unanswered_since: None,
+            doubted_at: None,
+            has_local_failure: false,
+            rtt: RoundTrips::default(),
+            ike_seen: now,
+            asked_ike: false,
+            redial_at: None,
+            stream: basis.stream,
+            last_fall: basis.last_fall,
+            returns: Returns::default(),
+            verification: None,
+            unverified: unverified::Unverified::default(),
+            told: path,
             basis,
             policy,
             path,
@@ -129,314 +261,296 @@ impl Carrier {
         (self.basis.nat.0, self.basis.nat.1 || self.nat_on_ip)
     }
 
-    /// State, reason and evidence as the policy's last paragraphs define them.
-    pub(crate) fn state(&self) -> (State, Reason, Evidence) {
-        let carrier = match self.path.carrier {
-            EspCarrier::Hold => return (State::Unverified, Reason::None, Evidence::None),
-            EspCarrier::Shut => return (State::Blocked, Reason::CarrierNotAllowed, Evidence::None),
-            EspCarrier::Stream(_) => return (State::Tcp, self.basis.reason, Evidence::Ike),
-            EspCarrier::Direct(carrier) => carrier,
-        };
-        let nat = self.nat();
-        let reason = match self.basis.reason {
-            Reason::None if carrier == DirectCarrier::Udp && (nat.0 || nat.1) => Reason::Nat,
-            reason => reason,
-        };
-        match (self.evidence, carrier) {
-            _ if self.unverified_timed_out => (State::Unverified, Reason::UnverifiedTimeout, self.evidence),
-            (Evidence::None, _) => (State::Unverified, reason, Evidence::None),
-            (evidence, DirectCarrier::Ip) => (State::DirectIp, reason, evidence),
-            (evidence, DirectCarrier::Udp) => (State::DirectUdp, reason, evidence),
+    /// What has to be carried out, in order. The path comes first: everything else is about it.
+    pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.told != self.path {
+            self.told = self.path;
+            effects.push(Effect::Path(self.path));
         }
+        effects.append(&mut self.effects);
+        effects
     }
 
-    /// The first child is in place: the side that chose the carrier shows it to the peer.
-    pub(crate) fn child_installed(&mut self, now: Time) {
-        if self.basis.is_initiator && self.evidence != Evidence::Inbound {
+    /// Traffic of a configured child takes this pair from now on.
+    pub(crate) fn child_in_use(&mut self, now: Time, name: &Arc<str>, id: ChildId, rng: &mut Rng) {
+        match self.watches.iter_mut().find(|watch| watch.name == *name) {
+            Some(watch) => {
+                let old = watch.id;
+                watch.replaced(now, id);
+                self.runs().for_each(|run| run.replace(old, id));
+            }
+            None => {
+                // The first child is asked by the first verification, any other on its own.
+                let is_first = self.watches.is_empty();
+                self.watches.push(Watch::new(now, name.clone(), id, (!is_first).then_some(now)));
+                if is_first && self.basis.is_initiator && self.basis.echo && !self.is_verified {
+                    self.probe_at = Some(now);
+                }
+            }
+        }
+        if self.basis.is_initiator && self.evidence < Evidence::Inbound && self.is_direct() {
             self.dummies = Some((0, now));
+        }
+        self.drive(now, rng);
+    }
+
+    /// A configured child has no pair any more.
+    pub(crate) fn child_lost(&mut self, name: &str) {
+        let Some(at) = self.watches.iter().position(|watch| *watch.name == *name) else { return };
+        let gone = self.watches.remove(at).id;
+        if self.confirm.as_mut().is_some_and(|confirm| confirm.run.forget(gone)) {
+            self.confirm = None;
+        }
+        if self.path_mtu.as_mut().is_some_and(|probe| probe.run.forget(gone)) {
+            self.path_mtu = None;
+        }
+        match &mut self.phase {
+            Phase::Probing(run) | Phase::AskingStream(run) => {
+                if run.forget(gone) {
+                    self.phase = Phase::Steady;
+                }
+            }
+            Phase::Suspect(Suspect { run: Some(run), .. }) => {
+                if run.forget(gone) {
+                    self.phase = Phase::Steady;
+                }
+            }
+            Phase::InTcp(trial) => {
+                if trial.as_mut().is_some_and(|run| run.forget(gone)) {
+                    *trial = None;
+                }
+            }
+            Phase::Suspect(_) | Phase::Steady | Phase::Unreachable(_) | Phase::LocalDown => {}
         }
     }
 
     /// Authenticated ESP arrived on any child.
-    pub(crate) fn inbound(&mut self, now: Time, arrival: Arrival) -> Vec<Effect> {
-        self.unanswered_since = None;
-        self.unverified_timed_out = false;
-        if arrival.is_echo || !arrival.is_highest {
-            return Vec::new();
+    pub(crate) fn inbound(&mut self, now: Time, arrival: Arrival, rng: &mut Rng) {
+        if !arrival.is_echo {
+            if let Some(watch) = self.watches.iter_mut().find(|watch| watch.id == arrival.child) {
+                watch.heard(now);
+            }
+            self.unverified.heard();
         }
-        let before = self.path;
-        if arrival.carrier == DirectCarrier::Ip && arrival.source.ip() != self.basis.remote.ip() {
-            self.nat_found_on_ip();
-        } else {
-            self.follow(now, arrival);
+        match arrival.carrier.direct() {
+            Some(carrier) => self.direct_inbound(now, carrier, arrival, rng),
+            None => self.tcp_inbound(now, arrival, rng),
         }
-        if self.path.carrier == EspCarrier::Direct(arrival.carrier) {
-            self.evidence = Evidence::Inbound;
-            self.dummies = None;
-        }
-        self.path_effect(before)
+        self.drive(now, rng);
     }
 
     /// Data left on a child.
-    pub(crate) fn outbound(&mut self, now: Time) {
+    pub(crate) fn outbound(&mut self, now: Time, child: ChildId, rng: &mut Rng) {
         self.outbound_since_keepalive = true;
-        self.unanswered_since.get_or_insert(now);
+        self.unverified.outbound(now);
+        if let Some(watch) = self.watches.iter_mut().find(|watch| watch.id == child) {
+            watch.outbound(now);
+        }
+        self.drive(now, rng);
+    }
+
+    /// A reply to an echo of ours.
+    pub(crate) fn echo_reply(&mut self, now: Time, reply: &Reply, source: SocketAddr, rng: &mut Rng) {
+        self.take_reply(now, reply, source);
+        self.drive(now, rng);
+    }
+
+    /// The peer sent something fresh and authentic over IKE.
+    pub(crate) fn ike_heard(&mut self, now: Time, rng: &mut Rng) {
+        self.ike_seen = now;
+        if let Phase::Suspect(suspect) = &mut self.phase
+            && suspect.run.is_none()
+        {
+            suspect.again_at = now;
+        }
+        self.drive(now, rng);
+    }
+
+    /// A request of ours over IKE that was sent once was answered after this time.
+    pub(crate) fn ike_round_trip(&mut self, sample: Duration) {
+        self.rtt.ike(sample);
+    }
+
+    /// IKE is on another stream, or on none.
+    pub(crate) fn stream_is(&mut self, stream: Option<StreamId>) {
+        self.stream = stream;
+        if let (EspCarrier::Stream(_), Some(stream)) = (self.path.carrier, stream) {
+            self.path.carrier = EspCarrier::Stream(stream);
+        }
+    }
+
+    /// Sending ESP fails here, or works again (rule 5: it counts for nothing).
+    pub(crate) fn local_send(&mut self, now: Time, fails: bool, rng: &mut Rng) {
+        self.has_local_failure = fails;
+        match &self.phase {
+            Phase::Steady | Phase::Probing(_) | Phase::Suspect(_) if fails && self.is_direct() => {
+                self.phase = Phase::LocalDown;
+            }
+            Phase::LocalDown if !fails => self.after_local_down(now, rng),
+            _ => {}
+        }
+        self.drive(now, rng);
+    }
+
+    /// Addresses, routes or links here have changed: a local cause may be gone.
+    pub(crate) fn local_change(&mut self, now: Time, rng: &mut Rng) {
+        if matches!(self.phase, Phase::LocalDown) {
+            self.after_local_down(now, rng);
+        }
+        self.drive(now, rng);
+    }
+
+    /// Something that nobody has authenticated says that ESP does not arrive: worth one probe per `idle_interval`, and never a
+    /// decision (rule 5).
+    pub(crate) fn doubt(&mut self, now: Time, rng: &mut Rng) {
+        self.take_doubt(now);
+        self.drive(now, rng);
     }
 
     /// Authenticated IKE over UDP came from a new address or port (RFC 7296 section 2.23); ESP in UDP takes it too.
-    pub(crate) fn ike_moved(&mut self, remote: SocketAddr) -> Vec<Effect> {
-        let before = self.path;
-        self.basis.remote = remote;
+    pub(crate) fn ike_moved(&mut self, remote: SocketAddr) {
+        self.basis.ike_remote = remote.ip();
+        self.udp_remote = remote;
         self.path.remote = remote.ip();
         self.path.remote_port = remote.port();
-        self.path_effect(before)
+        self.path.echo.ip_only_from = self.basis.echo.then_some(remote.ip());
     }
 
     /// When [`Carrier::timeout`] has to be called.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
         let dummy = self.dummies.map(|(_, at)| at);
-        [self.hold_until, dummy, self.keepalive_at, self.unverified_at()].into_iter().flatten().min()
+        let confirm = self.confirm.as_ref().map(|confirm| confirm.run.next_timeout(self.rtt.budget()));
+        let path_mtu = self.path_mtu.as_ref().map(|probe| probe.run.next_timeout(self.rtt.budget()));
+        [
+            self.hold_until,
+            self.probe_at.filter(|_| !self.watches.is_empty()),
+            dummy,
+            self.keepalive_at,
+            confirm,
+            path_mtu,
+            self.path_mtu_at,
+            self.phase_timeout(),
+            self.watch_timeout(),
+            self.redial_at.map(|(_, at)| at),
+            self.unverified_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
-    /// Time has passed. `has_child` tells whether there is an SA to send a dummy on.
-    pub(crate) fn timeout(&mut self, now: Time, has_child: bool) -> Vec<Effect> {
-        let before = self.path;
-        let mut effects = Vec::new();
+    /// Time has passed.
+    pub(crate) fn timeout(&mut self, now: Time, rng: &mut Rng) {
+        self.drive(now, rng);
+    }
+
+    /// Everything that is due.
+    fn drive(&mut self, now: Time, rng: &mut Rng) {
         if self.hold_until.is_some_and(|at| at <= now) {
             self.hold_until = None;
-            self.path.carrier = EspCarrier::Direct(self.basis.first);
+            if !self.basis.echo {
+                self.set_carrier(self.basis.first);
+            }
         }
-        effects.extend(self.path_effect(before));
+        if self.probe_at.is_some_and(|at| at <= now) && !self.watches.is_empty() {
+            self.probe_at = None;
+            self.start_probing(now, rng);
+        }
+        self.drive_phase(now, rng);
+        self.drive_confirm(now, rng);
+        self.drive_path_mtu(now, rng);
+        self.drive_watches(now, rng);
+        self.drive_unverified(now);
+        if let Some((since, at)) = self.redial_at
+            && at <= now
+        {
+            self.redial_at = None;
+            if self.ike_seen <= since {
+                self.effects.push(Effect::Redial);
+            }
+        }
+        self.drive_dummies(now, rng);
+    }
+
+    fn drive_dummies(&mut self, now: Time, rng: &mut Rng) {
+        let has_child = !self.watches.is_empty();
         if let Some((sent, at)) = self.dummies
             && at <= now
         {
-            effects.extend(has_child.then_some(Effect::Dummy));
+            self.effects.extend(has_child.then_some(Effect::Dummy));
             self.dummies = DUMMY_AFTER.get(sent + 1).map(|wait| (sent + 1, now + *wait));
         }
         if self.keepalive_at.is_some_and(|at| at <= now) {
             self.keepalive_at = Some(now + self.policy.keepalive);
             let is_idle = !core::mem::take(&mut self.outbound_since_keepalive);
             if is_idle && self.path.carrier == EspCarrier::Direct(DirectCarrier::Udp) {
-                effects.push(Effect::Keepalive);
-                effects.extend(has_child.then_some(Effect::Dummy));
+                self.effects.push(Effect::Keepalive);
+                match self.watches.first().map(|watch| watch.id) {
+                    Some(child) if self.basis.echo => self.refresh_mapping(child, rng),
+                    Some(_) => self.effects.push(Effect::Dummy),
+                    None => {}
+                }
             }
         }
-        if self.unverified_at().is_some_and(|at| at <= now) {
-            self.unverified_timed_out = true;
-        }
-        effects
     }
 
-    /// Rule 1 reports, and does no more, when traffic leaves and none comes. Never on row 5, by default.
-    fn unverified_at(&self) -> Option<Time> {
-        let is_row_5 = !self.basis.separate;
-        if is_row_5 || self.unverified_timed_out {
-            return None;
-        }
-        Some(self.unanswered_since? + self.policy.unverified_timeout?)
+    /// Rule 10: an echo without reply, so that a new mapping shows in an authenticated packet.
+    fn refresh_mapping(&mut self, child: ChildId, rng: &mut Rng) {
+        let route = self.route(DirectCarrier::Udp);
+        self.effects.push(Effect::Echo(super::probe::one_way(child, route, rng)));
     }
 
-    /// Rule 3: ESP over IP from another address than IKE's passed a NAT, so only UDP will do.
-    fn nat_found_on_ip(&mut self) {
-        self.nat_on_ip = true;
-        self.hold_until = None;
-        self.path.carrier =
-            match (self.policy.transports.contains(&DirectCarrier::Udp), self.basis.is_initiator) {
-                (false, _) => EspCarrier::Shut,
-                (true, _) if self.path.carrier == EspCarrier::Direct(DirectCarrier::Udp) => return,
-                (true, true) => EspCarrier::Direct(DirectCarrier::Udp),
-                (true, false) => EspCarrier::Hold,
-            };
-        self.evidence = Evidence::None;
+    fn is_direct(&self) -> bool {
+        matches!(self.path.carrier, EspCarrier::Direct(_))
     }
 
-    fn follow(&mut self, now: Time, arrival: Arrival) {
-        if !self.policy.transports.contains(&arrival.carrier) {
-            return;
-        }
-        let is_same = self.path.carrier == EspCarrier::Direct(arrival.carrier);
-        if !is_same && !self.basis.is_initiator && self.path.carrier != EspCarrier::Shut {
-            self.hold_until = None;
-            self.path.carrier = EspCarrier::Direct(arrival.carrier);
-            self.take_address(now, arrival);
-        } else if is_same
-            // RFC 7296 section 2.23: an end behind a NAT follows nobody.
-            && !self.basis.nat.0
-            && self.moved_at.is_none_or(|at| now >= at + MOVE_INTERVAL)
-            && arrival.carrier == DirectCarrier::Udp
-        {
-            self.take_address(now, arrival);
+    fn direct(&self) -> Option<DirectCarrier> {
+        match self.path.carrier {
+            EspCarrier::Direct(carrier) => Some(carrier),
+            EspCarrier::Hold | EspCarrier::Shut | EspCarrier::Stream(_) => None,
         }
     }
 
-    fn take_address(&mut self, now: Time, arrival: Arrival) {
-        let before = self.path;
-        if arrival.carrier == DirectCarrier::Udp {
-            self.path.remote = arrival.source.ip();
-            self.path.remote_port = arrival.source.port();
-        }
-        self.path.local = arrival.local;
-        if self.path != before {
-            self.moved_at = Some(now);
-        }
+    /// Direct carriers that may be sent on, best first.
+    fn allowed(&self) -> Vec<DirectCarrier> {
+        let nat = self.nat();
+        let needs_udp = nat.0 || nat.1;
+        let allowed = self.policy.transports.iter().copied();
+        allowed.filter(|carrier| !needs_udp || *carrier == DirectCarrier::Udp).collect()
     }
 
-    fn path_effect(&self, before: EspPath) -> Vec<Effect> {
-        if self.path == before { Vec::new() } else { vec![Effect::Path(self.path)] }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use DirectCarrier::{Ip, Udp};
-
-    /// Row 4.
-    #[test]
-    fn a_udp_start_sends_on_udp_at_once_with_ike_as_evidence() {
-        let mut carrier = carrier(Basis { started_on: IkeTransport::Udp, first: Udp, ..BASE });
-        assert_eq!(carrier.path().carrier, EspCarrier::Direct(Udp));
-        assert_eq!(carrier.state(), (State::DirectUdp, Reason::None, Evidence::Ike));
-        carrier.inbound(at(1.0), arrival(Udp, "192.0.2.2:4500"));
-        assert_eq!(carrier.state(), (State::DirectUdp, Reason::None, Evidence::Inbound));
+    /// How an echo takes a direct carrier.
+    fn route(&self, carrier: DirectCarrier) -> EchoRoute {
+        let local = SocketAddr::new(self.path.local, self.path.local_port);
+        let remote = match carrier {
+            DirectCarrier::Ip => SocketAddr::new(self.basis.ike_remote, self.udp_remote.port()),
+            DirectCarrier::Udp => self.udp_remote,
+        };
+        EchoRoute::Direct { carrier, local, remote }
     }
 
-    /// Row 13 and rule 4.
-    #[test]
-    fn an_initiator_on_tcp_shows_its_carrier_with_four_dummies() {
-        let mut carrier = carrier(BASE);
-        assert_eq!(carrier.state().0, State::Unverified);
-        carrier.child_installed(at(0.0));
-        let mut dummies = Vec::new();
-        while let Some(next) = carrier.next_timeout() {
-            assert_eq!(carrier.timeout(next, true), [Effect::Dummy]);
-            dummies.push(next.as_nanos() / 1_000_000_000);
-        }
-        assert_eq!(dummies, [0, 1, 2, 4]);
+    /// Outbound ESP takes this carrier.
+    fn set_carrier(&mut self, carrier: DirectCarrier) {
+        self.path.carrier = EspCarrier::Direct(carrier);
+        self.path.remote_port = self.udp_remote.port();
+        self.path.remote = match carrier {
+            DirectCarrier::Ip => self.basis.ike_remote,
+            DirectCarrier::Udp => self.udp_remote.ip(),
+        };
     }
 
-    /// Rule 4: "until something arrives on it".
-    #[test]
-    fn dummies_stop_when_something_arrives() {
-        let mut carrier = carrier(BASE);
-        carrier.child_installed(at(0.0));
-        carrier.timeout(at(0.0), true);
-        carrier.inbound(at(0.5), arrival(Ip, "192.0.2.2:0"));
-        assert_eq!(carrier.next_timeout(), None);
-        assert_eq!(carrier.state(), (State::DirectIp, Reason::None, Evidence::Inbound));
-    }
-
-    /// Rule 4.
-    #[test]
-    fn a_responder_on_tcp_holds_then_follows_what_arrives() {
-        let mut carrier = carrier(RESPONDER);
-        assert_eq!(carrier.path().carrier, EspCarrier::Hold);
-        let effects = carrier.inbound(at(0.3), arrival(Udp, "192.0.2.2:7777"));
-        assert_eq!(effects, [Effect::Path(carrier.path())]);
-        assert_eq!((carrier.path().carrier, carrier.path().remote_port), (EspCarrier::Direct(Udp), 7777));
-        assert_eq!(carrier.state(), (State::DirectUdp, Reason::None, Evidence::Inbound));
-    }
-
-    /// Rule 4.
-    #[test]
-    fn a_responder_that_learned_nothing_in_a_second_uses_ip_unless_there_is_a_nat() {
-        let mut plain = carrier(RESPONDER);
-        assert_eq!(plain.next_timeout(), Some(at(1.0)));
-        plain.timeout(at(1.0), true);
-        assert_eq!(plain.path().carrier, EspCarrier::Direct(Ip));
-        let natted = carrier(Basis { nat: (false, true), first: Udp, ..RESPONDER });
-        assert_eq!(natted.next_timeout(), None);
-        assert_eq!(natted.path().carrier, EspCarrier::Hold);
-    }
-
-    /// Rule 4: only the responder follows a carrier, and an echo or an old packet moves nothing.
-    #[test]
-    fn old_packets_and_echoes_move_nothing() {
-        let mut responder = carrier(RESPONDER);
-        let packet = arrival(Udp, "192.0.2.2:7777");
-        assert!(responder.inbound(at(0.1), Arrival { is_highest: false, ..packet }).is_empty());
-        assert!(responder.inbound(at(0.1), Arrival { is_echo: true, ..packet }).is_empty());
-        let mut initiator = carrier(BASE);
-        assert!(initiator.inbound(at(0.1), packet).is_empty());
-    }
-
-    /// Rule 3.
-    #[test]
-    fn esp_over_ip_from_a_foreign_address_means_a_nat() {
-        let foreign = arrival(Ip, "198.51.100.9:0");
-        let mut initiator = carrier(BASE);
-        initiator.inbound(at(0.1), foreign);
-        assert_eq!(initiator.path().carrier, EspCarrier::Direct(Udp));
-        let mut responder = carrier(RESPONDER);
-        responder.inbound(at(0.1), foreign);
-        assert_eq!((responder.path().carrier, responder.next_timeout()), (EspCarrier::Hold, None));
-        let mut ip_only =
-            Carrier::new(BASE, EspPolicy { transports: vec![Ip], ..EspPolicy::default() }, at(0.0));
-        ip_only.inbound(at(0.1), foreign);
-        assert_eq!(ip_only.state().0, State::Blocked);
-    }
-
-    /// Rule 4 and RFC 7296 section 2.23.
-    #[test]
-    fn address_and_port_follow_at_most_once_a_second_and_never_behind_a_nat() {
-        let udp = Basis { started_on: IkeTransport::Udp, first: Udp, nat: (false, true), ..RESPONDER };
-        let mut carrier_ = carrier(udp);
-        assert_eq!(carrier_.inbound(at(1.0), arrival(Udp, "192.0.2.2:1111")).len(), 1);
-        assert!(carrier_.inbound(at(1.5), arrival(Udp, "192.0.2.2:2222")).is_empty());
-        assert_eq!(carrier_.inbound(at(2.0), arrival(Udp, "192.0.2.2:2222")).len(), 1);
-        assert_eq!(carrier_.path().remote_port, 2222);
-        let mut behind = carrier(Basis { nat: (true, false), ..udp });
-        assert!(behind.inbound(at(1.0), arrival(Udp, "192.0.2.2:1111")).is_empty());
-    }
-
-    /// Rule 10.
-    #[test]
-    fn the_end_behind_a_nat_keeps_the_mapping_when_idle() {
-        let mut carrier =
-            carrier(Basis { started_on: IkeTransport::Udp, first: Udp, nat: (true, false), ..BASE });
-        assert_eq!(carrier.state().1, Reason::Nat);
-        assert_eq!(carrier.timeout(at(20.0), true), [Effect::Keepalive, Effect::Dummy]);
-        carrier.outbound(at(30.0));
-        carrier.inbound(at(30.1), arrival(Udp, "192.0.2.2:4500"));
-        assert!(carrier.timeout(at(40.0), true).is_empty());
-        assert_eq!(carrier.timeout(at(60.0), false), [Effect::Keepalive]);
-    }
-
-    /// Rule 1, in the form that only reports.
-    #[test]
-    fn traffic_without_an_answer_is_reported_after_the_timeout() {
-        let mut carrier = carrier(BASE);
-        carrier.outbound(at(1.0));
-        assert_eq!(carrier.next_timeout(), Some(at(31.0)));
-        let path = carrier.path();
-        assert!(carrier.timeout(at(31.0), true).is_empty());
-        assert_eq!((carrier.state().1, carrier.path()), (Reason::UnverifiedTimeout, path));
-        carrier.inbound(at(32.0), arrival(Ip, "192.0.2.2:0"));
-        assert_eq!(carrier.state(), (State::DirectIp, Reason::None, Evidence::Inbound));
-    }
-
-    const BASE: Basis = Basis {
-        is_initiator: true,
-        started_on: IkeTransport::Tcp,
-        separate: true,
-        nat: (false, false),
-        first: Ip,
-        local: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 4500),
-        remote: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)), 4500),
-        reason: Reason::None,
-    };
-    const RESPONDER: Basis = Basis { is_initiator: false, ..BASE };
-
-    fn carrier(basis: Basis) -> Carrier {
-        Carrier::new(basis, EspPolicy::default(), at(0.0))
-    }
-
-    fn arrival(carrier: DirectCarrier, source: &str) -> Arrival {
-        let local = BASE.local.ip();
-        Arrival { carrier, source: source.parse().unwrap(), local, is_highest: true, is_echo: false }
-    }
-
-    fn at(seconds: f64) -> Time {
-        Time::ZERO + Duration::from_secs_f64(seconds)
+    /// Every run that a rekey concerns.
+    fn runs(&mut self) -> impl Iterator<Item = &mut Run> {
+        let phase = match &mut self.phase {
+            Phase::Probing(run) | Phase::AskingStream(run) => Some(run),
+            Phase::Suspect(suspect) => suspect.run.as_mut(),
+            Phase::InTcp(trial) => trial.as_mut(),
+            Phase::Unreachable(unreachable) => unreachable.run.as_mut(),
+            Phase::Steady | Phase::LocalDown => None,
+        };
+        let confirm = self.confirm.as_mut().map(|confirm| &mut confirm.run);
+        let path_mtu = self.path_mtu.as_mut().map(|probe| &mut probe.run);
+        [phase, confirm, path_mtu].into_iter().flatten()
     }
 }

@@ -31,6 +31,8 @@ pub struct Weather {
     pub tcp_stalled: bool,
     /// Packets of this kind from this node do not pass.
     pub one_way: Option<(usize, Protocol)>,
+    /// The same, any number of them.
+    pub blocked: Vec<(usize, Protocol)>,
     /// What becomes of new TCP connections.
     pub tcp: Tcp,
 }
@@ -69,6 +71,7 @@ impl Default for Weather {
             ip_blocked: false,
             tcp_stalled: false,
             one_way: None,
+            blocked: Vec::new(),
             tcp: Tcp::Works,
         }
     }
@@ -82,7 +85,7 @@ impl Weather {
             Protocol::Ip => self.ip_blocked,
             Protocol::Tcp => self.tcp_stalled,
         };
-        both_ways || self.one_way == Some((from, protocol))
+        both_ways || self.one_way == Some((from, protocol)) || self.blocked.contains(&(from, protocol))
     }
 }
 

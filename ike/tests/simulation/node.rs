@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-use portcullis_ike::action::{ChildId, IkeSaId, InboundChildSa, OutboundChildSa};
+use portcullis_ike::action::{ChildId, EchoRequest, IkeSaId, InboundChildSa, OutboundChildSa};
 use portcullis_ike::config::{ConnectionConfig, EndpointConfig};
 use portcullis_ike::endpoint::SpiSource;
 use portcullis_ike::event::Event;
-use portcullis_ike::path::{DirectCarrier, EspPath, StreamId};
+use portcullis_ike::path::{EspPath, EspTransport, StreamId};
 use portcullis_ike::{Endpoint, Time};
 
 /// A gateway of the simulation.
@@ -28,6 +28,12 @@ pub struct Node {
     /// Inbound packets whose SPI was not installed.
     pub unknown_spi: u64,
     pub dummies_sent: u64,
+    /// Every echo request that the endpoint asked for.
+    pub echoes: Vec<(Time, EchoRequest)>,
+    /// What the data plane takes for the path MTU.
+    pub path_mtus: BTreeMap<IkeSaId, usize>,
+    /// ESP cannot leave here at all.
+    pub cannot_send: bool,
     /// How often it was started before.
     pub boot: u32,
     pub config: (EndpointConfig, Vec<ConnectionConfig>),
@@ -38,7 +44,8 @@ pub struct Inbound {
     pub sa: InboundChildSa,
     pub highest: u64,
     pub seen: HashSet<u64>,
-    pub last_fact: Option<(Time, SocketAddr, DirectCarrier)>,
+    pub last_fact: Option<(Time, SocketAddr, EspTransport)>,
+    pub last_echo_fact: Option<(Time, SocketAddr, EspTransport)>,
 }
 
 /// An outbound SA as the data plane holds it.
@@ -98,6 +105,9 @@ impl Node {
             accepted: 0,
             unknown_spi: 0,
             dummies_sent: 0,
+            echoes: Vec::new(),
+            path_mtus: BTreeMap::new(),
+            cannot_send: false,
             boot: 0,
             config: (config, connections),
         }
@@ -113,13 +123,14 @@ impl Node {
         self.outbound.clear();
         self.in_use.clear();
         self.paths.clear();
+        self.path_mtus.clear();
         self.streams.clear();
     }
 
     pub fn install_inbound(&mut self, sa: InboundChildSa) {
         assert!(self.paths.contains_key(&sa.common.ike_sa), "UpdatePath precedes the first SA");
         assert!(self.spis.lock().unwrap().out.contains(&sa.spi), "an SPI that was allocated");
-        let inbound = Inbound { sa, highest: 0, seen: HashSet::new(), last_fact: None };
+        let inbound = Inbound { sa, highest: 0, seen: HashSet::new(), last_fact: None, last_echo_fact: None };
         let old = self.inbound.insert(inbound.sa.spi, inbound);
         assert!(old.is_none(), "an SPI is installed once");
     }

@@ -9,10 +9,12 @@ use portcullis_ike::status::{Evidence, State};
 
 use crate::configuration::Pair;
 
-/// T section 3.1 and row 4.
+/// T section 3.1 and row 4: a peer without ESP echo.
 #[test]
 fn a_udp_start_moves_ike_to_tcp_and_esp_to_udp() {
-    let mut world = Pair::new(StartTransport::UdpThenTcp).world(1);
+    let mut pair = Pair::new(StartTransport::UdpThenTcp);
+    pair.config_b.esp_echo_notify = 50_001;
+    let mut world = pair.world(1);
     world.run_for(Duration::from_secs(10));
     world.assert_settled(1);
     for node in 0..2 {

@@ -97,6 +97,20 @@ impl World {
         }
     }
 
+    /// Where an ESP packet on this stream arrives, under which name, and when; `None` if it is lost.
+    pub fn across(&mut self, n: usize, stream: StreamId) -> Option<(usize, StreamId, Time)> {
+        let (connection, side) = self.nodes[n].streams.get(&stream).copied()?;
+        if self.is_stalled(connection, side) {
+            return None;
+        }
+        let at = self.arrival_time();
+        let other = self.tcp.end(connection, 1 - side)?;
+        let (node, theirs) = (other.node, other.stream);
+        let end = self.tcp.end(connection, side)?;
+        end.last_arrival = end.last_arrival.max(at);
+        Some((node, theirs, end.last_arrival))
+    }
+
     /// Every connection breaks, for both ends at once, in the middle of whatever is on it.
     pub fn break_streams(&mut self) {
         for connection in 0..self.tcp.0.len() as u64 {

@@ -30,6 +30,10 @@ pub struct World {
     pub nat: Option<Nat>,
     /// Each node sends a numbered ESP packet this often, if it can.
     pub traffic: Option<Duration>,
+    /// Nodes that have nothing to send, whatever `traffic` says.
+    pub silent_nodes: Vec<usize>,
+    /// Packets of these SAs vanish, as on one dead path among equal ones.
+    pub dead_spis: Vec<u32>,
     /// The data that was sent so far.
     pub flows: BTreeMap<FlowName, Flow>,
     /// A pair is in use before the peer has its other end: allowed for the first one of a child only.
@@ -68,6 +72,8 @@ impl World {
             weather: Weather::default(),
             nat: None,
             traffic: None,
+            silent_nodes: Vec::new(),
+            dead_spis: Vec::new(),
             flows: BTreeMap::new(),
             early_uses: 0,
             udp_datagrams: 0,
@@ -285,8 +291,12 @@ impl World {
                 self.send_esp(n, child, true);
             }
             Action::AcceptEsp { .. } | Action::DeliverEsp { .. } => panic!("nothing falls back to TCP yet"),
-            Action::SendEcho(echo) => panic!("{echo:?}: no ESP echo is announced"),
             Action::SolvePuzzle { search, puzzle, most } => self.think(n, search, puzzle, most),
+            Action::SendEcho(echo) => self.send_echo(n, echo),
+            Action::LowerPathMtu { ike_sa } => {
+                let mtu = self.nodes[n].path_mtus.entry(ike_sa).or_insert(1500);
+                *mtu = [1400, 1280, 576].into_iter().find(|smaller| smaller < mtu).unwrap_or(576);
+            }
             Action::Event(event) => {
                 self.trace.line(self.now, format!("node {n}: {event:?}"));
                 self.nodes[n].events.push((self.now, event));
