@@ -163,6 +163,8 @@ fn ike_section(s: &mut Section<'_>) -> Option<IkeConfig> {
             limits.separate_transports_notify,
             |field| field.number(40960, u16::MAX),
         ),
+        esp_echo_notify: s
+            .or("esp_echo_notify", limits.esp_echo_notify, |field| field.number(40960, u16::MAX)),
         cookie_threshold: s
             .or("cookie_threshold", limits.cookie_threshold, |field| field.number::<usize>(0, 10_000_000)),
         puzzle_threshold: s

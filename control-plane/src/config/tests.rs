@@ -4,11 +4,12 @@
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use portcullis_data_plane::packet::DontFragment;
 use portcullis_data_plane::policy::Disposition;
 use portcullis_esp::EchoSubTypes;
-use portcullis_ike::config::{SeparateTransports, StartTransport};
+use portcullis_ike::config::{ProbePolicy, SeparateTransports, StartTransport, UnverifiedTimeout};
 
 use super::*;
 
@@ -42,6 +43,7 @@ fn problems_of_the_gateway_are_reported_where_they_are() {
         ("metrics: { §port: 1 }\n", "metrics.port", "unknown key"),
         ("log: { level: §loud }\n", "log.level", "error, warn, info"),
         ("ike: { separate_transports_notify: §16447 }\n", "ike.separate_transports_notify", "40960 to 65535"),
+        ("ike: { esp_echo_notify: §16400 }\n", "ike.esp_echo_notify", "40960 to 65535"),
         ("ike: { half_open_timeout: §30 }\n", "ike.half_open_timeout", "such as 250ms"),
         ("ike: { listen: [§nowhere] }\n", "ike.listen[0]", "not an IP address"),
         ("ike: { shards: §0 }\n", "ike.shards", "from 1 to 64"),
@@ -128,6 +130,12 @@ fn problems_of_a_connection_are_reported_where_they_are() {
         ("{}", "{ transports: §[ip, ip] }", "esp.transports", "twice"),
         ("{}", "{ transports: §[] }", "esp.transports", "at least one"),
         ("{}", "{ probe: { tries: 3 } }", "esp.probe.tries", "unknown key"),
+        ("{}", "{ probe: { timeout: §10ms } }", "esp.probe.timeout", "between 50ms and 30s"),
+        ("{}", "{ probe: { stagger: §1min } }", "esp.probe.stagger", "between 1ms and 30s"),
+        ("{}", "{ probe: { attempts: §0 } }", "esp.probe.attempts", "from 1 to 20"),
+        ("{}", "{ probe: { idle_interval: §never } }", "esp.probe.idle_interval", "duration"),
+        ("{}", "{ hold_time: §2h }", "esp.hold_time", "between 1s and 1h"),
+        ("{}", "{ unverified_timeout: §soon }", "esp.unverified_timeout", "duration"),
     ] {
         let ike = ike.replace("aes256gcm16-prfsha384-§x25518", "§aes256gcm16-prfsha384-x25518");
         let (key, message) = match key {
@@ -140,6 +148,29 @@ fn problems_of_a_connection_are_reported_where_they_are() {
         );
         refused(&yaml, &format!("connections.dc.{key}"), message);
     }
+}
+
+/// Transport policy, configuration part: the timers of `esp:` with their defaults, and what `never` means.
+#[test]
+fn the_timers_of_esp_are_read() {
+    let read = |esp: &str| {
+        let yaml = format!(
+            "{DATA_PLANE}connections:\n  dc:\n    local: {{ id: a, {AUTH} }}\n    remote: {{ address: 192.0.2.2, id: b, auth: psk }}\n    esp: {esp}\n    children: {{ net: {{ local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16 }} }}\n"
+        );
+        let checked = parse(&yaml, None, &Secrets::Skip).unwrap_or_else(|refused| panic!("{refused:?}"));
+        checked.config.connections[0].ike.esp.clone()
+    };
+    let esp = read("{}");
+    assert_eq!((esp.probe, esp.unverified_timeout), (ProbePolicy::default(), UnverifiedTimeout::ByRow));
+    let esp = read(
+        "{ probe: { timeout: 500ms, attempts: 5, stagger: 100ms, idle_interval: 5s }, hold_time: 2min, unverified_timeout: never }",
+    );
+    let ms = Duration::from_millis;
+    let probe = ProbePolicy { timeout: ms(500), attempts: 5, stagger: ms(100), idle_interval: ms(5000) };
+    assert_eq!((esp.probe, esp.hold_time), (probe, ms(120_000)));
+    assert_eq!(esp.unverified_timeout, UnverifiedTimeout::Never);
+    let esp = read("{ unverified_timeout: 45s }");
+    assert_eq!(esp.unverified_timeout, UnverifiedTimeout::After(ms(45_000)));
 }
 
 #[test]

@@ -158,6 +158,8 @@ impl Hands {
             Action::SolvePuzzle { search, puzzle, most } => {
                 self.puzzles.solve(search, puzzle, most, self.input.clone(), &self.network);
             }
+            // The data plane sends such echoes as long as the route takes, and keeps no smaller size of its own yet.
+            Action::LowerPathMtu { ike_sa } => tracing::debug!(ike_sa = ike_sa.0, "the path takes less"),
             Action::Event(event) => return Outcome::Event(event),
         }
         Outcome::Done

@@ -4,7 +4,7 @@
 
 use portcullis_data_plane::event::DataPlaneEvent;
 use portcullis_ike::event::Event;
-use portcullis_ike::status::{Reason, State};
+use portcullis_ike::status::{Reason, State, Verdict};
 use tracing::Level;
 
 use super::log_limit::Kind;
@@ -125,7 +125,18 @@ pub fn of_event(event: &Event) -> Option<Line> {
             };
             Line::new(Level::INFO, connection, message.to_owned()).limited("stream")
         }
-        Event::CommandDone { .. } | Event::Keys(_) => return None,
+        Event::EspVerified { connection, verification, .. } => {
+            let what = match verification.verdict {
+                Verdict::Answered(carrier) => {
+                    format!("an ESP echo came back over {carrier}", carrier = carrier.label())
+                }
+                Verdict::Unreachable => "no ESP echo came back while IKE answered".to_owned(),
+                Verdict::Undecided => "no ESP echo came back, and nothing is decided by that".to_owned(),
+            };
+            let message = format!("ESP verified in {:.3} s: {what}", verification.took.as_secs_f64());
+            Line::new(Level::INFO, connection, message).limited("esp_verified")
+        }
+        Event::EspProbed { .. } | Event::CommandDone { .. } | Event::Keys(_) => return None,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis_ike::config::{EspPolicy, OnUnreachable};
+use portcullis_ike::config::{EspPolicy, OnUnreachable, ProbePolicy, UnverifiedTimeout};
 use portcullis_ike::path::DirectCarrier;
 
 use crate::config::field::{Field, Section};
@@ -38,25 +38,38 @@ fn section<'a>(s: &mut Section<'a>) -> Option<Esp<'a>> {
             .as_ref()
             .and_then(|field| field.word(&outcomes))
             .unwrap_or(default.on_unreachable),
+        probe: s.or("probe", default.probe, |field| field.section(probe)),
+        hold_time: s.or("hold_time", default.hold_time, |field| between(field, "1s", "1h")),
         unverified_timeout: s.or("unverified_timeout", default.unverified_timeout, |field| {
             match field.text()? {
-                "never" => Some(None),
-                _ => field.read(duration).map(Some),
+                "never" => Some(UnverifiedTimeout::Never),
+                _ => between(field, "1s", "1h").map(UnverifiedTimeout::After),
             }
         }),
         keepalive: s.or("keepalive", default.keepalive, |field| field.read(duration)),
     };
-    if let Some(probe) = s.get("probe") {
-        probe.section(|s| {
-            for key in ["timeout", "stagger", "idle_interval"] {
-                s.or(key, Duration::ZERO, |field| field.read(duration));
-            }
-            s.or("attempts", 3, |field| field.number(1, 20));
-            Some(())
-        });
-        probe.warn("has no effect yet: this version neither announces nor sends ESP echo");
-    }
     Some(Esp { policy, place: Places { on_unreachable } })
+}
+
+fn probe(s: &mut Section<'_>) -> Option<ProbePolicy> {
+    let default = ProbePolicy::default();
+    Some(ProbePolicy {
+        timeout: s.or("timeout", default.timeout, |field| between(field, "50ms", "30s")),
+        attempts: s.or("attempts", default.attempts, |field| field.number(1, 20)),
+        stagger: s.or("stagger", default.stagger, |field| between(field, "1ms", "30s")),
+        idle_interval: s.or("idle_interval", default.idle_interval, |field| between(field, "1s", "1h")),
+    })
+}
+
+/// A duration between these two, both included.
+fn between(field: &Field<'_>, least: &str, most: &str) -> Option<Duration> {
+    field.read(|text| {
+        let value = duration(text)?;
+        match duration(least)? <= value && value <= duration(most)? {
+            true => Ok(value),
+            false => Err(format!("'{text}' is not between {least} and {most}")),
+        }
+    })
 }
 
 fn transports(field: &Field<'_>) -> Vec<DirectCarrier> {
