@@ -512,12 +512,12 @@ impl Carrier {
         }
     }
 
-    /// Direct carriers that may be sent on, best first.
+    /// Direct carriers that may be sent on, best first: with a NAT UDP, and the one that the peer was followed to.
     fn allowed(&self) -> Vec<DirectCarrier> {
         let nat = self.nat();
         let needs_udp = nat.0 || nat.1;
         let allowed = self.policy.transports.iter().copied();
-        allowed.filter(|carrier| !needs_udp || *carrier == DirectCarrier::Udp).collect()
+        allowed.filter(|c| !needs_udp || *c == DirectCarrier::Udp || Some(*c) == self.direct()).collect()
     }
 
     /// How an echo takes a direct carrier.

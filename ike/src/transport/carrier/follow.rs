@@ -53,7 +53,8 @@ impl Carrier {
         if carrier == DirectCarrier::Ip && arrival.source.ip() != self.basis.ike_remote {
             return self.nat_found_on_ip(now);
         }
-        if !self.allowed().contains(&carrier) {
+        // Ends may differ about a NAT: what arrives from IKE's own address is followed, and confirmed by echo.
+        if !self.policy.transports.contains(&carrier) {
             return;
         }
         match self.path.carrier {

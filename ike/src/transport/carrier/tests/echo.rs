@@ -515,7 +515,7 @@ fn a_responder_stops_and_waits_for_its_initiator() {
     assert_eq!((machine.state().0, machine.unreachable()), (State::DirectUdp, vec![]));
 }
 
-/// Row 14, RFC 9329 section 5: without SEPARATE_TRANSPORTS on TCP nothing is asked on direct carriers.
+/// Rule 5: silence of everything is asked about ever more rarely.
 #[test]
 fn echoes_are_bounded() {
     let mut machine = Machine::new(TCP_START).up();
@@ -566,4 +566,16 @@ fn verdicts(machine: &Machine) -> Vec<(u64, Verdict)> {
         _ => None,
     };
     machine.log.iter().filter_map(verdict).collect()
+}
+
+/// Rule 4: the ends may differ about a NAT; a responder that waits for UDP follows an initiator that knows of none.
+#[test]
+fn a_responder_behind_a_supposed_nat_follows_ip_from_the_address_of_ike() {
+    let basis = Basis { nat: (false, true), first: Udp, ..FOLLOWER };
+    let mut machine = Machine::new(basis).answering(&[T::Ip]).up();
+    machine.until(5.0);
+    assert_eq!((machine.sent_on(), echoes(&machine, EchoSize::Small)), (EspCarrier::Hold, vec![]));
+    machine.inbound(5.0, arrival(Ip, "192.0.2.2:0"));
+    machine.until(6.0);
+    assert_eq!(machine.state(), (State::DirectIp, Reason::None, Evidence::Echo));
 }
