@@ -38,6 +38,8 @@ pub(crate) struct Watch {
     last_outbound: Option<Time>,
     asked: Option<Asked>,
     ask_at: Option<Time>,
+    /// Somebody doubts that we reach the peer: what the peer sends is no answer to that.
+    is_doubted: bool,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,7 @@ impl Watch {
             last_outbound: None,
             asked: None,
             ask_at,
+            is_doubted: false,
         }
     }
 
@@ -74,8 +77,10 @@ impl Watch {
     pub(crate) fn heard(&mut self, now: Time) {
         self.heard = now;
         self.unanswered_since = None;
-        self.asked = None;
-        self.ask_at = None;
+        if !self.is_doubted {
+            self.asked = None;
+            self.ask_at = None;
+        }
     }
 
     /// Data has left.
@@ -92,6 +97,7 @@ impl Watch {
         if self.asked.is_none() {
             self.ask_at = Some(now);
         }
+        self.is_doubted = true;
     }
 
     /// When [`Watch::timeout`] has something to say.
@@ -116,6 +122,7 @@ impl Watch {
             if is_silent {
                 self.asked = None;
                 self.ask_at = None;
+                self.is_doubted = false;
                 self.heard = now;
                 self.unanswered_since = None;
             }
@@ -137,6 +144,7 @@ impl Watch {
     /// A reply came: the answer, if it is one to this child's echo.
     pub(crate) fn answered(&mut self, now: Time, reply: &Reply) -> Option<Answer> {
         let answer = self.asked.as_mut()?.run.answered(now, reply)?;
+        self.is_doubted = false;
         self.heard(now);
         Some(answer)
     }
@@ -205,6 +213,17 @@ mod tests {
             watch.heard(at(second * 1000 + 500));
             assert!(watch.next_timeout(&POLICY) > at(second * 1000 + 1000));
         }
+    }
+
+    /// What the peer sends does not show that we reach it.
+    #[test]
+    fn a_doubt_is_answered_by_a_reply_alone() {
+        let mut rng = rng();
+        let mut watch = Watch::new(at(0), "net".into(), ChildId(1), None);
+        watch.doubt(at(1000));
+        assert_eq!(watch.timeout(at(1000), &POLICY, route(), &mut rng).0.len(), 1);
+        watch.heard(at(1500));
+        assert!(watch.timeout(at(2000), &POLICY, route(), &mut rng).1);
     }
 
     /// Rule 6: a child that was rekeyed because it was dead is asked at once.

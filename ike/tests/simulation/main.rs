@@ -10,6 +10,7 @@ mod tcp;
 mod trace;
 mod world;
 
+mod echo;
 mod ends;
 mod puzzles;
 mod refusals;
