@@ -80,6 +80,8 @@ pub struct IkeSa {
     pub remote_id: String,
     /// Where a NAT was found.
     pub nat: Nat,
+    /// How its ESP is verified.
+    pub esp: Esp,
     /// Every negotiated algorithm, each key exchange included.
     pub algorithms: String,
     /// When it was authenticated.
@@ -103,6 +105,34 @@ pub struct Nat {
     pub local: bool,
     /// In front of the peer.
     pub remote: bool,
+}
+
+/// How ESP of an IKE SA is verified.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Esp {
+    /// Both ends answer ESP echo.
+    pub echo: bool,
+    /// The longest that a verification takes, seconds: attempts × timeout + stagger + 1 RTT.
+    pub budget_seconds: f64,
+    /// The longest from the first packet without an answer to a decision, seconds.
+    pub decision_within_seconds: f64,
+    /// The last verification.
+    pub last_verification: Option<LastVerification>,
+    /// Smoothed round trips of echoes by carrier, seconds.
+    pub rtt_seconds: BTreeMap<String, f64>,
+    /// When ESP in TCP tries to come back, seconds from now.
+    pub next_return_in_seconds: Option<u64>,
+}
+
+/// A verification that is over.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LastVerification {
+    /// When it was over.
+    pub at: String,
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// What it came to.
+    pub verdict: String,
 }
 
 /// What setting an IKE SA up took.

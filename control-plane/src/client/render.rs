@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::status::{Connection, DataPlane, IkeSa, Status};
+use crate::status::{Connection, DataPlane, Esp, IkeSa, Status};
 
 /// The whole page.
 pub fn status(status: &Status) -> String {
@@ -57,6 +57,7 @@ fn write_ike_sa(page: &mut String, sa: &IkeSa) -> std::fmt::Result {
     };
     let separate = if sa.separate_transports { "agreed" } else { "not agreed" };
     writeln!(page, "    {nat}; separate transports {separate}")?;
+    writeln!(page, "    {}", esp(&sa.esp))?;
     for child in &sa.children {
         let used = if child.in_use { "" } else { " (draining)" };
         writeln!(
@@ -136,6 +137,20 @@ fn octets(count: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+fn esp(esp: &Esp) -> String {
+    if !esp.echo {
+        return "no ESP echo: inbound ESP is all the evidence there is".to_owned();
+    }
+    let last = esp.last_verification.as_ref().map_or_else(
+        || "not verified yet".to_owned(),
+        |last| format!("{} in {:.3} s at {}", last.verdict, last.seconds, last.at),
+    );
+    let rtt: Vec<_> =
+        esp.rtt_seconds.iter().map(|(carrier, rtt)| format!("{carrier} {:.1} ms", rtt * 1000.0)).collect();
+    let rtt = if rtt.is_empty() { String::new() } else { format!("; RTT {}", rtt.join(", ")) };
+    format!("ESP echo: {last}; a decision takes up to {:.2} s{rtt}", esp.decision_within_seconds)
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use super::{OTHER, Shown};
 /// Upper bounds of the handshake histogram, in seconds: from one round trip in a data centre to the point where the
 /// dial is given up.
 const HANDSHAKE_BUCKETS: [f64; 12] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+/// Around one attempt, and around the budget of a verification, in seconds.
+const VERIFICATION_BUCKETS: [f64; 9] = [0.01, 0.05, 0.25, 1.0, 2.5, 3.25, 3.5, 5.0, 10.0];
 
 /// Families of events.
 #[derive(Debug)]
@@ -28,6 +30,9 @@ pub(super) struct Live {
     child_failures: Family<Failure, Counter>,
     child_removed: Family<ChildRemoved, Counter>,
     streams: Family<Stream, Counter>,
+    esp_probes: Family<EspProbe, Counter>,
+    esp_verifications: Family<EspVerdict, Counter>,
+    esp_verification: Family<Verdict, Histogram, VerificationBuckets>,
     handshake: Family<StartedOn, Histogram, HandshakeBuckets>,
     handshake_bytes: Family<HandshakeBytes, Counter>,
     acquires: Family<Connection, Counter>,
@@ -41,6 +46,15 @@ struct HandshakeBuckets;
 impl MetricConstructor<Histogram> for HandshakeBuckets {
     fn new_metric(&self) -> Histogram {
         Histogram::new(HANDSHAKE_BUCKETS)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct VerificationBuckets;
+
+impl MetricConstructor<Histogram> for VerificationBuckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(VERIFICATION_BUCKETS)
     }
 }
 
@@ -95,6 +109,24 @@ struct Stream {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct EspProbe {
+    connection: Arc<str>,
+    carrier: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct EspVerdict {
+    connection: Arc<str>,
+    verdict: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Verdict {
+    verdict: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct StartedOn {
     started_on: &'static str,
 }
@@ -118,6 +150,9 @@ impl Live {
             child_failures: Family::default(),
             child_removed: Family::default(),
             streams: Family::default(),
+            esp_probes: Family::default(),
+            esp_verifications: Family::default(),
+            esp_verification: Family::new_with_constructor(VerificationBuckets),
             handshake: Family::new_with_constructor(HandshakeBuckets),
             handshake_bytes: Family::default(),
             acquires: Family::default(),
@@ -142,6 +177,17 @@ impl Live {
         );
         r.register("child_removed", "Child SA pairs that ended", live.child_removed.clone());
         r.register("ike_streams", "TCP streams of IKE SAs lost and restored", live.streams.clone());
+        r.register(
+            "esp_probes",
+            "Carriers asked by ESP echo in verifications, by what came back",
+            live.esp_probes.clone(),
+        );
+        r.register(
+            "esp_verifications",
+            "Verifications of the carriers of ESP that are over",
+            live.esp_verifications.clone(),
+        );
+        r.register("esp_verification_seconds", "Time that verifications took", live.esp_verification.clone());
         r.register(
             "ike_handshake_seconds",
             "Time from the first IKE_SA_INIT to authentication, as initiator",
@@ -223,6 +269,20 @@ impl Live {
             Event::Stream { connection, up } => {
                 let event = if *up { "restored" } else { "lost" };
                 self.streams.get_or_create(&Stream { connection: shown.label(connection), event }).inc();
+            }
+            Event::EspProbed { connection, carrier, answered, .. } => {
+                let result = if *answered { "answered" } else { "unanswered" };
+                let connection = shown.label(connection);
+                let labels = EspProbe { connection, carrier: carrier.label(), result };
+                self.esp_probes.get_or_create(&labels).inc();
+            }
+            Event::EspVerified { connection, verification, .. } => {
+                let verdict = verification.verdict.label();
+                let labels = EspVerdict { connection: shown.label(connection), verdict };
+                self.esp_verifications.get_or_create(&labels).inc();
+                self.esp_verification
+                    .get_or_create(&Verdict { verdict })
+                    .observe(verification.took.as_secs_f64());
             }
             Event::CommandDone { .. } | Event::Keys(_) => {}
         }

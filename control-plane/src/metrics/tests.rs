@@ -15,8 +15,11 @@ use portcullis_data_plane::policy::PolicyKey;
 use portcullis_data_plane::sa::SaUsage;
 use portcullis_ike::action::{ChildId, EspCipher, IkeSaId};
 use portcullis_ike::event::{Counters, Event};
-use portcullis_ike::path::{DirectCarrier, EchoAnswers, EspCarrier, EspPath, IkeTransport};
-use portcullis_ike::status::{ChildStatus, ConnectionStatus, Evidence, IkeSaStatus, Reason, State};
+use portcullis_ike::path::{DirectCarrier, EchoAnswers, EspCarrier, EspPath, EspTransport, IkeTransport};
+use portcullis_ike::status::{
+    ChildStatus, ConnectionStatus, EspStatus, Evidence, IkeSaStatus, Reason, State, Verdict as EspVerdict,
+    Verification,
+};
 use portcullis_ike::time::Time;
 
 use super::Metrics;
@@ -203,6 +206,22 @@ fn one_of_every_event(metrics: &Metrics, config: &Config) {
             rekeyed: true,
         },
         Event::Stream { connection: connection.clone(), up: false },
+        Event::EspProbed {
+            connection: connection.clone(),
+            ike_sa: IkeSaId(1),
+            carrier: EspTransport::Ip,
+            answered: true,
+        },
+        Event::EspVerified {
+            connection: connection.clone(),
+            ike_sa: IkeSaId(1),
+            verification: Verification {
+                at: Time::ZERO,
+                took: Duration::from_millis(20),
+                is_first: true,
+                verdict: EspVerdict::Answered(EspTransport::Ip),
+            },
+        },
     ];
     events.iter().for_each(|event| metrics.observe(config, event));
     let policy = PolicyKey { connection, child: child_name };
@@ -294,6 +313,14 @@ fn connection(name: &Arc<str>, number: u64) -> ConnectionStatus {
                 remote_port: 4500,
                 echo: EchoAnswers::default(),
             }),
+            esp: EspStatus {
+                echo: false,
+                budget: Duration::ZERO,
+                decision_within: Duration::ZERO,
+                verification: None,
+                rtt: [(EspTransport::Ip, None), (EspTransport::Udp, None), (EspTransport::Tcp, None)],
+                next_return: None,
+            },
             algorithms: "aes256gcm16-prfsha384-x25519-ke1_mlkem768".to_owned(),
             established: Time::ZERO,
             rekeyed: Time::ZERO,

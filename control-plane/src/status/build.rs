@@ -1,19 +1,19 @@
 //! From a snapshot to what is shown.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use portcullis_common::DropReason;
 use portcullis_data_plane::counters::{Sink, Source, WorkerSnapshot};
 use portcullis_ike::action::ChildId;
 use portcullis_ike::config::OnUnreachable;
 use portcullis_ike::path::EspTransport;
-use portcullis_ike::status::{ChildStatus, Evidence, IkeSaStatus, Reason, State};
+use portcullis_ike::status::{ChildStatus, EspStatus, Evidence, IkeSaStatus, Reason, State};
 use portcullis_ike::time::Time;
 
 use super::{
-    Accounting, ByPath, Child, Connection, DataPlane, Guard, Handshake, IkeSa, Interface, Merged, Nat,
-    Policy, SaTable, SentReceived, Status, Worker, connections,
+    Accounting, ByPath, Child, Connection, DataPlane, Esp, Guard, Handshake, IkeSa, Interface,
+    LastVerification, Merged, Nat, Policy, SaTable, SentReceived, Status, Worker, connections,
 };
 use crate::snapshot::{Clock, ShardSnapshot, Snapshot};
 
@@ -72,6 +72,7 @@ fn ike_sa(shard: &ShardSnapshot, sa: &IkeSaStatus, clock: &Clock) -> IkeSa {
         remote: sa.remote.to_string(),
         remote_id: sa.remote_id.clone(),
         nat: Nat { local: sa.nat.0, remote: sa.nat.1 },
+        esp: esp(&sa.esp, clock),
         algorithms: sa.algorithms.clone(),
         established_at: wall(clock, sa.established),
         rekeyed_at: wall(clock, sa.rekeyed),
@@ -83,6 +84,24 @@ fn ike_sa(shard: &ShardSnapshot, sa: &IkeSaStatus, clock: &Clock) -> IkeSa {
             tcp_bytes: SentReceived { sent: h.tcp_bytes.0, received: h.tcp_bytes.1 },
         }),
         children: sa.children.iter().map(|c| child(shard, c, clock)).collect(),
+    }
+}
+
+fn esp(esp: &EspStatus, clock: &Clock) -> Esp {
+    let rtt = |(carrier, rtt): &(EspTransport, Option<Duration>)| {
+        rtt.map(|rtt| (carrier.label().to_owned(), rtt.as_secs_f64()))
+    };
+    Esp {
+        echo: esp.echo,
+        budget_seconds: esp.budget.as_secs_f64(),
+        decision_within_seconds: esp.decision_within.as_secs_f64(),
+        last_verification: esp.verification.map(|verification| LastVerification {
+            at: wall(clock, verification.at),
+            seconds: verification.took.as_secs_f64(),
+            verdict: verification.verdict.label().to_owned(),
+        }),
+        rtt_seconds: esp.rtt.iter().filter_map(rtt).collect(),
+        next_return_in_seconds: esp.next_return.map(|at| clock.until(at).as_secs()),
     }
 }
 
