@@ -160,7 +160,6 @@ impl Core {
     }
 
     /// Opens the ESP packets of an IKE SA in a stream from now on, or of none.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing falls back to TCP yet"))]
     pub(crate) fn accept_esp(&mut self, stream: StreamId, ike_sa: Option<IkeSaId>) {
         let Some(known) = self.streams.get_mut(stream) else { return };
         if core::mem::replace(&mut known.accepts_esp, ike_sa) != ike_sa {

@@ -368,6 +368,7 @@ impl LiveSa {
                 generation.channel.window.excuse(down_since, now);
             }
         }
+        self.accept_esp(core);
         self.stream_event(core, true);
         self.carry_out(core, now);
     }

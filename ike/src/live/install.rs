@@ -104,8 +104,18 @@ impl LiveSa {
             }
         }
         core.actions.push_back(Action::UseOutbound { child: id });
+        self.accept_esp(core);
         self.carrier.child_in_use(now, &name, id, &mut core.rng);
         self.carry_out(core, now);
+    }
+
+    /// On an IKE SA with SEPARATE_TRANSPORTS the peer may put ESP into the stream (transport policy rule 7): it is opened where the
+    /// policy allows TCP, so that it can be followed, and so that echoes on it can be answered.
+    pub(crate) fn accept_esp(&mut self, core: &mut Core) {
+        let stream = self.link.tcp().and_then(|link| link.current);
+        if let Some(stream) = stream.filter(|_| self.carrier.may_use_tcp()) {
+            core.accept_esp(stream, Some(self.id));
+        }
     }
 
     /// The live pair that took over from `old`: of two, the one that the nonces let survive (RFC 7296 section 2.8.1).

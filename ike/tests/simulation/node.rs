@@ -32,6 +32,8 @@ pub struct Node {
     pub echoes: Vec<(Time, EchoRequest)>,
     /// What the data plane takes for the path MTU.
     pub path_mtus: BTreeMap<IkeSaId, usize>,
+    /// Streams in which ESP of this IKE SA is opened.
+    pub accepting: BTreeMap<StreamId, IkeSaId>,
     /// ESP cannot leave here at all.
     pub cannot_send: bool,
     /// How often it was started before.
@@ -107,6 +109,7 @@ impl Node {
             dummies_sent: 0,
             echoes: Vec::new(),
             path_mtus: BTreeMap::new(),
+            accepting: BTreeMap::new(),
             cannot_send: false,
             boot: 0,
             config: (config, connections),
@@ -124,6 +127,7 @@ impl Node {
         self.in_use.clear();
         self.paths.clear();
         self.path_mtus.clear();
+        self.accepting.clear();
         self.streams.clear();
     }
 

@@ -290,7 +290,11 @@ impl World {
                 self.nodes[n].dummies_sent += 1;
                 self.send_esp(n, child, true);
             }
-            Action::AcceptEsp { .. } | Action::DeliverEsp { .. } => panic!("nothing falls back to TCP yet"),
+            Action::AcceptEsp { stream, ike_sa } => {
+                self.nodes[n].accepting.retain(|known, _| *known != stream);
+                self.nodes[n].accepting.extend(ike_sa.map(|ike_sa| (stream, ike_sa)));
+            }
+            Action::DeliverEsp { .. } => panic!("ESP comes as packets here, and not as octets of a stream"),
             Action::SolvePuzzle { search, puzzle, most } => self.think(n, search, puzzle, most),
             Action::SendEcho(echo) => self.send_echo(n, echo),
             Action::LowerPathMtu { ike_sa } => {

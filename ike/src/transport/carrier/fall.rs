@@ -32,6 +32,11 @@ impl Unreachable {
 }
 
 impl Carrier {
+    /// ESP may move into the stream of this IKE SA, in place.
+    pub(crate) fn may_use_tcp(&self) -> bool {
+        self.allows_tcp() && self.basis.separate
+    }
+
     pub(super) fn allows_tcp(&self) -> bool {
         self.policy.on_unreachable == OnUnreachable::TcpFallback
     }
