@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use portcullis_ike::command::CommandKind;
-use portcullis_ike::config::{RemoteAddress, StartMode, StartTransport};
+use portcullis_ike::config::{OnUnreachable, RemoteAddress, StartMode, StartTransport};
 
 use crate::configuration::{A, NAT, Pair};
 use crate::esp::Flow;
@@ -90,6 +90,9 @@ fn world(seed: u64) -> World {
         connection.ike.dead_after = DEAD_AFTER;
         // Both ends know the transport that the other starts on.
         connection.ike.transport = transport;
+        if (seed / 5).is_multiple_of(3) {
+            connection.esp.on_unreachable = OnUnreachable::TcpFallback;
+        }
     });
     let behind_nat = (seed / 36).is_multiple_of(4);
     if behind_nat {
@@ -136,12 +139,14 @@ fn step(world: &mut World) {
 
 fn change_weather(world: &mut World) {
     let node = usize::try_from(world.random(2)).unwrap();
-    match world.random(6) {
+    match world.random(8) {
         0 => world.weather.tcp = Tcp::Refused,
         1 => world.weather.tcp = Tcp::Silent,
         2 => world.weather.tcp_stalled = true,
         3 => world.weather.one_way = Some((node, Protocol::Udp)),
         4 => world.weather.one_way = Some((node, Protocol::Tcp)),
+        5 => world.weather.blocked.push((node, Protocol::Ip)),
+        6 => world.weather.blocked.extend([(node, Protocol::Ip), (node, Protocol::Udp)]),
         _ => {
             world.weather = Weather { loss: world.random(30), ..Weather::default() };
             world.weather.udp_blocked = world.random(4) == 0;
