@@ -387,13 +387,8 @@ fn rekeys_ask_nothing_anew() {
 /// Falls of one end are at least this far apart.
 pub fn falls_are_apart(world: &World, hold: Duration) {
     for node in &world.nodes {
-        let is_fall = |event: &Event| {
-            matches!(
-                event,
-                Event::StateChanged { to: State::Blocked | State::Tcp, reason: Reason::EspUnreachable, from, .. }
-                    if !matches!(from, State::Blocked | State::Tcp | State::Trial)
-            )
-        };
+        // Each is followed by a stop, or by TCP.
+        let is_fall = |event: &Event| matches!(event, Event::EspVerified { verification, .. } if verification.verdict == Verdict::Unreachable);
         let falls: Vec<Time> =
             node.events.iter().filter(|(_, event)| is_fall(event)).map(|(at, _)| *at).collect();
         for pair in falls.windows(2) {

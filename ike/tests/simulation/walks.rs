@@ -8,6 +8,7 @@ use portcullis_ike::command::CommandKind;
 use portcullis_ike::config::{OnUnreachable, RemoteAddress, StartMode, StartTransport};
 
 use crate::configuration::{A, NAT, Pair};
+use crate::echo::falls_are_apart;
 use crate::esp::Flow;
 use crate::network::{Nat, Protocol, Tcp, Weather};
 use crate::world::World;
@@ -77,6 +78,10 @@ fn walk(seed: u64) {
         assert!(after.sent >= before.sent + 100, "data flows both ways: {before:?} {after:?}");
         assert_eq!(after.lost, before.lost, "seed {seed}: rekeys lost packets");
         assert_eq!(after.reordered, before.reordered, "seed {seed}: rekeys reordered packets");
+    }
+    if world.nodes.iter().all(|node| node.boot == 0) && world.nat.is_none() {
+        // A process that was killed remembers no fall, and peers that share a connection share none.
+        falls_are_apart(&world, Duration::from_secs(60));
     }
     world.shut_down_and_check();
 }
