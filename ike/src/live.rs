@@ -57,7 +57,7 @@ pub(crate) struct LiveSa {
     /// What carries IKE.
     pub(crate) link: Link,
     /// How ESP travels.
-    pub(crate) carrier: Carrier,
+    pub(crate) carrier: Box<Carrier>,
     /// The keys that new exchanges use.
     pub(crate) current: Generation,
     /// Rekeyed ones that are not deleted yet, and redundant ones of a collision.

@@ -295,7 +295,7 @@ impl Endpoint {
             remote,
             reason,
         };
-        let carrier = Carrier::new(basis, config.esp.clone(), now);
+        let carrier = Box::new(Carrier::new(basis, config.esp.clone(), now));
         let ike = &config.ike;
         let renew_at = now + earlier(ike.rekey_after, ike.rekey_jitter_percent, &mut self.core.rng);
         let algorithms = settled.choice.notation.to_string();
