@@ -73,7 +73,7 @@ fn run(
                 match worker.outbound(packet.index) {
                     Found::Mine(_) => packet.bytes = seal(&mut worker, packet.index, &payload),
                     Found::Other(owner) => {
-                        hand_over[usize::from(owner)].send(packet).unwrap();
+                        send(hand_over, owner, packet);
                         continue;
                     }
                     Found::Unknown => continue,
@@ -86,11 +86,16 @@ fn run(
                     assert_eq!(inner, payload(packet.spi, packet.index));
                     opened.fetch_add(1, Ordering::AcqRel);
                 }
-                Found::Other(owner) => hand_over[usize::from(owner)].send(packet).unwrap(),
+                Found::Other(owner) => send(hand_over, owner, packet),
                 Found::Unknown => {}
             }
         }
     }
+}
+
+/// A worker that has seen `stop` first takes nothing any more.
+fn send(hand_over: &[mpsc::Sender<Packet>], owner: u8, packet: Packet) {
+    let _ = hand_over[usize::from(owner)].send(packet);
 }
 
 fn payload(spi: Spi, index: OutboundIndex) -> Vec<u8> {
