@@ -120,6 +120,15 @@ pub fn restore(config: &GuardConfig) -> Result<Option<(BackendKind, Reconciled)>
     Ok(Some((backend.kind(), reconciled)))
 }
 
+/// The rules that protect something, as the file of this state directory remembers them; none when there is no file.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn remembered(state_dir: &Path) -> Result<Vec<Rule>, GuardError> {
+    let rules = persist::load(state_dir)?.map(|spec| spec.rules).unwrap_or_default();
+    Ok(rules.into_iter().filter(|rule| rule.action == RuleAction::Protect).collect())
+}
+
 /// Takes the guard of this instance away, from both back ends, and forgets it. This is the one way to let protected
 /// traffic pass in clear: the caller sees to it that an operator asked, and that the audit log says so. The number of
 /// policies removed.

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use crate::guard::Rule;
+
 /// Names a PROTECT policy: connection and child.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PolicyKey {
@@ -62,4 +64,6 @@ pub struct PolicySet {
     pub peers: Vec<Option<IpAddr>>,
     /// Route-based children: prefixes that the guard covers although the selectors are 0/0.
     pub guard_prefixes: Vec<(IpAddr, u8)>,
+    /// What the guard holds beside: rules it had before, whose connections nobody can tell any more.
+    pub guard_rules: Vec<Rule>,
 }

@@ -80,7 +80,13 @@ impl GuardSpec {
             }
         });
         Self {
-            rules: policies.policies.iter().filter_map(rule).chain(prefixes).collect(),
+            rules: policies
+                .policies
+                .iter()
+                .filter_map(rule)
+                .chain(prefixes)
+                .chain(policies.guard_rules.iter().cloned())
+                .collect(),
             peers: policies.peers.iter().copied().collect(),
             local_addresses: local_addresses.into_iter().collect(),
             tun_interfaces: tun_interfaces.into_iter().collect(),

@@ -60,6 +60,7 @@ impl DataPlane {
             policies: set.policies.iter().chain(&policies.set.policies).cloned().collect(),
             peers: set.peers.iter().chain(&policies.set.peers).copied().collect(),
             guard_prefixes: set.guard_prefixes.iter().chain(&policies.set.guard_prefixes).copied().collect(),
+            guard_rules: set.guard_rules.iter().chain(&policies.set.guard_rules).cloned().collect(),
         };
         self.guard(&both)?;
         for name in interfaces(&set) {
@@ -169,7 +170,7 @@ mod tests {
                 policy("10.4.0.0", "10.4.0.2", protect(None)),
             ],
             peers: vec![Some([192, 0, 2, 2].into()), None],
-            guard_prefixes: Vec::new(),
+            ..PolicySet::default()
         };
         let TunPrefixes { protect, throw } =
             tun_prefixes(&set, &["192.0.2.1", "10.1.0.1"].map(|a| a.parse().unwrap()));

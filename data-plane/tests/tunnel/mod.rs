@@ -265,7 +265,7 @@ pub fn policies(number: u8) -> PolicySet {
     let policy = Policy { local: nets(number), remote: nets(3 - number), disposition };
     let peer = address(&format!("198.51.100.{}", 3 - number));
     let peer_v6 = address(&format!("2001:db8::{}", 3 - number));
-    PolicySet { policies: vec![policy], peers: vec![Some(peer), Some(peer_v6)], guard_prefixes: Vec::new() }
+    PolicySet { policies: vec![policy], peers: vec![Some(peer), Some(peer_v6)], ..PolicySet::default() }
 }
 
 /// The hosts' networks of one side. Addresses above .199 are outside of what the SAs take.
