@@ -2,6 +2,7 @@
 //!
 //! Every error names line, column and key; all of them are found in one run. Unknown keys are errors.
 
+mod api;
 mod connection;
 mod consistency;
 mod data_plane;
@@ -24,16 +25,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portcullis_data_plane::config::DataPlaneConfig;
+use portcullis_data_plane::guard::Rule;
 use portcullis_data_plane::policy::{Disposition, Policy, PolicyKey, PolicySet};
-use portcullis_ike::config::{ConnectionConfig, RemoteAddress, StartMode};
+use portcullis_ike::config::{ConnectionConfig, OnUnreachable, RemoteAddress, StartMode};
 
 use field::{Field, Section};
 use problem::Problems;
 
-pub use connection::{Child, Connection, Limits};
+pub use api::{ApiConfig, ApiRole, Token};
+pub use connection::{Child, Connection, Limits, PolicySource};
 pub use gateway::{ControlConfig, IkeConfig, LogConfig, LogFormat, MetricsConfig, PerConnection};
 pub use problem::{Mark, Problem, Severity};
-pub use scalar::name;
+pub use scalar::{duration, name};
 pub use secret::Secrets;
 pub use selector::for_data_plane;
 
@@ -46,6 +49,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The control socket.
     pub control: ControlConfig,
+    /// The API over TCP.
+    pub api: ApiConfig,
     /// Metrics.
     pub metrics: MetricsConfig,
     /// Logs.
@@ -58,6 +63,8 @@ pub struct Config {
     pub connections: Vec<Connection>,
     /// Bypass and discard policies in the order of the file.
     pub policies: Vec<Policy>,
+    /// What stays guarded although no connection here says so: those of a policy store that cannot be read.
+    pub guard_rules: Vec<Rule>,
 }
 
 /// A configuration with what its author should know about it.
@@ -97,6 +104,7 @@ pub fn load(file: &Path, instance: Option<&str>, secrets: &Secrets) -> Result<Ch
                 mark: Mark { line: 1, column: 1 },
                 key: String::new(),
                 message: format!("cannot be read: {error}"),
+                allowed: Vec::new(),
             };
             Err(Refused { file: file.to_owned(), errors: vec![problem], warnings: Vec::new() })
         }
@@ -127,6 +135,42 @@ pub fn parse(
         ((errors, warnings), Some(config)) if errors.is_empty() => Ok(Checked { config, warnings }),
         ((errors, warnings), _) => Err((errors, warnings)),
     }
+}
+
+/// Validates the document of one connection, JSON with the keys and the meaning of the file.
+///
+/// # Errors
+/// Everything that is wrong with it; keys count from the document.
+pub fn read_connection(name: &str, document: &[u8], secrets: &Secrets) -> Result<Connection, Vec<Problem>> {
+    let root = document::json::parse(document).map_err(|error| vec![Problem::of_document(&error)])?;
+    let problems = Problems::default();
+    let connection = connection::connection(name, &Field::root(&root, &problems), secrets);
+    match (problems.into_parts(), connection) {
+        ((errors, _), Some(connection)) if errors.is_empty() => Ok(connection),
+        ((errors, _), _) => Err(errors),
+    }
+}
+
+/// Reads the document of an ESP policy: `on_unreachable` alone.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn read_policy(document: &[u8]) -> Result<OnUnreachable, Vec<Problem>> {
+    let root = document::json::parse(document).map_err(|error| vec![Problem::of_document(&error)])?;
+    let problems = Problems::default();
+    let policy = Field::root(&root, &problems)
+        .section(|s| s.need("on_unreachable").and_then(|field| field.word(&connection::ON_UNREACHABLE)));
+    match (problems.into_parts(), policy) {
+        ((errors, _), Some(policy)) if errors.is_empty() => Ok(policy),
+        ((errors, _), _) => Err(errors),
+    }
+}
+
+/// What is wrong with connections that were put together from several documents.
+pub fn recheck(config: &Config) -> Vec<Problem> {
+    let problems = Problems::default();
+    consistency::check(config, &problems);
+    problems.into_parts().0
 }
 
 impl Config {
@@ -179,6 +223,7 @@ impl Config {
             policies: self.policies.iter().cloned().chain(protect).collect(),
             peers,
             guard_prefixes: children.flat_map(|child| child.guard.iter().copied()).collect(),
+            guard_rules: self.guard_rules.clone(),
         }
     }
 }
@@ -213,6 +258,7 @@ fn read(s: &mut Section<'_>, instance: Option<&str>, secrets: &Secrets) -> Optio
     });
     let state_dir = state_dir.unwrap_or_else(|| default_state_dir(&instance));
     let control = gateway::control(s.get("control"), &instance);
+    let api = api::api(s.get("api"), secrets);
     let metrics = gateway::metrics(s.get("metrics"));
     let log = gateway::log(s.get("log"));
     let data_plane = s.need("data_plane").and_then(|f| data_plane::data_plane(f, &instance, &state_dir));
@@ -227,11 +273,13 @@ fn read(s: &mut Section<'_>, instance: Option<&str>, secrets: &Secrets) -> Optio
         instance: Arc::from(instance),
         state_dir,
         control,
+        api,
         metrics,
         log,
         data_plane: data_plane?,
         ike,
         connections,
         policies,
+        guard_rules: Vec::new(),
     })
 }

@@ -15,6 +15,7 @@ use super::scalar::name;
 use super::secret::Secrets;
 
 pub use child::{Child, Limits};
+pub use esp::ON_UNREACHABLE;
 
 /// One connection as configured.
 #[derive(Clone, Debug)]
@@ -27,6 +28,40 @@ pub struct Connection {
     pub metrics: bool,
     /// Where it is in the file.
     pub place: Place,
+    /// As it was written: compact JSON, secrets named and not told.
+    pub document: Arc<str>,
+    /// Who says what happens when no direct carrier passes ESP.
+    pub policy_source: PolicySource,
+    /// The API has made it, not the file.
+    pub is_from_api: bool,
+}
+
+/// Who says what happens when no direct carrier passes ESP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PolicySource {
+    /// An override by the API.
+    Api,
+    /// `esp.on_unreachable` of the connection.
+    Configuration,
+    /// The default that the API has set.
+    ApiDefault,
+    /// The default that is built in.
+    BuiltIn,
+    /// The policy store cannot be read: fail-closed.
+    StoreUnreadable,
+}
+
+impl PolicySource {
+    /// The word for status and API.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Configuration => "configuration",
+            Self::ApiDefault => "api-default",
+            Self::BuiltIn => "built-in",
+            Self::StoreUnreadable => "store-unreadable",
+        }
+    }
 }
 
 /// Reads the section. Connections that are refused are left out.
@@ -35,7 +70,8 @@ pub fn connections(field: Option<Field<'_>>, secrets: &Secrets) -> Vec<Connectio
     entries.into_iter().filter_map(|(key, entry)| connection(key, &entry, secrets)).collect()
 }
 
-fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Connection> {
+/// Reads one connection.
+pub fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Connection> {
     if let Err(message) = name(key) {
         return entry.refuse(message);
     }
@@ -51,6 +87,10 @@ fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Connect
         let esp = esp_section?;
         let children = children?;
         let remote_is_any = remote.address == RemoteAddress::Any;
+        let policy_source = match esp.place.on_unreachable {
+            Some(_) => PolicySource::Configuration,
+            None => PolicySource::BuiltIn,
+        };
         ike::refuse_contradictions(&ike, &esp.policy, &esp.place);
         child::refuse_contradictions(&children, remote_is_any, s.problems());
         let (configs, extras) = children.into_iter().map(|child| (child.ike.clone(), child)).unzip();
@@ -70,6 +110,9 @@ fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Connect
             children: extras,
             metrics,
             place: s.place(),
+            document: entry.document().to_string().into(),
+            policy_source,
+            is_from_api: false,
         })
     })
 }
@@ -120,7 +163,7 @@ fn auth(s: &mut Section<'_>) -> Option<()> {
     match field.text()? {
         "psk" => Some(()),
         "cert" => field.refuse("cert is not built yet; psk is"),
-        other => field.refuse(format!("'{other}' is not one of psk")),
+        other => field.refuse_word(other, &["psk"]),
     }
 }
 

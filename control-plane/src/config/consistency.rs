@@ -36,8 +36,8 @@ fn same_peers(connections: &[Connection], problems: &Problems) {
         };
         if let Some(earlier) = alike.iter().find(meets) {
             let message = format!(
-                "cannot be told apart from connection {} in line {}: the same identities and peer",
-                earlier.ike.name, earlier.place.mark.line
+                "cannot be told apart from connection {} in {}: the same identities and peer",
+                earlier.ike.name, earlier.place.mark
             );
             problems.push(later.place.problem(Severity::Error, message));
         }
@@ -80,8 +80,8 @@ fn report_meeting(children: &[Named<'_>], pair: (usize, usize), problems: &Probl
     let remote = meeting(&a.ike.remote_ts, &b.ike.remote_ts);
     let (Some(local), Some(remote)) = (local, remote) else { return false };
     let message = format!(
-        "claims packets of child {}.{} in line {} too ({local} to {remote}): selectors of different children must not overlap",
-        connection.ike.name, a.ike.name, a.place.mark.line
+        "claims packets of child {}.{} in {} too ({local} to {remote}): selectors of different children must not overlap",
+        connection.ike.name, a.ike.name, a.place.mark
     );
     problems.push(b.place.problem(Severity::Error, message));
     true
@@ -105,8 +105,8 @@ fn same_interfaces(config: &Config, children: &[Named<'_>], problems: &Problems)
         }
         if let Some((owner, earlier)) = owners.insert(interface, (connection, child)) {
             let message = format!(
-                "interface {interface} belongs to child {}.{} in line {} already",
-                owner.ike.name, earlier.ike.name, earlier.place.mark.line
+                "interface {interface} belongs to child {}.{} in {} already",
+                owner.ike.name, earlier.ike.name, earlier.place.mark
             );
             problems.push(child.place.problem(Severity::Error, message));
         }

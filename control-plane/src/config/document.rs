@@ -1,5 +1,7 @@
 //! YAML text as a tree in which every node knows its position.
 
+pub mod json;
+
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
@@ -22,7 +24,12 @@ pub struct Node {
 #[derive(Debug)]
 pub enum Value {
     /// Text, number, boolean: told apart by who reads it.
-    Scalar(String),
+    Scalar {
+        /// As it stands, without quotes.
+        text: String,
+        /// It stands without quotes.
+        is_plain: bool,
+    },
     /// Nothing: an empty value, `~` or `null`.
     Null,
     /// A list.
@@ -89,7 +96,9 @@ impl<'a> Events<'a> {
             | Event::MappingStart(_, Some(_)) => return Err(problem(mark, "tags are not used here")),
             Event::Alias(_) => return Err(problem(mark, "aliases are not used here: repeat the value")),
             Event::Scalar(text, ScalarStyle::Plain, ..) if matches!(&*text, "" | "~" | "null") => Value::Null,
-            Event::Scalar(text, ..) => Value::Scalar(text.into_owned()),
+            Event::Scalar(text, style, ..) => {
+                Value::Scalar { text: text.into_owned(), is_plain: style == ScalarStyle::Plain }
+            }
             Event::SequenceStart(..) => self.sequence(depth)?,
             Event::MappingStart(..) => self.mapping(depth)?,
             _ => return Err(problem(mark, "a value was expected here")),
@@ -135,7 +144,13 @@ fn mark(marker: &Marker) -> Mark {
 }
 
 fn problem(mark: Mark, message: &str) -> Problem {
-    Problem { severity: Severity::Error, mark, key: String::new(), message: message.to_owned() }
+    Problem {
+        severity: Severity::Error,
+        mark,
+        key: String::new(),
+        message: message.to_owned(),
+        allowed: Vec::new(),
+    }
 }
 
 #[cfg(test)]

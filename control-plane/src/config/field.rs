@@ -44,6 +44,14 @@ impl<'a> Field<'a> {
         None
     }
 
+    /// Reports a word that is none of a few.
+    pub fn refuse_word<T>(&self, text: &str, allowed: &[&str]) -> Option<T> {
+        let message = format!("'{text}' is not one of {}", allowed.join(", "));
+        let allowed = allowed.iter().map(|word| (*word).to_owned()).collect();
+        self.problems.push(Problem { allowed, ..self.place.problem(Severity::Error, message) });
+        None
+    }
+
     /// Reports a warning about this value.
     pub fn warn(&self, message: impl Display) {
         self.problems.push(self.place.problem(Severity::Warning, message));
@@ -52,7 +60,7 @@ impl<'a> Field<'a> {
     /// A scalar as text.
     pub fn text(&self) -> Option<&'a str> {
         match &self.node.value {
-            Value::Scalar(text) => Some(text),
+            Value::Scalar { text, .. } => Some(text),
             _ => self.refuse("a single value is expected here"),
         }
     }
@@ -82,7 +90,7 @@ impl<'a> Field<'a> {
             Some((_, value)) => Some(*value),
             None => {
                 let allowed: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-                self.refuse(format!("'{text}' is not one of {}", allowed.join(", ")))
+                self.refuse_word(text, &allowed)
             }
         }
     }
@@ -141,6 +149,16 @@ impl<'a> Field<'a> {
         let value = read(&mut section);
         section.report_unknown();
         value
+    }
+
+    /// True if it is a mapping with this key.
+    pub fn has(&self, name: &str) -> bool {
+        matches!(&self.node.value, Value::Mapping(entries) if entries.iter().any(|(key, _)| key.name == name))
+    }
+
+    /// The value as a JSON document.
+    pub fn document(&self) -> serde_json::Value {
+        self.node.to_json()
     }
 
     fn child(&self, node: &'a Node, suffix: &str) -> Self {
@@ -214,7 +232,8 @@ impl<'a> Section<'a> {
             known.sort_unstable();
             known.dedup();
             let message = format!("unknown key; known here: {}", known.join(", "));
-            self.problems.push(place.problem(Severity::Error, message));
+            let allowed = known.iter().map(|word| (*word).to_owned()).collect();
+            self.problems.push(Problem { allowed, ..place.problem(Severity::Error, message) });
         }
     }
 }
@@ -222,6 +241,12 @@ impl<'a> Section<'a> {
 impl Place {
     /// A problem at this place.
     pub fn problem(&self, severity: Severity, message: impl Display) -> Problem {
-        Problem { severity, mark: self.mark, key: self.key.clone(), message: message.to_string() }
+        Problem {
+            severity,
+            mark: self.mark,
+            key: self.key.clone(),
+            message: message.to_string(),
+            allowed: Vec::new(),
+        }
     }
 }

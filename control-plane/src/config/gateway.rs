@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use portcullis_ike::config::EndpointConfig;
 
+use super::api::{ApiRole, ROLES};
 use super::field::{Field, Section};
 use super::scalar::{duration, size};
 
@@ -17,6 +18,8 @@ const MAX_SOCKET_PATH: usize = 107;
 pub struct ControlConfig {
     /// The Unix socket of the API.
     pub socket: PathBuf,
+    /// What the socket's group may do; root and the daemon's own user may do everything.
+    pub group_role: ApiRole,
 }
 
 /// The `metrics:` section.
@@ -85,18 +88,20 @@ const LONGEST_PUZZLE_TIME: Duration = Duration::from_secs(30);
 /// Reads `control:`.
 pub fn control(field: Option<Field<'_>>, instance: &str) -> ControlConfig {
     let default = PathBuf::from(format!("/run/portcullis/{instance}/control.sock"));
-    let socket = field.and_then(|field| {
-        field.section(|s| {
-            let field = s.get("socket")?;
+    let read = |s: &mut Section<'_>| {
+        let socket = s.get("socket").and_then(|field| {
             let path = field.text()?;
             if !path.starts_with('/') || path.len() > MAX_SOCKET_PATH {
                 return field
                     .refuse(format!("an absolute path of at most {MAX_SOCKET_PATH} octets is expected"));
             }
             Some(PathBuf::from(path))
-        })
-    });
-    ControlConfig { socket: socket.unwrap_or(default) }
+        });
+        let group_role = s.or("group_role", ApiRole::Operator, |field| field.word(&ROLES));
+        Some((socket, group_role))
+    };
+    let (socket, group_role) = field.and_then(|f| f.section(read)).unwrap_or((None, ApiRole::Operator));
+    ControlConfig { socket: socket.unwrap_or(default), group_role }
 }
 
 /// Reads `metrics:`.

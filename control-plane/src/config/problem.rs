@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// A position in the text; both count from 1, columns in characters.
+/// A position in the text; both count from 1, columns in characters. Zero where there is no text: in a document of the API.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize)]
 pub struct Mark {
     /// Line.
@@ -36,6 +36,9 @@ pub struct Problem {
     pub key: String,
     /// What is wrong, and what would be right.
     pub message: String,
+    /// The words that would be right, where they are few.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<String>,
 }
 
 /// Collects problems, so that one run shows them all.
@@ -56,10 +59,42 @@ impl Problems {
     }
 }
 
+impl Problem {
+    /// A document that is none.
+    pub fn of_document(error: &serde_json::Error) -> Self {
+        Self {
+            severity: Severity::Error,
+            mark: Mark { line: error.line(), column: error.column() },
+            key: String::new(),
+            message: error.to_string(),
+            allowed: Vec::new(),
+        }
+    }
+
+    /// The same problem in a document that is part of another.
+    pub fn below(self, prefix: &str) -> Self {
+        let key = match self.key.as_str() {
+            "" => prefix.to_owned(),
+            key if key.starts_with(prefix) => key.to_owned(),
+            key => format!("{prefix}.{key}"),
+        };
+        Self { key, ..self }
+    }
+}
+
+impl fmt::Display for Mark {
+    /// `line 7`, or `a document of the API`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line == 0 { f.write_str("a document of the API") } else { write!(f, "line {}", self.line) }
+    }
+}
+
 impl fmt::Display for Problem {
     /// `line:column: key: message`, for the file's name in front.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: ", self.mark.line, self.mark.column)?;
+        if self.mark != Mark::default() {
+            write!(f, "{}:{}: ", self.mark.line, self.mark.column)?;
+        }
         if self.severity == Severity::Warning {
             f.write_str("warning: ")?;
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use portcullis_ike::config::Secret;
 use zeroize::Zeroizing;
 
-use super::field::Section;
+use super::field::{Field, Section};
 use super::identity::hexadecimal;
 
 /// The longest secret that is read, octets.
@@ -35,10 +35,15 @@ impl Secrets {
 
     /// Reads `secret_file` or `credential` of a section; `None` if neither is there or something is wrong.
     pub fn of(&self, section: &mut Section<'_>) -> Option<Secret> {
-        let (file, credential) = (section.get("secret_file"), section.get("credential"));
+        self.named(section, "secret_file")
+    }
+
+    /// Like [`Secrets::of`], with a key of another name for the file.
+    pub fn named(&self, section: &mut Section<'_>, file_key: &'static str) -> Option<Secret> {
+        let (file, credential) = (section.get(file_key), section.get("credential"));
         let (field, path) = match (&file, &credential) {
             (Some(_), Some(credential)) => {
-                return credential.refuse("give secret_file or credential, not both");
+                return credential.refuse(format!("give {file_key} or credential, not both"));
             }
             (None, None) => return None,
             (Some(field), None) => (field, Some(PathBuf::from(field.text()?))),
@@ -50,17 +55,7 @@ impl Secrets {
                 .refuse("there is no $CREDENTIALS_DIRECTORY: add LoadCredential= to the systemd unit");
         };
         if file.is_some() {
-            match permissions(&path) {
-                Ok(Permissions::Fine) => {}
-                Ok(Permissions::Group) => field.warn(format!("{} is readable by its group", path.display())),
-                Ok(Permissions::World(mode)) => {
-                    let path = path.display();
-                    return field.refuse(format!(
-                        "{path} has mode {mode:04o}: anybody could read it; chmod 600 {path}"
-                    ));
-                }
-                Err(error) => return field.refuse(format!("{}: {error}", path.display())),
-            }
+            refuse_public(field, &path)?;
         }
         match read(&path).and_then(decode) {
             Ok(octets) if octets.is_empty() => field.refuse(format!("{} is empty", path.display())),
@@ -77,12 +72,32 @@ impl Secrets {
         }
     }
 
+    /// Files are read.
+    pub fn are_read(&self) -> bool {
+        matches!(self, Self::Read { .. })
+    }
+
     fn credential(&self, name: String) -> Option<PathBuf> {
         match self {
             Self::Read { credentials } => credentials.as_ref().map(|directory| directory.join(name)),
             Self::Skip => None,
         }
     }
+}
+
+/// Reports a file that others than its owner can read; `None` if anybody can.
+pub fn refuse_public(field: &Field<'_>, path: &Path) -> Option<()> {
+    match permissions(path) {
+        Ok(Permissions::Fine) => {}
+        Ok(Permissions::Group) => field.warn(format!("{} is readable by its group", path.display())),
+        Ok(Permissions::World(mode)) => {
+            let path = path.display();
+            return field
+                .refuse(format!("{path} has mode {mode:04o}: anybody could read it; chmod 600 {path}"));
+        }
+        Err(error) => return field.refuse(format!("{}: {error}", path.display())),
+    }
+    Some(())
 }
 
 enum Permissions {

@@ -34,10 +34,22 @@ fn the_examples_that_ship_are_valid() {
 #[test]
 fn problems_of_the_gateway_are_reported_where_they_are() {
     for (text, key, message) in [
-        ("§colour: red\n", "colour", "unknown key; known here: connections, control, data_plane"),
+        ("§colour: red\n", "colour", "unknown key; known here: api, connections, control, data_plane"),
         ("instance: §bad name\n", "instance", "is not a name"),
         ("state_dir: §relative\n", "state_dir", "absolute path"),
         ("control: { socket: §run.sock }\n", "control.socket", "absolute path"),
+        ("control: { group_role: §root }\n", "control.group_role", "read-only, operator, admin"),
+        ("api: §{ listen: '192.0.2.1:8443' }\n", "api", "listen needs tls"),
+        ("api: { listen: §everywhere }\n", "api.listen", "such as 192.0.2.1:8443"),
+        ("api: { tls: §{ key: /k } }\n", "api.tls", "'certificate' is missing"),
+        ("api: { clients: §[{ subject: CN=a, role: admin }] }\n", "api.clients", "need tls.client_ca"),
+        ("api: { tokens: [{ name: a, role: §root, file: /t }] }\n", "api.tokens[0].role", "operator, admin"),
+        ("api: { tokens: [§{ name: a, role: admin }] }\n", "api.tokens[0]", "needs file: PATH"),
+        (
+            "api: §{ tokens: [{ name: a, role: admin, file: /t }, { name: a, role: admin, file: /u }] }\n",
+            "api",
+            "two tokens are named a",
+        ),
         ("metrics:\n  listen: §localhost\n", "metrics.listen", "127.0.0.1:9464"),
         ("metrics: { per_connection: §some }\n", "metrics.per_connection", "not one of all, listed, off"),
         ("metrics: { §port: 1 }\n", "metrics.port", "unknown key"),
@@ -286,6 +298,29 @@ fn bypass_and_discard_come_before_the_children_and_defaults_hold() {
     assert_eq!(discard.disposition, Disposition::Discard);
     assert!(matches!(&protect.disposition, Disposition::Protect { acquire: true, .. }));
     assert_eq!(set.peers, [Some("192.0.2.2".parse().unwrap())]);
+}
+
+#[test]
+fn tokens_are_long_and_kept_as_hashes() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let text = format!(
+        "{DATA_PLANE}api: {{ tokens: [{{ name: ci, role: admin, file: {} }}] }}\n",
+        file.path().display()
+    );
+    let secrets = Secrets::Read { credentials: None };
+    for bad in ["short", "long enough but with spaces in between it", "ümläute-sind-keine-sichtbaren-zeichen"]
+    {
+        std::fs::write(file.path(), bad).unwrap();
+        let (errors, _) = parse(&text, None, &secrets).unwrap_err();
+        assert!(errors[0].message.contains("at least 32 visible"), "{bad}: {errors:?}");
+    }
+    let token = "0123456789abcdef0123456789abcdef";
+    std::fs::write(file.path(), format!("{token}\n")).unwrap();
+    let config = parse(&text, None, &secrets).unwrap().config;
+    assert_eq!(config.api.tokens[0].digest, crate::digest::sha256(token.as_bytes()));
+    assert!(!format!("{config:?}").contains(token));
 }
 
 #[test]

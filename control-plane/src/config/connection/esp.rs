@@ -20,6 +20,10 @@ pub(super) struct Places<'a> {
     pub(super) on_unreachable: Option<Field<'a>>,
 }
 
+/// The words of `on_unreachable`.
+pub const ON_UNREACHABLE: [(&str, OnUnreachable); 2] =
+    [("fail-closed", OnUnreachable::FailClosed), ("tcp-fallback", OnUnreachable::TcpFallback)];
+
 /// Reads the section; everything in it has a default.
 pub(super) fn read(field: Option<Field<'_>>) -> Option<Esp<'_>> {
     match field {
@@ -30,13 +34,12 @@ pub(super) fn read(field: Option<Field<'_>>) -> Option<Esp<'_>> {
 
 fn section<'a>(s: &mut Section<'a>) -> Option<Esp<'a>> {
     let default = EspPolicy::default();
-    let outcomes = [("fail-closed", OnUnreachable::FailClosed), ("tcp-fallback", OnUnreachable::TcpFallback)];
     let on_unreachable = s.get("on_unreachable");
     let policy = EspPolicy {
         transports: s.get("transports").map(|field| transports(&field)).unwrap_or(default.transports),
         on_unreachable: on_unreachable
             .as_ref()
-            .and_then(|field| field.word(&outcomes))
+            .and_then(|field| field.word(&ON_UNREACHABLE))
             .unwrap_or(default.on_unreachable),
         probe: s.or("probe", default.probe, |field| field.section(probe)),
         hold_time: s.or("hold_time", default.hold_time, |field| between(field, "1s", "1h")),
