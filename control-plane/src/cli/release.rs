@@ -1,17 +1,13 @@
 //! `portcullis release`.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use portcullis_data_plane::guard::{self, GuardConfig};
 
 use super::place::Place;
+use crate::audit::{AuditLog, Entry};
 
 /// Take the guard and the XDP programs of a stopped gateway away: protected traffic then flows as the routes say, in
 /// clear.
@@ -39,21 +35,20 @@ impl Release {
         let user = std::env::var("SUDO_USER").unwrap_or_else(|_| "root".to_owned());
         // For the audit: whoever reads the journal sees when traffic stopped being guarded, and by whose hand.
         tracing::warn!(instance = found.instance, policies, user, "guard released by the operator");
-        if let Err(error) = audit(&found.state_dir, &user, policies) {
+        let entry = Entry {
+            who: &user,
+            from: "command line",
+            action: "release",
+            detail: &format!("{policies} guard policies"),
+            result: "done",
+            suppressed: 0,
+        };
+        if found.state_dir.exists()
+            && let Err(error) = AuditLog::new(&found.state_dir).record(&entry)
+        {
             tracing::warn!(%error, "the audit file cannot be written");
         }
         println!("{}: {policies} guard policies and the XDP programs are gone", found.instance);
         Ok(())
     }
-}
-
-/// Adds a line to `audit.log` of the state directory, which outlives the shell that this ran in.
-fn audit(state_dir: &Path, user: &str, policies: usize) -> io::Result<()> {
-    if !state_dir.exists() {
-        return Ok(());
-    }
-    let mut file =
-        OpenOptions::new().append(true).create(true).mode(0o600).open(state_dir.join("audit.log"))?;
-    let now = humantime::format_rfc3339_seconds(SystemTime::now());
-    writeln!(file, "{now} {user} released the guard ({policies} policies)")
 }
