@@ -16,7 +16,7 @@ mod spi_source;
 mod supervisor;
 mod words;
 
-pub use gateway::{CommandError, Gateway};
+pub use gateway::CommandError;
 pub use input::{Input, InputSender};
 pub use life::{Run, run};
 pub use observer::Observer;

@@ -5,6 +5,7 @@
 //! connection, and `metrics.per_connection` bounds that.
 
 mod connections;
+mod control;
 mod gateway;
 mod live;
 mod page;
@@ -72,6 +73,7 @@ impl Metrics {
         let mut page = Page::default();
         gateway::add(&mut page, snapshot);
         connections::add(&mut page, snapshot, &shown);
+        control::add(&mut page, snapshot);
         self.traffic.lock().unwrap_or_else(PoisonError::into_inner).add(&mut page, snapshot, &shown);
         let mut scraped = Registry::with_prefix(PREFIX);
         scraped.register_collector(Box::new(page));

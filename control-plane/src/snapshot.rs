@@ -11,6 +11,7 @@ use portcullis_ike::event::Counters;
 use portcullis_ike::status::ConnectionStatus;
 use portcullis_ike::time::Time;
 
+use crate::api::ApiCounts;
 use crate::config::Config;
 use crate::net::TurnedAway;
 
@@ -27,6 +28,38 @@ pub struct Snapshot {
     pub data_plane: DataPlaneReport,
     /// What was turned away before an endpoint saw it.
     pub turned_away: TurnedAway,
+    /// The policy store, the API and its readers.
+    pub control: ControlSnapshot,
+}
+
+/// The policy store, the API and its readers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ControlSnapshot {
+    /// The store could be read.
+    pub store_ok: bool,
+    /// Policies that the API has changed.
+    pub overrides: u64,
+    /// A change waits for its confirmation.
+    pub change_pending: bool,
+    /// Readers of the events stream.
+    pub event_readers: u64,
+    /// Readers of the events stream that were too slow.
+    pub event_readers_cut_off: u64,
+    /// What the API counts.
+    pub api: ApiCounts,
+}
+
+impl Default for ControlSnapshot {
+    fn default() -> Self {
+        Self {
+            store_ok: true,
+            overrides: 0,
+            change_pending: false,
+            event_readers: 0,
+            event_readers_cut_off: 0,
+            api: ApiCounts::default(),
+        }
+    }
 }
 
 /// One shard.

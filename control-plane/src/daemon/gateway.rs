@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use portcullis_data_plane::event::DataPlaneEvent;
 use portcullis_data_plane::handle::DataPlane;
 use portcullis_ike::command::{CommandKind, Fact};
@@ -15,11 +16,13 @@ use super::facts::Concerns;
 use super::input::{Input, InputSender};
 use super::observer::Observer;
 use super::shard::home_of;
-use crate::config::{Checked, Config};
-use crate::metrics::Metrics;
+use crate::api::ApiCounters;
+use crate::changes::{Gauges, Running};
+use crate::config::Config;
+use crate::events::Events;
 use crate::net::Counters;
 use crate::net::route::Shards;
-use crate::snapshot::{ShardSnapshot, Snapshot};
+use crate::snapshot::{ControlSnapshot, ShardSnapshot, Snapshot};
 
 /// An operator hears of an outcome, or that there is none, within this time.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -34,6 +37,8 @@ pub struct Gateway {
     inputs: Arc<[InputSender]>,
     clock: Clock,
     counters: Arc<Counters>,
+    gauges: Arc<Gauges>,
+    api: Arc<ApiCounters>,
 }
 
 /// Why a command was not carried out.
@@ -59,17 +64,36 @@ impl Gateway {
         clock: Clock,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { observer, data_plane, shards, inputs, clock, counters }
+        Self {
+            observer,
+            data_plane,
+            shards,
+            inputs,
+            clock,
+            counters,
+            gauges: Arc::default(),
+            api: Arc::default(),
+        }
+    }
+
+    /// Where the store shows how it is.
+    pub fn gauges(&self) -> Arc<Gauges> {
+        Arc::clone(&self.gauges)
+    }
+
+    /// Where the API counts.
+    pub fn api_counters(&self) -> Arc<ApiCounters> {
+        Arc::clone(&self.api)
+    }
+
+    /// What has happened lately.
+    pub fn events(&self) -> Arc<Events> {
+        self.observer.events()
     }
 
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         self.observer.config()
-    }
-
-    /// The metrics.
-    pub fn metrics(&self) -> &Metrics {
-        self.observer.metrics()
     }
 
     /// The data plane tells something.
@@ -99,7 +123,20 @@ impl Gateway {
             shards,
             data_plane: self.data_plane.report(),
             turned_away: self.counters.read(),
+            control: self.control(),
         })
+    }
+
+    fn control(&self) -> ControlSnapshot {
+        let events = self.observer.events();
+        ControlSnapshot {
+            store_ok: self.gauges.is_ok(),
+            overrides: self.gauges.overrides(),
+            change_pending: self.gauges.is_pending(),
+            event_readers: events.readers() as u64,
+            event_readers_cut_off: events.cut_off(),
+            api: self.api.read(),
+        }
     }
 
     /// Carries out a command and waits for its outcome.
@@ -141,13 +178,9 @@ impl Gateway {
     /// Takes another configuration: the guard first, then connections by difference; untouched SAs stay up.
     ///
     /// # Errors
-    /// If a part differs that only a restart can change, or the data plane refuses.
-    pub async fn reload(&self, checked: Checked) -> anyhow::Result<()> {
-        let Checked { config, warnings: _ } = checked;
+    /// If the data plane refuses.
+    async fn take(&self, config: Config) -> anyhow::Result<()> {
         let before = self.config();
-        if let Some(section) = needs_restart(&before, &config) {
-            anyhow::bail!("{section} cannot change while the daemon runs: restart it. Nothing was changed");
-        }
         let config = Arc::new(config);
         let data_plane = self.data_plane.clone();
         let policies = config.policy_set();
@@ -219,6 +252,36 @@ impl Gateway {
     }
 }
 
+impl Running for Gateway {
+    fn config(&self) -> Arc<Config> {
+        self.observer.config()
+    }
+
+    fn needs_restart(&self, config: &Config) -> Option<&'static str> {
+        needs_restart(&self.observer.config(), config)
+    }
+
+    fn apply(&self, config: Config) -> BoxFuture<'_, anyhow::Result<()>> {
+        Box::pin(self.take(config))
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, Option<Snapshot>> {
+        Box::pin(Gateway::snapshot(self))
+    }
+
+    fn command(&self, name: String, kind: CommandKind) -> BoxFuture<'_, Result<String, CommandError>> {
+        Box::pin(async move { Gateway::command(self, &name, kind).await })
+    }
+
+    fn is_forwarding(&self) -> bool {
+        self.data_plane.is_running()
+    }
+
+    fn metrics(&self, snapshot: &Snapshot) -> String {
+        self.observer.metrics().encode(snapshot)
+    }
+}
+
 fn child_of(kind: &CommandKind) -> Option<&str> {
     match kind {
         CommandKind::Up { child } | CommandKind::Down { child } | CommandKind::RekeyChild { child } => {
@@ -235,6 +298,7 @@ fn needs_restart(before: &Config, after: &Config) -> Option<&'static str> {
         (before.instance != after.instance, "instance"),
         (before.state_dir != after.state_dir, "state_dir"),
         (before.control != after.control, "control"),
+        (before.api.listen != after.api.listen, "api.listen"),
         (before.metrics.listen != after.metrics.listen, "metrics.listen"),
         (before.log != after.log, "log"),
         (format!("{a:?}") != format!("{b:?}"), "data_plane"),

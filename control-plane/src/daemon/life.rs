@@ -16,7 +16,9 @@ use super::observer::Observer;
 use super::privilege;
 use super::shard::{ShardHandle, ShardParts};
 use super::supervisor;
-use crate::api::ApiListeners;
+use crate::api::{Api, ApiListeners};
+use crate::audit::AuditLog;
+use crate::changes::{Changes, Opened, Request, Running};
 use crate::config::{self, Checked, Config, Secrets};
 use crate::keylog::KeyLog;
 use crate::logging;
@@ -45,9 +47,14 @@ pub fn run(arguments: &Run) -> Result<()> {
         tracing::warn!("{}:{warning}", arguments.config.display());
     }
     privilege::check()?;
-    let config = Arc::new(checked.config);
     let key_log = arguments.key_log.as_deref().map(open_key_log).transpose()?;
-    let api = ApiListeners::bind(&config.control.socket, config.metrics.listen)?;
+    let api = ApiListeners::bind(
+        &checked.config.control.socket,
+        checked.config.api.listen,
+        checked.config.metrics.listen,
+    )?;
+    let opened = Opened::open(checked.config, &Secrets::of_this_process())?;
+    let config = Arc::new(opened.config.clone());
     let Listeners { udp_500, udp_4500, tcp } = bind(&config.ike)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("gateway")
@@ -59,11 +66,12 @@ pub fn run(arguments: &Run) -> Result<()> {
         let _context = runtime.enter();
         DataPlane::start(config.data_plane.clone(), config.policy_set(), DataPlaneSockets { udp_4500 })?
     };
-    let parts = Parts { config, key_log, data_plane, receivers, udp_500, tcp, api };
+    let parts = Parts { opened, config, key_log, data_plane, receivers, udp_500, tcp, api };
     runtime.block_on(live(arguments, parts))
 }
 
 struct Parts {
+    opened: Opened,
     config: Arc<Config>,
     key_log: Option<KeyLog>,
     data_plane: DataPlane,
@@ -74,7 +82,7 @@ struct Parts {
 }
 
 async fn live(arguments: &Run, parts: Parts) -> Result<()> {
-    let Parts { config, key_log, data_plane, receivers, udp_500, tcp, api } = parts;
+    let Parts { opened, config, key_log, data_plane, receivers, udp_500, tcp, api } = parts;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -124,7 +132,14 @@ async fn live(arguments: &Run, parts: Parts) -> Result<()> {
     for listener in tcp {
         acceptor.listen(listener).context("listening on TCP 4500")?;
     }
-    let socket = api.serve(&gateway)?;
+    let changes = changes(arguments, opened, &gateway);
+    let socket = api.serve(&Arc::new(Api {
+        running: Arc::clone(&gateway) as Arc<dyn Running>,
+        changes: Arc::clone(&changes),
+        audit: changes.audit(),
+        events: gateway.events(),
+        counters: gateway.api_counters(),
+    }))?;
     supervisor::ready();
     supervisor::attend(Arc::clone(&gateway));
     tracing::info!(
@@ -139,7 +154,7 @@ async fn live(arguments: &Run, parts: Parts) -> Result<()> {
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => {
                 supervisor::reloading();
-                reload(arguments, &gateway).await;
+                reload(arguments, &changes).await;
                 supervisor::ready();
             }
         }
@@ -153,19 +168,34 @@ async fn live(arguments: &Run, parts: Parts) -> Result<()> {
     tokio::task::spawn_blocking(move || data_plane.stop()).await.context("stopping the data plane")
 }
 
-async fn reload(arguments: &Run, gateway: &Gateway) {
+fn changes(arguments: &Run, opened: Opened, gateway: &Arc<Gateway>) -> Arc<Changes> {
+    let audit = Arc::new(AuditLog::new(&opened.config.state_dir));
+    let running = Arc::clone(gateway) as Arc<dyn Running>;
+    let arguments = arguments.clone();
+    let load = Box::new(move || load(&arguments));
+    Changes::new(opened, load, running, audit, gateway.events(), gateway.gauges())
+}
+
+/// What SIGHUP asks for.
+async fn reload(arguments: &Run, changes: &Changes) {
     let file = arguments.config.display();
-    match load(arguments) {
-        Ok(checked) => {
-            for warning in &checked.warnings {
+    let request = Request {
+        who: "signal".to_owned(),
+        from: "SIGHUP".to_owned(),
+        action: "reload".to_owned(),
+        detail: String::new(),
+        confirm_within: None,
+    };
+    match changes.reload(&request, false).await {
+        Ok(reloaded) => {
+            for warning in &reloaded.warnings {
                 tracing::warn!("{file}:{warning}");
             }
-            match gateway.reload(checked).await {
-                Ok(()) => tracing::info!("{file} is in force; SAs of unchanged connections stay up"),
-                Err(error) => tracing::error!("{file} is not in force: {error:#}"),
-            }
+            tracing::info!("{file} is in force; SAs of unchanged connections stay up");
         }
-        Err(error) => tracing::error!("the configuration before stays in force: {error:#}"),
+        Err(refusal) => {
+            tracing::error!("{file} is not in force, the configuration before stays: {refusal}");
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use portcullis_ike::event::Event;
 use super::log_limit::{Admission, LogLimit};
 use super::words::{self, Line};
 use crate::config::Config;
+use crate::events::{EventView, Events};
 use crate::keylog::KeyLog;
 use crate::metrics::Metrics;
 
@@ -23,6 +24,7 @@ pub struct Observer {
     metrics: Metrics,
     limit: Mutex<LogLimit>,
     key_log: Option<Mutex<KeyLog>>,
+    events: Arc<Events>,
 }
 
 impl Observer {
@@ -34,6 +36,7 @@ impl Observer {
             metrics: Metrics::new(),
             limit: Mutex::default(),
             key_log: key_log.map(Mutex::new),
+            events: Arc::new(Events::new()),
         }
     }
 
@@ -53,6 +56,11 @@ impl Observer {
         self.peers.load().contains(&address.to_canonical())
     }
 
+    /// The events stream.
+    pub fn events(&self) -> Arc<Events> {
+        Arc::clone(&self.events)
+    }
+
     /// The metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -64,6 +72,9 @@ impl Observer {
         if let Event::Keys(keys) = &event {
             self.record(keys);
         }
+        if let Some(view) = EventView::of(&event) {
+            self.events.publish(&view);
+        }
         if let Some(line) = words::of_event(&event) {
             self.log(line);
         }
@@ -72,6 +83,9 @@ impl Observer {
     /// The data plane tells something.
     pub fn hear_data_plane(&self, event: &DataPlaneEvent) {
         self.metrics.observe_data_plane(&self.config.load(), event);
+        if let Some(view) = EventView::of_data_plane(event) {
+            self.events.publish(&view);
+        }
         if let Some(line) = words::of_data_plane_event(event) {
             self.log(line);
         }

@@ -272,6 +272,7 @@ fn snapshot(connections: usize) -> Snapshot {
         shards: vec![shard],
         data_plane: data_plane(),
         turned_away: TurnedAway::default(),
+        control: Default::default(),
     }
 }
 

@@ -1,0 +1,34 @@
+//! What changes and the API need of a running gateway.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use portcullis_ike::command::CommandKind;
+
+use crate::config::Config;
+use crate::daemon::CommandError;
+use crate::snapshot::Snapshot;
+
+/// A gateway that runs.
+pub trait Running: Send + Sync {
+    /// The configuration in force.
+    fn config(&self) -> Arc<Config>;
+
+    /// The section that differs and that only a restart can change.
+    fn needs_restart(&self, config: &Config) -> Option<&'static str>;
+
+    /// Takes another configuration by difference: the guard first; untouched SAs stay up.
+    fn apply(&self, config: Config) -> BoxFuture<'_, anyhow::Result<()>>;
+
+    /// Everything at this moment; `None` if a shard does not answer.
+    fn snapshot(&self) -> BoxFuture<'_, Option<Snapshot>>;
+
+    /// Carries out a command and waits for its outcome.
+    fn command(&self, name: String, kind: CommandKind) -> BoxFuture<'_, Result<String, CommandError>>;
+
+    /// Every worker of the data plane runs.
+    fn is_forwarding(&self) -> bool;
+
+    /// The page of a scrape.
+    fn metrics(&self, snapshot: &Snapshot) -> String;
+}
