@@ -7,16 +7,21 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod audit;
+mod changes;
 mod cli;
 mod client;
 mod config;
 mod daemon;
+mod digest;
+mod events;
 mod keylog;
 mod logging;
 mod metrics;
 mod net;
 mod snapshot;
 mod status;
+mod store;
 
 use std::process::ExitCode;
 

@@ -9,11 +9,12 @@ mod merge;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use merge::{Merged, connections};
 
 /// The whole answer.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Name of the gateway.
     pub instance: String,
@@ -21,6 +22,9 @@ pub struct Status {
     pub version: String,
     /// How long it has run, in seconds.
     pub uptime_seconds: u64,
+    /// Why the policy store cannot be read; every connection is fail-closed then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_store_problem: Option<String>,
     /// Every configured connection, in the order of the file.
     pub connections: Vec<Connection>,
     /// What the data plane counts.
@@ -28,7 +32,7 @@ pub struct Status {
 }
 
 /// One connection.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Connection {
     /// Configured name.
     pub name: String,
@@ -53,16 +57,16 @@ pub struct Connection {
 }
 
 /// The policy of a connection.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Policy {
     /// `fail-closed` or `tcp-fallback`.
     pub on_unreachable: String,
-    /// `configuration`.
+    /// `api`, `configuration`, `api-default`, `built-in` or `store-unreadable`.
     pub source: String,
 }
 
 /// One IKE SA.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct IkeSa {
     /// We are the original initiator.
     pub initiator: bool,
@@ -99,7 +103,7 @@ pub struct IkeSa {
 }
 
 /// Where a NAT was found.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Nat {
     /// In front of us.
     pub local: bool,
@@ -136,7 +140,7 @@ pub struct LastVerification {
 }
 
 /// What setting an IKE SA up took.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Handshake {
     /// From the first IKE_SA_INIT to authentication, in seconds.
     pub seconds: f64,
@@ -147,7 +151,7 @@ pub struct Handshake {
 }
 
 /// A count for each direction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SentReceived {
     /// Sent.
     pub sent: u64,
@@ -156,7 +160,7 @@ pub struct SentReceived {
 }
 
 /// One Child SA pair.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Child {
     /// Configured name.
     pub name: String,
@@ -189,7 +193,7 @@ pub struct Child {
 }
 
 /// What the data plane counts.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DataPlane {
     /// What runs: `xdp` or `tun`.
     pub mode: String,
@@ -210,7 +214,7 @@ pub struct DataPlane {
 }
 
 /// One interface.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Interface {
     /// Its name.
     pub name: String,
@@ -223,7 +227,7 @@ pub struct Interface {
 }
 
 /// The guard.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Guard {
     /// The kernel holds every policy of it.
     pub installed: bool,
@@ -240,7 +244,7 @@ pub struct Guard {
 }
 
 /// How full the SA table is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SaTable {
     /// Slots of each direction.
     pub slots: u32,
@@ -251,7 +255,7 @@ pub struct SaTable {
 }
 
 /// One worker.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Worker {
     /// Its number.
     pub index: usize,
@@ -268,7 +272,7 @@ pub struct Worker {
 }
 
 /// Packets by the path they took.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ByPath {
     /// AF_XDP sockets.
     pub af_xdp: u64,
@@ -277,7 +281,7 @@ pub struct ByPath {
 }
 
 /// Packets that came to workers and what became of them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Accounting {
     /// Received from every source, and made here.
     pub received: u64,

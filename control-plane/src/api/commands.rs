@@ -1,21 +1,23 @@
-//! What an operator can ask for. Each request is answered with its outcome.
+//! What an operator can ask of a connection. Each request is answered with its outcome.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::State;
 use portcullis_ike::command::CommandKind;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::problem::Problem;
-use crate::daemon::Gateway;
+use super::Api;
+use super::body;
+use super::extract::{Change, Name};
+use super::problem::{Kind, Problem};
 
-/// The body of a request; an empty one means everything of the connection.
-#[derive(Debug, Default, Deserialize)]
+/// What is meant; an empty body means everything of the connection.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+pub struct Wish {
     /// One child.
     #[serde(default)]
     child: Option<String>,
@@ -24,52 +26,90 @@ struct Wish {
     ike: bool,
 }
 
-/// The body of an answer.
-#[derive(Debug, Serialize)]
+/// The outcome.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Done {
+    /// In words.
     result: String,
 }
 
-/// `POST /v1/connections/{name}/up`.
-pub async fn up(state: State<Arc<Gateway>>, path: Path<String>, body: Bytes) -> Result<Json<Done>, Problem> {
-    carry_out(state, path, &body, |wish| CommandKind::Up { child: wish.child }).await
-}
-
-/// `POST /v1/connections/{name}/down`.
-pub async fn down(
-    state: State<Arc<Gateway>>,
-    path: Path<String>,
+/// Brings a connection up and waits for the outcome.
+#[utoipa::path(post, path = "/v1/connections/{name}/up", tag = "commands", request_body = Option<Wish>,
+    params(("name" = String, Path, description = "Name of the connection")),
+    responses((status = 200, body = Done), (status = 404, body = Problem), (status = 409, body = Problem),
+        (status = 422, body = Problem), (status = 504, body = Problem)))]
+pub async fn up(
+    api: State<Arc<Api>>,
+    name: Name,
+    change: Change,
     body: Bytes,
 ) -> Result<Json<Done>, Problem> {
-    carry_out(state, path, &body, |wish| CommandKind::Down { child: wish.child }).await
+    carry_out(api, name, change, &body, |wish| CommandKind::Up { child: wish.child }).await
 }
 
-/// `POST /v1/connections/{name}/rekey`.
+/// Takes a connection down. Its traffic stays shut.
+#[utoipa::path(post, path = "/v1/connections/{name}/down", tag = "commands", request_body = Option<Wish>,
+    params(("name" = String, Path, description = "Name of the connection")),
+    responses((status = 200, body = Done), (status = 404, body = Problem), (status = 409, body = Problem),
+        (status = 422, body = Problem), (status = 504, body = Problem)))]
+pub async fn down(
+    api: State<Arc<Api>>,
+    name: Name,
+    change: Change,
+    body: Bytes,
+) -> Result<Json<Done>, Problem> {
+    carry_out(api, name, change, &body, |wish| CommandKind::Down { child: wish.child }).await
+}
+
+/// New keys now, without loss.
+#[utoipa::path(post, path = "/v1/connections/{name}/rekey", tag = "commands", request_body = Option<Wish>,
+    params(("name" = String, Path, description = "Name of the connection")),
+    responses((status = 200, body = Done), (status = 404, body = Problem), (status = 409, body = Problem),
+        (status = 422, body = Problem), (status = 504, body = Problem)))]
 pub async fn rekey(
-    state: State<Arc<Gateway>>,
-    path: Path<String>,
+    api: State<Arc<Api>>,
+    name: Name,
+    change: Change,
     body: Bytes,
 ) -> Result<Json<Done>, Problem> {
     let kind = |wish: Wish| match wish.ike {
         true => CommandKind::RekeyIke,
         false => CommandKind::RekeyChild { child: wish.child },
     };
-    carry_out(state, path, &body, kind).await
+    carry_out(api, name, change, &body, kind).await
+}
+
+/// Asks the peer for an ESP echo on every direct carrier.
+#[utoipa::path(post, path = "/v1/connections/{name}/probe", tag = "commands",
+    params(("name" = String, Path, description = "Name of the connection")),
+    responses((status = 200, body = Done), (status = 404, body = Problem),
+        (status = 409, body = Problem, description = "Also while this version has no ESP echo")))]
+pub async fn probe(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<Done>, Problem> {
+    if api.running.config().connection(&name).is_none() {
+        return Err(Problem::unknown_connection(&name));
+    }
+    let detail = "this version neither announces nor sends ESP echo: there is nothing to probe with";
+    Err(Problem::new(Kind::Conflict, detail))
 }
 
 async fn carry_out(
-    State(gateway): State<Arc<Gateway>>,
-    Path(name): Path<String>,
-    body: &[u8],
+    State(api): State<Arc<Api>>,
+    Name(name): Name,
+    change: Change,
+    body: &Bytes,
     kind: impl FnOnce(Wish) -> CommandKind,
 ) -> Result<Json<Done>, Problem> {
-    let wish = if body.is_empty() {
-        Wish::default()
-    } else {
-        serde_json::from_slice(body).map_err(|error| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid request", error.to_string())
-        })?
-    };
-    let result = gateway.command(&name, kind(wish)).await?;
-    Ok(Json(Done { result: if result.is_empty() { "done".to_owned() } else { result } }))
+    let kind = kind(body::parse(body)?);
+    let request = change.request(format!("{kind:?}"));
+    api.changes.record(&request, "accepted")?;
+    match api.running.command(name, kind).await {
+        Ok(result) => {
+            api.changes.record_outcome(&request, "done");
+            Ok(Json(Done { result: if result.is_empty() { "done".to_owned() } else { result } }))
+        }
+        Err(error) => {
+            api.changes.record_outcome(&request, &format!("failed: {error}"));
+            Err(error.into())
+        }
+    }
 }

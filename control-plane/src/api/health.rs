@@ -3,30 +3,27 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
 
-use super::problem::Problem;
-use crate::daemon::Gateway;
+use super::Api;
+use super::problem::{Kind, Problem};
 
-/// `GET /healthz`: every shard answers and every worker runs.
-pub async fn alive(State(gateway): State<Arc<Gateway>>) -> Result<&'static str, Problem> {
-    match gateway.snapshot().await {
-        Some(_) if gateway.is_forwarding() => Ok("ok\n"),
-        Some(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not alive", "a worker has ended")),
+/// Every shard answers and every worker runs.
+#[utoipa::path(get, path = "/healthz", tag = "status", responses((status = 200, body = String), (status = 503, body = Problem)))]
+pub async fn alive(State(api): State<Arc<Api>>) -> Result<&'static str, Problem> {
+    match api.running.snapshot().await {
+        Some(_) if api.running.is_forwarding() => Ok("ok\n"),
+        Some(_) => Err(Problem::new(Kind::Unavailable, "a worker has ended")),
         None => Err(Problem::stuck()),
     }
 }
 
-/// `GET /readyz`: every shard answers and the guard is whole. Connections may be down all the same.
-pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Result<&'static str, Problem> {
-    match gateway.snapshot().await {
-        Some(_) if !gateway.is_forwarding() => {
-            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not ready", "a worker has ended"))
-        }
+/// Every shard answers and the guard is whole. Connections may be down all the same.
+#[utoipa::path(get, path = "/readyz", tag = "status", responses((status = 200, body = String), (status = 503, body = Problem)))]
+pub async fn ready(State(api): State<Arc<Api>>) -> Result<&'static str, Problem> {
+    match api.running.snapshot().await {
+        Some(_) if !api.running.is_forwarding() => Err(Problem::new(Kind::Unavailable, "a worker has ended")),
         Some(snapshot) if snapshot.data_plane.guard.installed => Ok("ready\n"),
-        Some(_) => {
-            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not ready", "the guard is not installed"))
-        }
+        Some(_) => Err(Problem::new(Kind::Unavailable, "the guard is not installed")),
         None => Err(Problem::stuck()),
     }
 }

@@ -24,9 +24,16 @@ impl Status {
             instance: snapshot.config.instance.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: snapshot.clock.uptime.as_secs(),
+            policy_store_problem: None,
             connections: connections(snapshot).map(|merged| connection(&merged, &snapshot.clock)).collect(),
             data_plane: data_plane(snapshot),
         }
+    }
+
+    /// What to show of one connection, if it is configured.
+    pub fn of_connection(snapshot: &Snapshot, name: &str) -> Option<Connection> {
+        let merged = connections(snapshot).find(|merged| &*merged.config.ike.name == name)?;
+        Some(connection(&merged, &snapshot.clock))
     }
 }
 
@@ -44,7 +51,7 @@ fn connection(merged: &Merged<'_>, clock: &Clock) -> Connection {
         next_attempt_in_seconds: status.and_then(|s| s.next_attempt).map(|at| clock.until(at).as_secs()),
         policy: Policy {
             on_unreachable: on_unreachable(merged.config.ike.esp.on_unreachable).to_owned(),
-            source: "configuration".to_owned(),
+            source: merged.config.policy_source.label().to_owned(),
         },
         ike_sas: merged.ike_sas.iter().map(|(shard, sa)| ike_sa(shard, sa, clock)).collect(),
     }
