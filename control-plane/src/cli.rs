@@ -2,8 +2,10 @@
 
 mod check;
 mod connection;
+mod gateway;
 mod guard_restore;
 mod place;
+mod policy;
 mod release;
 
 use std::path::PathBuf;
@@ -37,6 +39,14 @@ enum Verb {
     Down(connection::UpOrDown),
     /// Change the keys of a Child SA or the IKE SA.
     Rekey(connection::Rekey),
+    /// Find out which carriers pass ESP now.
+    Probe(connection::Probe),
+    /// Show or override what happens when ESP is blocked.
+    Policy(policy::Policy),
+    /// Show what happens, as it happens.
+    Events(gateway::Events),
+    /// Read the configuration file again, or show what that would change.
+    Reload(gateway::Reload),
     /// Put the guard of a gateway back as it was, before the daemon starts.
     GuardRestore(guard_restore::GuardRestore),
     /// Give a gateway up: remove its guard and pinned programs. Its traffic is no longer protected.
@@ -71,6 +81,10 @@ pub fn run() -> Result<ExitCode> {
         Verb::Up(up) => up.run("up")?,
         Verb::Down(down) => down.run("down")?,
         Verb::Rekey(rekey) => rekey.run()?,
+        Verb::Probe(probe) => probe.run()?,
+        Verb::Policy(policy) => policy.run()?,
+        Verb::Events(events) => events.run()?,
+        Verb::Reload(reload) => reload.run()?,
         Verb::GuardRestore(restore) => restore.run()?,
         Verb::Release(release) => {
             logging::start(LogConfig::default());

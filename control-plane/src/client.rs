@@ -1,6 +1,9 @@
-//! The verbs that talk to a running daemon: `status`, `up`, `down`, `rekey`.
+//! The verbs that talk to a running daemon: `status`, `up`, `down`, `rekey`, `policy`, `events`, `reload`.
 
+pub mod events;
 mod http;
+pub mod policy;
+pub mod reload;
 mod render;
 
 use std::path::Path;

@@ -40,6 +40,15 @@ pub struct UpOrDown {
     daemon: Daemon,
 }
 
+/// One connection.
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// Name of the connection.
+    connection: String,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
 /// What to give new keys.
 #[derive(Debug, Args)]
 pub struct Rekey {
@@ -56,7 +65,11 @@ pub struct Rekey {
 }
 
 impl Daemon {
-    fn socket(&self) -> Result<PathBuf> {
+    /// The control socket of the daemon that is meant.
+    ///
+    /// # Errors
+    /// If the configuration that names it is refused.
+    pub fn socket(&self) -> Result<PathBuf> {
         match &self.socket {
             Some(socket) => Ok(socket.clone()),
             None => self.place.find().map(|found| found.socket),
@@ -81,6 +94,16 @@ impl UpOrDown {
     /// If no daemon answers, or what it says against it.
     pub fn run(&self, verb: &str) -> Result<()> {
         client::command(&self.daemon.socket()?, &self.connection, verb, self.child.as_deref(), false)
+    }
+}
+
+impl Probe {
+    /// Probes and prints what answered.
+    ///
+    /// # Errors
+    /// If no daemon answers, or what it says against it.
+    pub fn run(&self) -> Result<()> {
+        client::command(&self.daemon.socket()?, &self.connection, "probe", None, false)
     }
 }
 

@@ -16,6 +16,23 @@ const PATIENCE: Duration = Duration::from_secs(70);
 /// # Errors
 /// If nobody listens, or with the detail of the problem that the daemon answers.
 pub fn request(socket: &Path, method: &str, path: &str, body: Option<&str>) -> Result<String> {
+    let mut stream = open(socket, method, path, body, Some(PATIENCE))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("waiting for the daemon's answer")?;
+    body_of(&answer).map(str::to_owned)
+}
+
+/// Sends a request; the answer is read from the stream, each part within `patience`.
+///
+/// # Errors
+/// If nobody listens.
+pub fn open(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: Option<&str>,
+    patience: Option<Duration>,
+) -> Result<UnixStream> {
     let mut stream = UnixStream::connect(socket).map_err(|error| {
         let remedy = match error.kind() {
             ErrorKind::NotFound => "is the daemon running? --socket or --instance names another one",
@@ -25,7 +42,7 @@ pub fn request(socket: &Path, method: &str, path: &str, body: Option<&str>) -> R
         };
         anyhow::anyhow!("{}: {error}: {remedy}", socket.display())
     })?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(patience)?;
     let body = body.unwrap_or_default();
     let length = body.len();
     write!(
@@ -33,9 +50,7 @@ pub fn request(socket: &Path, method: &str, path: &str, body: Option<&str>) -> R
         "{method} {path} HTTP/1.0\r\nHost: portcullis\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .context("sending the request")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).context("waiting for the daemon's answer")?;
-    body_of(&answer).map(str::to_owned)
+    Ok(stream)
 }
 
 /// A name as one segment of a path (RFC 3986 section 3.3).
@@ -51,7 +66,11 @@ pub fn path_segment(name: &str) -> String {
     })
 }
 
-fn body_of(answer: &str) -> Result<&str> {
+/// The body of a successful answer.
+///
+/// # Errors
+/// What the daemon says against the request, every wrong value of a document on a line of its own.
+pub fn body_of(answer: &str) -> Result<&str> {
     let (head, body) = answer.split_once("\r\n\r\n").context("the daemon's answer is no HTTP")?;
     let status = head.split_whitespace().nth(1).unwrap_or_default();
     if status.starts_with('2') {
@@ -59,11 +78,22 @@ fn body_of(answer: &str) -> Result<&str> {
     }
     // RFC 9457.
     let problem: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let errors: Vec<_> = problem["errors"].as_array().into_iter().flatten().map(one_error).collect();
+    if errors.len() > 1 {
+        bail!("{}:\n  {}", problem["title"].as_str().unwrap_or("refused"), errors.join("\n  "));
+    }
     match (problem["title"].as_str(), problem["detail"].as_str()) {
         (Some(title), Some(detail)) => bail!("{title}: {detail}"),
         (Some(text), None) | (None, Some(text)) => bail!("{text}"),
         (None, None) => bail!("the daemon answers {status}: {}", body.trim()),
     }
+}
+
+fn one_error(error: &serde_json::Value) -> String {
+    let line = error["line"].as_u64().map(|line| format!("line {line}: ")).unwrap_or_default();
+    let field = error["field"].as_str().unwrap_or_default();
+    let separator = if field.is_empty() { "" } else { ": " };
+    format!("{line}{field}{separator}{}", error["detail"].as_str().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -76,6 +106,9 @@ mod tests {
         let answer =
             "HTTP/1.0 409 Conflict\r\n\r\n{\"title\":\"rekey failed\",\"detail\":\"no SA\",\"status\":409}";
         assert_eq!(body_of(answer).unwrap_err().to_string(), "rekey failed: no SA");
+        let errors = "[{\"field\":\"a\",\"detail\":\"x\",\"line\":3},{\"field\":\"\",\"detail\":\"y\"}]";
+        let answer = format!("HTTP/1.0 422 X\r\n\r\n{{\"title\":\"not valid\",\"errors\":{errors}}}");
+        assert_eq!(body_of(&answer).unwrap_err().to_string(), "not valid:\n  line 3: a: x\n  y");
         assert_eq!(body_of("HTTP/1.0 200 OK\r\n\r\n{}").unwrap(), "{}");
         assert!(body_of("nonsense").is_err());
     }

@@ -14,6 +14,9 @@ pub fn status(status: &Status) -> String {
 
 fn write_status(page: &mut String, status: &Status) -> std::fmt::Result {
     writeln!(page, "{} {}, up {}", status.instance, status.version, duration(status.uptime_seconds))?;
+    if let Some(cause) = &status.policy_store_problem {
+        writeln!(page, "THE POLICY STORE CANNOT BE READ, every connection is fail-closed: {cause}")?;
+    }
     for connection in &status.connections {
         write_connection(page, connection)?;
     }
@@ -164,6 +167,7 @@ mod tests {
             instance: "gw-a".to_owned(),
             version: "0.1.0".to_owned(),
             uptime_seconds: 61,
+            policy_store_problem: Some("damaged".to_owned()),
             connections: vec![Connection {
                 name: "site-b".to_owned(),
                 state: "blocked".to_owned(),
@@ -198,6 +202,7 @@ mod tests {
             },
         });
         assert!(text.contains("gw-a 0.1.0, up 1m 1s"), "{text}");
+        assert!(text.contains("POLICY STORE CANNOT BE READ, every connection is fail-closed: damaged"));
         assert!(
             text.contains("site-b: blocked, ike_tcp_unreachable\n  198.51.100.2:4500 refuses TCP"),
             "{text}"
