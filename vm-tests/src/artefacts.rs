@@ -21,20 +21,32 @@ impl Artefacts {
     /// The variable that names the object.
     pub const XDP_OBJECT: &str = "PORTCULLIS_XDP_OBJECT";
 
+    /// The variable that names what tests the control API.
+    pub const SCHEMATHESIS: &str = "PORTCULLIS_SCHEMATHESIS";
+
+    /// The program that tests the control API against its description.
+    ///
+    /// # Errors
+    /// If `cargo xtask test` did not say where it is.
+    pub fn schemathesis(&self) -> Result<PathBuf> {
+        path(Self::SCHEMATHESIS)
+    }
+
     /// As `cargo xtask test` passes them to the scenarios.
     ///
     /// # Errors
     /// If it did not.
     pub fn from_environment() -> Result<Self> {
-        let path = |name| {
-            std::env::var_os(name).map(PathBuf::from).with_context(|| {
-                format!("{name} is not set; `cargo xtask test scenarios` builds everything and sets it")
-            })
-        };
         Ok(Self {
             binary: path(Self::BINARY)?,
             xdp_object: path(Self::XDP_OBJECT)?,
             config: Path::new(env!("CARGO_MANIFEST_DIR")).join("../config"),
         })
     }
+}
+
+fn path(name: &str) -> Result<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from).with_context(|| {
+        format!("{name} is not set; `cargo xtask test scenarios` builds everything and sets it")
+    })
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
+use crate::api::{ApiAnswer, receive, send};
 use crate::cleanup::{Cleanup, guarded};
 use crate::daemon_config::DaemonConfig;
 use crate::instance::Instance;
@@ -246,6 +247,21 @@ impl Gateway {
         let socket = self.directory.join("control.sock").display().to_string();
         let arguments: Vec<&str> = arguments.iter().copied().chain(["--socket", &socket]).collect();
         self.namespace.run(&self.binary, &arguments)
+    }
+
+    /// Sends a request to its control socket and returns the answer, whatever it is. `headers` are lines with their ends.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn api(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &serde_json::Value,
+    ) -> Result<ApiAnswer> {
+        let socket = self.directory.join("control.sock");
+        receive(send(&socket, method, path, headers, body)?).with_context(|| self.name.clone())
     }
 
     /// What the daemon says about itself.

@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 mod artefacts;
 mod bpf_maps;
 pub mod capture;

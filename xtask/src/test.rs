@@ -107,5 +107,6 @@ fn demo(data_plane: &str) -> Result<()> {
 fn with_artefacts(artefacts: &Artefacts) -> Command {
     let mut command = workspace::cargo();
     command.env(Artefacts::BINARY, &artefacts.binary).env(Artefacts::XDP_OBJECT, &artefacts.xdp_object);
+    command.env(Artefacts::SCHEMATHESIS, setup::schemathesis::program());
     command
 }

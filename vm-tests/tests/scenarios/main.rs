@@ -1,6 +1,8 @@
 //! Scenarios: real gateways, real packets, judged from outside. One module each, its description at its head.
 #![cfg(feature = "root-tests")]
 
+mod api;
+mod api_described;
 mod dissected;
 mod guard;
 mod keys_hidden;

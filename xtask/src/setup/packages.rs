@@ -20,6 +20,9 @@ const TOOLS: &[Tool] = &[
     Tool { program: "ethtool", package: "ethtool", why: "queues and offloads of the laboratory's links" },
     Tool { program: "bpftool", package: "bpftool", why: "dumps every map in the search for key material" },
     Tool { program: "systemd-analyze", package: "systemd", why: "its own opinion of the units that ship" },
+    Tool { program: "curl", package: "curl", why: "asks the control API as another program would" },
+    Tool { program: "openssl", package: "openssl", why: "makes the certificate of the control API" },
+    Tool { program: "python3", package: "python3-venv", why: "runs what tests the control API" },
     Tool { program: "tshark", package: "tshark", why: "a decoder that is not ours reads what we sent" },
 ];
 
