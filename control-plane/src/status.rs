@@ -112,7 +112,7 @@ pub struct Nat {
 }
 
 /// How ESP of an IKE SA is verified.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Esp {
     /// Both ends answer ESP echo.
     pub echo: bool,
@@ -129,7 +129,7 @@ pub struct Esp {
 }
 
 /// A verification that is over.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LastVerification {
     /// When it was over.
     pub at: String,

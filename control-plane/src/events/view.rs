@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use portcullis_data_plane::event::DataPlaneEvent;
 use portcullis_ike::event::Event;
+use portcullis_ike::status::Verdict;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -95,6 +96,25 @@ impl EventView {
                 ("child_removed", connection, json!({ "child": &**child_name, "rekeyed": rekeyed }))
             }
             Event::Stream { connection, up } => ("ike_stream", connection, json!({ "up": up })),
+            Event::EspVerified { connection, verification, .. } => {
+                let (verdict, carrier) = match verification.verdict {
+                    Verdict::Answered(carrier) => ("answered", Some(carrier.label())),
+                    Verdict::Unreachable => ("unreachable", None),
+                    Verdict::Undecided => ("undecided", None),
+                };
+                (
+                    "esp_verified",
+                    connection,
+                    json!({
+                        "verdict": verdict,
+                        "carrier": carrier,
+                        "seconds": verification.took.as_secs_f64(),
+                        "first": verification.is_first,
+                    }),
+                )
+            }
+            // One for each idle interval of each connection; the metrics count them.
+            Event::EspProbed { .. } => return None,
             Event::IkeFailed { connection: None, .. } | Event::CommandDone { .. } | Event::Keys(_) => {
                 return None;
             }
