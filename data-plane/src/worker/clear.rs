@@ -97,8 +97,22 @@ impl Worker {
             }
             packet.edit(batch.umem, |p| route(p.bytes_mut(), &inner));
         }
-        let seal = Seal { packet, inner, outbound, sender };
-        match self.sas.outbound(outbound) {
+        self.take_to_owner(batch, Seal { packet, inner, outbound, sender });
+    }
+
+    /// The SA that was chosen for a packet went, or moved to another worker, while the packet waited for its owner: what
+    /// the policy uses by now takes it, so that a rekey loses nothing however late a worker is.
+    pub(super) fn choose_again(&mut self, batch: &Batch<'_>, seal: Seal) {
+        match self.verdict(batch, &Flow::outbound(&seal.inner), seal.sender, true) {
+            Verdict::Seal(outbound) if outbound != seal.outbound => {
+                self.take_to_owner(batch, Seal { outbound, ..seal });
+            }
+            _ => self.discard(batch, seal.packet, DropReason::StaleSa),
+        }
+    }
+
+    fn take_to_owner(&mut self, batch: &Batch<'_>, seal: Seal) {
+        match self.sas.outbound(seal.outbound) {
             Found::Mine(_) => self.seal(batch, seal),
             Found::Other(owner) => self.hand_over(batch, owner, Work::Seal(seal)),
             Found::Unknown => self.discard(batch, seal.packet, DropReason::StaleSa),

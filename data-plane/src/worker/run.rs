@@ -88,8 +88,7 @@ impl Worker {
             match work {
                 Work::Seal(seal) => match self.sas.outbound(seal.outbound) {
                     Found::Mine(_) => self.seal(batch, seal),
-                    // It moved or went while the packet was on its way.
-                    _ => self.discard(batch, seal.packet, DropReason::StaleSa),
+                    _ => self.choose_again(batch, seal),
                 },
                 Work::Open(open) => match self.sas.inbound(open.spi) {
                     Found::Mine(_) => self.open(batch, open),
