@@ -2,7 +2,7 @@
 //!
 //! On the control socket the kernel says who is there: root and the daemon's own user are admin, everybody else that the
 //! socket's permissions let in (its group) has `control.group_role`. Over TLS a bearer token or a client certificate says
-//! it. What a route needs is in [`routes`](super::routes); a route without an entry there is open to nobody.
+//! it. What a route needs is in [`routes`]; a route without an entry there is open to nobody.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
