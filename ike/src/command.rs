@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::action::{ChildId, IkeSaId};
+use crate::config::OnUnreachable;
 use crate::path::EspTransport;
 
 /// An operator's wish. The outcome is an [`Event`](crate::event::Event) that carries the same `request`.
@@ -32,6 +33,14 @@ pub enum CommandKind {
     },
     /// Rekey the IKE SA.
     RekeyIke,
+    /// What happens from now on when no direct carrier passes ESP; live SAs follow at once. A change of the configuration
+    /// that says otherwise replaces it.
+    SetEspPolicy {
+        /// That.
+        on_unreachable: OnUnreachable,
+    },
+    /// Find out now whether direct carriers pass ESP.
+    Probe,
     /// Rekey the named child, or every child.
     RekeyChild {
         /// A child, or all.

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::codec::TrafficSelector;
 use crate::path::DirectCarrier;
-use crate::proposal::{EspProposal, IkeProposal};
+use crate::proposal::{EspProposal, IkeProposal, ike_sa_init_fits_udp};
 
 /// A secret that is wiped when dropped and never printed.
 #[derive(Clone)]
@@ -140,6 +140,57 @@ pub struct IkePolicy {
     pub retry_max: Duration,
 }
 
+/// Why parts of a configuration cannot work together (transport policy, "Configuration").
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Contradiction {
+    /// `separate_transports: off` with `transport: tcp` and fail-closed.
+    OffOnTcpFailsClosed,
+    /// `separate_transports: require` with `transport: udp`.
+    RequireOnUdp,
+    /// tcp-fallback with `transport: udp`.
+    FallbackOnUdp,
+    /// `transport: udp` with a key exchange that does not fit.
+    DoesNotFitUdp,
+}
+
+impl fmt::Display for Contradiction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OffOnTcpFailsClosed => {
+                "off with transport: tcp and fail-closed cannot pass traffic: without separate transports ESP belongs in TCP (RFC 9329), and fail-closed forbids that; use prefer or require, or tcp-fallback"
+            }
+            Self::RequireOnUdp => {
+                "require with transport: udp cannot work: separate transports mean IKE on TCP; use udp-then-tcp or tcp"
+            }
+            Self::FallbackOnUdp => {
+                "tcp-fallback with transport: udp cannot work: no TCP stream is ever opened; use udp-then-tcp or tcp, or fail-closed"
+            }
+            Self::DoesNotFitUdp => {
+                "transport: udp with a key exchange that does not fit: IKE_SA_INIT exceeds 1280 octets of IP and cannot be fragmented (RFC 7383 section 2.5); use udp-then-tcp or tcp, or put a smaller key exchange first"
+            }
+        })
+    }
+}
+
+impl IkePolicy {
+    /// Why this cannot work with that ESP policy, if it cannot.
+    pub fn contradictions(&self, on_unreachable: OnUnreachable) -> impl Iterator<Item = Contradiction> {
+        let on_udp = self.transport == StartTransport::Udp;
+        let off_on_tcp = self.transport == StartTransport::Tcp
+            && self.separate_transports == SeparateTransports::Off
+            && on_unreachable == OnUnreachable::FailClosed;
+        let fits = self.proposals.is_empty() || ike_sa_init_fits_udp(&self.proposals);
+        [
+            (off_on_tcp, Contradiction::OffOnTcpFailsClosed),
+            (on_udp && self.separate_transports == SeparateTransports::Require, Contradiction::RequireOnUdp),
+            (on_udp && on_unreachable == OnUnreachable::TcpFallback, Contradiction::FallbackOnUdp),
+            (on_udp && !fits, Contradiction::DoesNotFitUdp),
+        ]
+        .into_iter()
+        .filter_map(|(is_there, contradiction)| is_there.then_some(contradiction))
+    }
+}
+
 /// The `esp:` section of a connection.
 #[derive(Clone, Debug)]
 pub struct EspPolicy {
@@ -155,6 +206,41 @@ pub struct EspPolicy {
     pub unverified_timeout: UnverifiedTimeout,
     /// Idle time after which an end behind NAT sends a keepalive. Default 20 s.
     pub keepalive: Duration,
+    /// Falling back to TCP and coming back.
+    pub fallback: FallbackTimers,
+}
+
+/// The `esp.fallback:` section of a connection (transport policy rules 7, 8 and 9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FallbackTimers {
+    /// The answer to the DELETE before a new IKE SA is waited for no longer. Default 1 s.
+    pub delete_wait: Duration,
+    /// A peer that refused ESP in TCP is not asked again within this time. Default 15 min.
+    pub refused_for: Duration,
+    /// Direct carriers are tried again this long after a fall, then after waits that double. Default 30 s.
+    pub trial_first: Duration,
+    /// The longest such wait. Default 15 min.
+    pub trial_longest: Duration,
+    /// After a relapse the first trial waits this long, and twice as long after each further relapse. Default 1 min.
+    pub hold_down: Duration,
+    /// The longest such wait. Default 1 h.
+    pub hold_down_longest: Duration,
+    /// A fall within this time after a return is a relapse. Default 10 min.
+    pub relapse_within: Duration,
+}
+
+impl Default for FallbackTimers {
+    fn default() -> Self {
+        Self {
+            delete_wait: Duration::from_secs(1),
+            refused_for: Duration::from_secs(15 * 60),
+            trial_first: Duration::from_secs(30),
+            trial_longest: Duration::from_secs(15 * 60),
+            hold_down: Duration::from_secs(60),
+            hold_down_longest: Duration::from_secs(3600),
+            relapse_within: Duration::from_secs(600),
+        }
+    }
 }
 
 /// The `probe:` section: how direct carriers are verified by ESP echo (transport policy rules 3 and 5).
@@ -279,6 +365,9 @@ pub struct EndpointConfig {
     pub max_half_open_bytes: usize,
     /// Most Child SA pairs of one IKE SA; above, NO_ADDITIONAL_SAS (RFC 7296 section 1.3). Default 256.
     pub max_children: usize,
+    /// Most IKE SAs per second that are set up anew after a loss, a fall or for a trial, over all connections (transport
+    /// policy rule 5). Default 50.
+    pub reestablish_per_second: u32,
     /// Report keys in events for a key log. Default false.
     pub key_log: bool,
     /// Why this host cannot hold the guard: every connection is refused, under either policy (transport policy, "Shut
@@ -308,6 +397,7 @@ impl Default for EndpointConfig {
             half_open_timeout: Duration::from_secs(30),
             max_half_open_bytes: 16 * 1024,
             max_children: 256,
+            reestablish_per_second: 50,
             key_log: false,
             guard_missing: None,
         }
@@ -345,6 +435,7 @@ impl Default for EspPolicy {
             hold_time: Duration::from_secs(60),
             unverified_timeout: UnverifiedTimeout::ByRow,
             keepalive: Duration::from_secs(20),
+            fallback: FallbackTimers::default(),
         }
     }
 }

@@ -30,8 +30,11 @@ mod connection;
 mod cookie;
 pub(crate) mod core;
 mod demand;
+mod esp_in_tcp;
+mod esp_policy;
 mod establish;
 mod facts;
+mod fall;
 mod half_open;
 mod initiate;
 mod lifecycle;
@@ -42,6 +45,7 @@ mod respond;
 mod setup;
 mod status;
 mod streams;
+mod trial;
 
 use self::connection::Connection;
 use self::cookie::CookieJar;
@@ -199,7 +203,7 @@ impl Endpoint {
                         .count_in(IkeTransport::Tcp, (message.len() + crate::stream::IKE_OVERHEAD) as u64);
                     self.handle_message(now, Source::Tcp(stream), &message);
                 }
-                Ok(Some(Frame::Esp(packet))) => self.core.take_esp(stream, packet),
+                Ok(Some(Frame::Esp(packet))) => self.esp_in_tcp(now, stream, packet),
                 Err(_) => {
                     self.core.reject("broken_framing");
                     self.lose_stream(now, stream);

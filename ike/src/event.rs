@@ -232,8 +232,10 @@ pub struct Counters {
     pub puzzles_taken: [u64; 2],
     /// Streams dialled again for a live IKE SA.
     pub stream_reconnects: u64,
-    /// ESP frames that came in TCP and were dropped.
-    pub esp_in_tcp_dropped: u64,
+    /// ESP packets that came in TCP and were handed to the data plane.
+    pub esp_in_tcp_delivered: u64,
+    /// ESP packets that came in TCP and were dropped, by bounded reason.
+    pub esp_in_tcp_dropped: std::collections::BTreeMap<&'static str, u64>,
     /// ESP echo requests sent, by carrier: IP, UDP, TCP.
     pub echo_requests: PerCarrier,
     /// Replies to them, by carrier.
@@ -242,6 +244,10 @@ pub struct Counters {
     pub verifications: std::collections::BTreeMap<&'static str, u64>,
     /// Falls of ESP, into TCP in place or to a stop.
     pub esp_falls: u64,
+    /// Trials of direct carriers that brought ESP back from TCP.
+    pub returns: u64,
+    /// Trials of direct carriers that failed.
+    pub trials_failed: u64,
     /// Half-open SAs now.
     pub half_open: u64,
     /// Streams of strangers now.
@@ -280,5 +286,12 @@ impl core::ops::IndexMut<EspTransport> for PerCarrier {
             EspTransport::Udp => &mut self.udp,
             EspTransport::Tcp => &mut self.tcp,
         }
+    }
+}
+
+impl Counters {
+    /// Counts an ESP packet that came in TCP and is dropped.
+    pub(crate) fn drop_esp_in_tcp(&mut self, reason: &'static str) {
+        *self.esp_in_tcp_dropped.entry(reason).or_default() += 1;
     }
 }

@@ -23,6 +23,7 @@ use crate::status::Reason;
 use crate::time::Time;
 use crate::transport::carrier::Carrier;
 use crate::transport::link::Link;
+use crate::transport::trial::Trial;
 
 mod create_child;
 mod dispatch;
@@ -94,10 +95,21 @@ pub(crate) struct LiveSa {
     pub(crate) lowest_nonce: Arc<[u8]>,
     /// It is being closed: why, and when it is given up.
     pub(crate) closing: Option<(Reason, Time)>,
+    /// A trial of direct carriers, and whose: it carries no traffic (rule 8).
+    pub(crate) trial: Option<TrialSa>,
     /// It is over; the endpoint takes it out.
     pub(crate) ended: Option<Reason>,
     /// What the endpoint has to know about, in order.
     pub(crate) outcomes: Vec<Outcome>,
+}
+
+/// Whose trial an IKE SA is.
+#[derive(Debug)]
+pub(crate) enum TrialSa {
+    /// Ours, and how far it is.
+    Ours(Box<Trial>),
+    /// The peer's: traffic stays on the other IKE SA until data or a dummy comes on this one.
+    Peers,
 }
 
 /// One set of IKE keys with its Message IDs.

@@ -194,6 +194,8 @@ fn ike_section(s: &mut Section<'_>) -> Option<IkeConfig> {
             field.read(|text| size(text).and_then(|n| usize::try_from(n).map_err(|e| e.to_string())))
         }),
         max_children: s.or("max_children", limits.max_children, count),
+        reestablish_per_second: s
+            .or("reestablish_per_second", limits.reestablish_per_second, |field| field.number(1, 10_000)),
         key_log: false,
         guard_missing: None,
     };

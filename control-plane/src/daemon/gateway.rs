@@ -287,7 +287,7 @@ fn child_of(kind: &CommandKind) -> Option<&str> {
         CommandKind::Up { child } | CommandKind::Down { child } | CommandKind::RekeyChild { child } => {
             child.as_deref()
         }
-        CommandKind::RekeyIke => None,
+        CommandKind::RekeyIke | CommandKind::SetEspPolicy { .. } | CommandKind::Probe => None,
     }
 }
 

@@ -5,7 +5,7 @@ use portcullis_data_plane::counters::{Sink, Source, WorkerSnapshot};
 use portcullis_ike::event::Counters;
 use portcullis_ike::path::{EspTransport, IkeTransport};
 
-use super::page::Page;
+use super::page::{Family, Page};
 use crate::snapshot::Snapshot;
 
 /// Adds everything that has no `connection` label.
@@ -208,15 +208,30 @@ fn ike(page: &mut Page, snapshot: &Snapshot) {
     taken.sample([("result", "given_up".into())], sum(|c| c.puzzles_taken[1]));
     page.counter("ike_stream_reconnects", "TCP streams dialled again for a live IKE SA")
         .only(sum(|c| c.stream_reconnects));
-    page.counter("ike_esp_in_tcp_dropped", "ESP frames that came in TCP and were dropped")
-        .only(sum(|c| c.esp_in_tcp_dropped));
+    page.counter("ike_esp_in_tcp_delivered", "ESP packets that came in TCP and went to the data plane")
+        .only(sum(|c| c.esp_in_tcp_delivered));
+    let dropped = page.counter("ike_esp_in_tcp_dropped", "ESP packets that came in TCP and were dropped");
+    sample_by_reason(dropped, counters.iter().map(|c| &c.esp_in_tcp_dropped));
+    page.counter("ike_returns", "Trials that brought ESP from TCP back to a direct carrier")
+        .only(sum(|c| c.returns));
+    page.counter("ike_trials_failed", "Trials of direct carriers that failed").only(sum(|c| c.trials_failed));
     page.gauge("ike_half_open", "IKE SAs that are not authenticated yet").only(sum(|c| c.half_open));
     page.gauge("ike_stranger_streams", "TCP streams without an authenticated IKE SA")
         .only(sum(|c| c.stranger_streams));
     let rejected = page.counter("ike_rejected", "Messages dropped or answered with an error");
-    let reasons: std::collections::BTreeSet<_> = counters.iter().flat_map(|c| c.rejected.keys()).collect();
-    for reason in reasons {
-        let count = counters.iter().filter_map(|c| c.rejected.get(reason)).sum::<u64>();
-        rejected.sample([("reason", (*reason).into())], count);
+    sample_by_reason(rejected, counters.iter().map(|c| &c.rejected));
+}
+
+/// One sample for each reason, over all shards.
+fn sample_by_reason<'a>(
+    family: &mut Family,
+    shards: impl Iterator<Item = &'a std::collections::BTreeMap<&'static str, u64>>,
+) {
+    let mut sums = std::collections::BTreeMap::<&'static str, u64>::new();
+    for (reason, count) in shards.flatten() {
+        *sums.entry(reason).or_default() += count;
+    }
+    for (reason, count) in sums {
+        family.sample([("reason", reason.into())], count);
     }
 }

@@ -22,7 +22,7 @@ impl Endpoint {
             CommandKind::Up { child } | CommandKind::Down { child } | CommandKind::RekeyChild { child } => {
                 child.as_deref()
             }
-            CommandKind::RekeyIke => None,
+            CommandKind::RekeyIke | CommandKind::SetEspPolicy { .. } | CommandKind::Probe => None,
         };
         let Some(children) = connection.named(child) else {
             let child = child.unwrap_or_default();
@@ -56,11 +56,21 @@ impl Endpoint {
                 connection.pending.push(Pending { request, goal: Goal::ChildrenDown(children.clone()) });
                 self.for_children(now, &name, &children, Task::DeleteChild);
             }
+            CommandKind::SetEspPolicy { on_unreachable } => {
+                let result = self.set_esp_policy(now, &name, on_unreachable);
+                self.done(request, result.map(|()| String::new()));
+            }
+            CommandKind::Probe => {
+                let result = self.probe(now, &name);
+                self.done(request, result);
+            }
             CommandKind::RekeyIke => {
-                let Some(id) = connection.live.last().copied() else {
+                let Some(id) = self.main_sa(&name) else {
                     return self.done(request, Err(format!("connection {name:?} is not up")));
                 };
-                connection.pending.push(Pending { request, goal: Goal::RekeyIke });
+                if let Some(connection) = self.connections.get_mut(&*name) {
+                    connection.pending.push(Pending { request, goal: Goal::RekeyIke });
+                }
                 if let Some(live) = self.live.get_mut(&id) {
                     live.want(Task::RekeyIke);
                 }
@@ -83,7 +93,7 @@ impl Endpoint {
 
     /// What is wanted of a connection is asked for: over the IKE SA that is there, or a new one.
     pub(super) fn bring_up(&mut self, now: Time, name: &str) {
-        let newest = self.connections.get(name).and_then(|connection| connection.live.last().copied());
+        let newest = self.main_sa(name);
         match newest.and_then(|id| self.live.remove(&id)) {
             Some(mut live) => {
                 let id = live.id;

@@ -8,6 +8,7 @@ use crate::config::{ChildConfig, ConnectionConfig, RemoteAddress, StartMode};
 use crate::status::{Evidence, Reason, State};
 use crate::time::Time;
 use crate::transport::backoff::Backoff;
+use crate::transport::fallback::Fallback;
 
 /// See the module.
 pub(crate) struct Connection {
@@ -38,6 +39,16 @@ pub(crate) struct Connection {
     pub(crate) last_fall: Option<Time>,
     /// Waits between attempts.
     pub(crate) backoff: Backoff,
+    /// The attempt that is planned has waited for its turn already.
+    pub(crate) has_turn: bool,
+    /// Falling back to TCP and coming back.
+    pub(crate) fallback: Fallback,
+    /// The IKE SA, half-open or live, that tries direct carriers while ESP is in TCP.
+    pub(crate) trial: Option<IkeSaId>,
+    /// When the next one is due.
+    pub(crate) trial_at: Option<Time>,
+    /// It has waited for its turn already.
+    pub(crate) trial_has_turn: bool,
 }
 
 /// A command that waits for its outcome.
@@ -70,6 +81,7 @@ impl Connection {
         let mut connection = Self {
             child_configs: config.children.iter().cloned().map(Arc::new).collect(),
             backoff: Backoff::new(config.ike.retry_min, config.ike.retry_max),
+            fallback: Fallback::new(config.esp.fallback),
             config: Arc::new(config),
             wanted: BTreeSet::new(),
             attempt: None,
@@ -81,6 +93,10 @@ impl Connection {
             reported: (State::Idle, Reason::None, Evidence::None),
             children_at: None,
             last_fall: None,
+            has_turn: false,
+            trial: None,
+            trial_at: None,
+            trial_has_turn: false,
         };
         connection.want_configured();
         connection
@@ -90,6 +106,12 @@ impl Connection {
     pub(crate) fn want_configured(&mut self) {
         let always = self.config.children.iter().filter(|child| child.start == StartMode::Always);
         self.wanted = always.map(|child| child.name.clone()).collect();
+    }
+
+    /// The next attempt is due then, and has to wait for its turn when the time has come.
+    pub(crate) fn plan_attempt(&mut self, at: Time) {
+        self.next_attempt = Some(at);
+        self.has_turn = false;
     }
 
     /// We can initiate: the peer's address is known.

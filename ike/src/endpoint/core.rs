@@ -16,6 +16,7 @@ use crate::sa::window::Messages;
 use crate::stream;
 use crate::time::Time;
 use crate::transport::link::Link;
+use crate::transport::pace::Pace;
 
 /// Gives out SPIs for inbound Child SAs; implemented over the data plane's SA table.
 pub trait SpiSource {
@@ -68,6 +69,8 @@ pub(crate) struct Core {
     pub(crate) spi_source: Box<dyn SpiSource + Send>,
     /// TCP connections.
     pub(crate) streams: Streams,
+    /// Turns of re-establishments.
+    pub(crate) pace: Pace,
     /// Our IKE SPIs and the IKE SAs that they belong to.
     pub(crate) spis: BTreeMap<u64, IkeSaId>,
     next_id: u64,
@@ -82,6 +85,7 @@ impl Core {
     /// An empty one.
     pub(crate) fn new(config: EndpointConfig, rng: Rng, spi_source: Box<dyn SpiSource + Send>) -> Self {
         let streams = Streams::new(&config);
+        let pace = Pace::new(config.reestablish_per_second);
         Self {
             config,
             rng,
@@ -89,6 +93,7 @@ impl Core {
             counters: Counters::default(),
             spi_source,
             streams,
+            pace,
             spis: BTreeMap::new(),
             next_id: 0,
         }
@@ -167,12 +172,10 @@ impl Core {
         }
     }
 
-    /// An ESP packet came in a stream.
-    pub(crate) fn take_esp(&mut self, stream: StreamId, packet: Vec<u8>) {
-        if self.streams.get(stream).is_some_and(|known| known.accepts_esp.is_some()) {
-            self.actions.push_back(Action::DeliverEsp { stream, packet });
-        } else {
-            self.counters.esp_in_tcp_dropped += 1;
+    /// Opens no ESP packet of an IKE SA any more, in any of its streams.
+    pub(crate) fn refuse_esp(&mut self, ike_sa: IkeSaId) {
+        for stream in self.streams.of(ike_sa) {
+            self.accept_esp(stream, None);
         }
     }
 
@@ -266,28 +269,26 @@ mod tests {
     use super::*;
     use rand_core::SeedableRng as _;
 
-    /// Transport policy rule 7: ESP in a stream is opened only where that was decided.
+    /// The data plane hears of a change, and of nothing else.
     #[test]
-    fn esp_in_a_stream_is_dropped_and_counted_unless_it_is_accepted() {
+    fn accepting_esp_in_a_stream_is_said_once() {
         let mut core = Core::new(EndpointConfig::default(), Rng::from_seed([1; 32]), Box::new(NoSpis));
         let stream = core.dial(Time::ZERO, IkeSaId(1), None, SocketAddr::from(([192, 0, 2, 1], 4500)));
         core.actions.clear();
-        core.take_esp(stream, vec![1]);
-        core.accept_esp(stream, Some(IkeSaId(1)));
-        core.accept_esp(stream, Some(IkeSaId(1)));
-        core.take_esp(stream, vec![2]);
         core.accept_esp(stream, None);
-        core.take_esp(stream, vec![3]);
-        assert_eq!(core.counters.esp_in_tcp_dropped, 2);
+        core.accept_esp(stream, Some(IkeSaId(1)));
+        core.accept_esp(stream, Some(IkeSaId(1)));
+        core.refuse_esp(IkeSaId(2));
+        core.refuse_esp(IkeSaId(1));
+        core.refuse_esp(IkeSaId(1));
         let actions: Vec<_> = core.actions.iter().collect();
         assert!(
             matches!(
                 actions[..],
                 [
                     Action::AcceptEsp { ike_sa: Some(IkeSaId(1)), .. },
-                    Action::DeliverEsp { packet, .. },
                     Action::AcceptEsp { ike_sa: None, .. },
-                ] if *packet == [2]
+                ]
             ),
             "{actions:?}"
         );

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Endpoint;
-use super::half_open::{HalfOpen, InitiatorState, Role};
+use super::half_open::{HalfOpen, Purpose, Role};
 use crate::action::IkeSaId;
 use crate::codec::{ExchangeType, NotifyType};
-use crate::config::{ConnectionConfig, RemoteAddress};
+use crate::config::{ConnectionConfig, OnUnreachable, RemoteAddress, SeparateTransports};
 use crate::event::Event;
-use crate::live::{Generation, LiveSa, Outcome, Task};
-use crate::path::DirectCarrier;
+use crate::live::{Generation, LiveSa, Outcome, Task, TrialSa};
+use crate::path::{DirectCarrier, IkeTransport};
 use crate::sa::auth;
 use crate::sa::child_offer::{ChildAnswer, ChildOffer, ChildTerms};
 use crate::sa::children::Children;
@@ -23,6 +23,7 @@ use crate::time::Time;
 use crate::transport::backoff::earlier;
 use crate::transport::carrier::{Basis, Carrier};
 use crate::transport::link::Link;
+use crate::transport::returning::Returns;
 use crate::transport::table;
 
 impl Endpoint {
@@ -48,10 +49,26 @@ impl Endpoint {
             return self.fail(now, id, error.reason(), error.to_string());
         }
         let nat = settled.nat.0 || settled.nat.1;
-        let carrier = table::first_carrier(&config.esp, half_open.started_on, settled.separate, nat);
+        let in_tcp = table::esp_belongs_in_tcp(half_open.link.transport(), settled.separate);
+        // The policy may have changed since the table let it pass; the peer holds an IKE SA by now, so it gets a DELETE.
+        let is_forbidden = in_tcp && config.esp.on_unreachable == OnUnreachable::FailClosed;
+        let carrier = match table::first_carrier(&config.esp, half_open.started_on, settled.separate, nat) {
+            _ if is_forbidden => Err(Reason::EspUnreachable),
+            Err(_) if in_tcp => Ok(DirectCarrier::Udp),
+            carrier => carrier,
+        };
+        let falls_at_once = carrier.is_err()
+            && config.esp.on_unreachable == OnUnreachable::TcpFallback
+            && attempt.purpose != Purpose::Trial;
         let child = offer.map(|offer| {
             let name = offer.config.name.clone();
             let terms = carrier.map_err(ExchangeError::Policy).and_then(|_| offer.answered(received));
+            let terms = match terms {
+                Err(ExchangeError::Peer(NotifyType::NO_PROPOSAL_CHOSEN)) if in_tcp => {
+                    Err(self.refused_in_tcp(now, &config.name))
+                }
+                terms => terms,
+            };
             (name, terms)
         });
         let Some(half_open) = self.take_half_open(id) else { return };
@@ -61,6 +78,16 @@ impl Endpoint {
         let mut live = self.go_live(now, half_open, settled, config.clone(), first, attempt.reason, echo);
         let new = match child {
             None => None,
+            Some((_, Err(_))) if falls_at_once => {
+                // Row 16, for want of a carrier that may be used and could work.
+                if let Some(spi) = spi_in {
+                    self.core.spi_source.release(spi);
+                }
+                live.outcomes.push(Outcome::EspUnreachable {
+                    first_verification: live.carrier.started_on() == IkeTransport::Tcp,
+                });
+                None
+            }
             Some((_, Ok(terms))) => Some(terms.keyed(&live.current.keys, &nonces.0, &nonces.1, &[])),
             Some((name, Err(error))) => {
                 if let Some(spi) = spi_in {
@@ -83,12 +110,21 @@ impl Endpoint {
         };
         if let Some(new) = new {
             let child = live.install(&mut self.core, now, new);
-            live.use_outbound(&mut self.core, now, child);
+            if attempt.purpose != Purpose::Trial {
+                live.use_outbound(&mut self.core, now, child);
+            }
         }
-        self.want_missing(&mut live);
+        if attempt.purpose == Purpose::Trial {
+            return self.trial_established(now, live);
+        }
+        if is_forbidden {
+            live.close(now, Reason::EspUnreachable);
+        } else if !falls_at_once {
+            self.want_missing(&mut live);
+        }
         live.start_next(&mut self.core, now);
         self.live.insert(id, live);
-        self.enlist(now, id, false);
+        self.enlist(now, id, is_forbidden);
     }
 
     /// The IKE_AUTH request.
@@ -122,7 +158,13 @@ impl Endpoint {
         let is_ours = config.ike.proposals.iter().any(|ours| allows(ours, &settled.choice));
         let refusal = match is_ours {
             false => Some(Reason::NoProposalChosen),
-            true => table::refusal(&config.ike, half_open.link.transport(), settled.separate, carrier),
+            true => table::refusal(
+                &config.ike,
+                config.esp.on_unreachable,
+                half_open.link.transport(),
+                settled.separate,
+                carrier,
+            ),
         };
         let child = match refusal {
             Some(reason) => Err(ExchangeError::Policy(reason)),
@@ -145,12 +187,17 @@ impl Endpoint {
         };
         let echo = self.is_echo_agreed(&settled, &config, received);
         let mut live = self.go_live(now, half_open, settled, config.clone(), first, Reason::None, echo);
+        if self.is_peers_trial(&live, received.has(NotifyType::INITIAL_CONTACT)) {
+            live.trial = Some(TrialSa::Peers);
+        }
         match child {
             Ok(terms) => {
                 let new = terms.keyed(&live.current.keys, &nonces.0, &nonces.1, &[]);
                 let child = live.install(&mut self.core, now, new);
                 self.core.transmit(&live.link, &sealed.messages, None);
-                live.use_outbound(&mut self.core, now, child);
+                if live.trial.is_none() {
+                    live.use_outbound(&mut self.core, now, child);
+                }
             }
             Err(error) => {
                 self.core.transmit(&live.link, &sealed.messages, None);
@@ -277,9 +324,20 @@ impl Endpoint {
         };
         let local = SocketAddr::new(link.local().ip(), port);
         // Peers that share a connection do not share their falls.
-        let last_fall = match config.remote_address {
-            RemoteAddress::Ip(_) => self.connections.get(&*config.name).and_then(|c| c.last_fall),
+        let remembered = match config.remote_address {
+            RemoteAddress::Ip(_) => self.connections.get(&*config.name),
             RemoteAddress::Any => None,
+        };
+        let last_fall = remembered.and_then(|connection| connection.last_fall);
+        let returns = remembered.map_or(Returns::new(config.esp.fallback), |c| c.fallback.returns);
+        let in_tcp = table::esp_belongs_in_tcp(link.transport(), settled.separate);
+        // Why ESP is in TCP, where the initiator has not said so already.
+        let reason = match reason {
+            Reason::None if in_tcp && config.ike.separate_transports == SeparateTransports::Off => {
+                Reason::SeparateOff
+            }
+            Reason::None if in_tcp => Reason::PeerNoSeparate,
+            reason => reason,
         };
         let basis = Basis {
             is_initiator,
@@ -287,8 +345,10 @@ impl Endpoint {
             separate: settled.separate,
             echo,
             ike_remote: link.remote().ip(),
+            in_tcp,
             stream: link.tcp().and_then(|link| link.current),
             last_fall,
+            returns,
             nat: settled.nat,
             first,
             local,
@@ -353,6 +413,7 @@ impl Endpoint {
             esp_seen: None,
             lowest_nonce,
             closing: None,
+            trial: None,
             ended: None,
             outcomes: Vec::new(),
         })
@@ -388,6 +449,7 @@ impl Endpoint {
         if !refused {
             self.cancel_attempt_beside(&name, id);
             self.settle_duplicates(now, id);
+            self.plan_trial(now, &name);
         }
         self.touch(now, id);
     }
@@ -396,9 +458,7 @@ impl Endpoint {
     fn cancel_attempt_beside(&mut self, name: &str, established: IkeSaId) {
         let Some(connection) = self.connections.get_mut(name) else { return };
         let Some(attempt) = connection.attempt.filter(|attempt| *attempt != established) else { return };
-        let is_past_auth = self.half_open.get(&attempt).is_some_and(|half_open| {
-            matches!(&half_open.role, Role::Initiator(initiator) if matches!(initiator.state, InitiatorState::Auth(..)))
-        });
+        let is_past_auth = self.half_open.get(&attempt).is_some_and(HalfOpen::has_sent_auth);
         if !is_past_auth && connection.config.remote_address != RemoteAddress::Any {
             connection.attempt = None;
             self.drop_half_open(attempt);
@@ -408,10 +468,11 @@ impl Endpoint {
     /// Two IKE SAs between the same identities that both ends set up at once: the one with the lowest of the four nonces is
     /// closed by its initiator, as for rekeys (RFC 7296 section 2.8.2). Both ends see the same nonces, so they agree.
     fn settle_duplicates(&mut self, now: Time, id: IkeSaId) {
-        let Some(new) = self.live.get(&id) else { return };
+        let Some(new) = self.live.get(&id).filter(|new| new.trial.is_none()) else { return };
         let at_once = |other: &&LiveSa| {
             other.id != id
                 && other.is_open()
+                && other.trial.is_none()
                 && is_same_peer(other, new)
                 && other.is_initiator != new.is_initiator
                 && new.began < other.established
@@ -444,7 +505,7 @@ impl Endpoint {
 }
 
 /// The same two identities; with `address: any` the peer's address as well, because many peers share one connection.
-fn is_same_peer(a: &LiveSa, b: &LiveSa) -> bool {
+pub(super) fn is_same_peer(a: &LiveSa, b: &LiveSa) -> bool {
     let same_connection = a.config.name == b.config.name;
     let is_any = a.config.remote_address == RemoteAddress::Any;
     same_connection && (!is_any || a.link.remote().ip() == b.link.remote().ip())

@@ -25,6 +25,9 @@ impl Endpoint {
                 let arrival = Arrival { child, carrier, source, local, is_highest, is_echo };
                 live.carrier.inbound(now, arrival, &mut self.core.rng);
                 live.carry_out(&mut self.core, now);
+                if !is_echo && carrier.direct().is_some() {
+                    self.trial_inbound(now, id);
+                }
                 self.touch(now, id);
             }
             Fact::Outbound { child } => {
@@ -43,6 +46,7 @@ impl Endpoint {
                 let reply = Reply { child, identifier, sequence, nonce, carrier };
                 live.carrier.echo_reply(now, &reply, source, &mut self.core.rng);
                 live.carry_out(&mut self.core, now);
+                self.trial_answered(now, id, &reply);
                 self.touch(now, id);
             }
             Fact::LocalSend { ike_sa, failure } => {
@@ -80,7 +84,7 @@ impl Endpoint {
                     if let Some(connection) = self.connections.get_mut(&name)
                         && connection.next_attempt.is_some()
                     {
-                        connection.next_attempt = Some(now);
+                        connection.plan_attempt(now);
                     }
                     self.refresh(now, &name);
                 }

@@ -73,7 +73,9 @@ pub(crate) struct Attempt {
     pub(crate) config: Arc<ConnectionConfig>,
     /// When the first IKE_SA_INIT left.
     pub(crate) first_began: Time,
-    /// SEPARATE_TRANSPORTS is offered; not after row 7.
+    /// What it is for.
+    pub(crate) purpose: Purpose,
+    /// SEPARATE_TRANSPORTS is offered; not after row 7, and not to put ESP into TCP.
     pub(crate) offers_separate: bool,
     /// UDP was silent (row 9).
     pub(crate) udp_was_silent: bool,
@@ -87,6 +89,17 @@ pub(crate) struct Attempt {
     pub(crate) hard_puzzle: Option<String>,
     /// Octets of earlier starts of the same attempt.
     pub(crate) traffic: Traffic,
+}
+
+/// What an attempt is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// To bring the connection up, as configured.
+    Start,
+    /// To carry ESP in TCP (rows 16 and 17).
+    Fallback,
+    /// To try direct carriers while ESP is in TCP (rule 8).
+    Trial,
 }
 
 /// What an initiator waits for.
@@ -134,6 +147,11 @@ impl HalfOpen {
                 InitiatorState::Init(_) | InitiatorState::InitPuzzle(_) | InitiatorState::Taken => None,
             },
         }
+    }
+
+    /// We initiate, and IKE_AUTH has left.
+    pub(crate) fn has_sent_auth(&self) -> bool {
+        matches!(&self.role, Role::Initiator(initiator) if matches!(initiator.state, InitiatorState::Auth(..)))
     }
 
     /// Takes the initiator's state out.

@@ -2,13 +2,14 @@
 
 use core::time::Duration;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::Endpoint;
 use super::core::Traffic;
-use super::half_open::{Attempt, HalfOpen, Initiator, InitiatorState, Role};
+use super::half_open::{Attempt, HalfOpen, Initiator, InitiatorState, Purpose, Role};
 use crate::action::IkeSaId;
 use crate::codec::{ExchangeType, Message, NotifyType, encode_message};
-use crate::config::{ConnectionConfig, RemoteAddress, StartTransport};
+use crate::config::{ConnectionConfig, RemoteAddress, SeparateTransports, StartTransport};
 use crate::live::Source;
 use crate::path::{IkeTransport, StreamId, UdpPath};
 use crate::sa::channel::Channel;
@@ -35,18 +36,31 @@ impl Endpoint {
             return;
         }
         let config = connection.config.clone();
+        let purpose = if connection.fallback.take_next() { Purpose::Fallback } else { Purpose::Start };
+        self.attempt(now, config, purpose);
+    }
+
+    /// An attempt of a connection, for whatever it is.
+    pub(super) fn attempt(&mut self, now: Time, config: Arc<ConnectionConfig>, purpose: Purpose) {
         let attempt = Attempt {
-            offers_separate: table::offers_separate(&config.ike),
+            purpose,
+            offers_separate: purpose != Purpose::Fallback && table::offers_separate(&config.ike),
             config,
             first_began: now,
             udp_was_silent: false,
-            reason: Reason::None,
+            reason: match purpose {
+                Purpose::Start => Reason::None,
+                Purpose::Fallback => Reason::EspUnreachable,
+                Purpose::Trial => Reason::Returned,
+            },
             passed_over: false,
             error: None,
             hard_puzzle: None,
             traffic: Traffic::default(),
         };
         let on = match attempt.config.ike.transport {
+            // A new stream (rule 7), or its own one (rule 8).
+            _ if purpose != Purpose::Start => IkeTransport::Tcp,
             StartTransport::Tcp => IkeTransport::Tcp,
             StartTransport::Udp => IkeTransport::Udp,
             StartTransport::UdpThenTcp if !init_fits_udp(&attempt.config) => IkeTransport::Tcp,
@@ -106,9 +120,14 @@ impl Endpoint {
                 puzzles: 0,
             }),
         };
+        let purpose = half_open.attempt().map(|attempt| attempt.purpose);
         if let Some(connection) = self.connections.get_mut(&*config.name) {
-            connection.attempt = Some(id);
-            connection.next_attempt = None;
+            if purpose == Some(Purpose::Trial) {
+                connection.trial = Some(id);
+            } else {
+                connection.attempt = Some(id);
+                connection.next_attempt = None;
+            }
         }
         self.half_open.insert(id, half_open);
         match on {
@@ -217,12 +236,25 @@ impl Endpoint {
             started_on: half_open.started_on,
             outcome,
             transport: attempt.config.ike.transport,
-            separate: attempt.config.ike.separate_transports,
+            // A trial without it would be no trial.
+            separate: match attempt.purpose {
+                Purpose::Trial => SeparateTransports::Require,
+                _ => attempt.config.ike.separate_transports,
+            },
             fits_udp: fits_udp && init_fits_udp(&attempt.config),
             udp_was_silent: attempt.udp_was_silent,
+            policy: attempt.config.esp.on_unreachable,
+            has_fallen: attempt.purpose == Purpose::Fallback,
         });
         match row.step {
-            Step::StayOnUdp | Step::UseTcp => {}
+            Step::StayOnUdp => {}
+            Step::UseTcp => {
+                if let Some(attempt) = self.half_open.get_mut(&id).and_then(HalfOpen::attempt_mut)
+                    && row.reason != Reason::None
+                {
+                    attempt.reason = row.reason;
+                }
+            }
             Step::KeepWaiting => {
                 if let Some(attempt) = self.half_open.get_mut(&id).and_then(HalfOpen::attempt_mut) {
                     attempt.passed_over |= outcome == Outcome::NotAnswered;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::connection::Goal;
-use super::half_open::{Attempt, HalfOpen, InitiatorState, Role};
 use super::peers::Peers;
+use super::half_open::{Attempt, HalfOpen, InitiatorState, Purpose, Role};
 use super::{Connection, Endpoint, Timer};
 use crate::action::IkeSaId;
 use crate::config::ConnectionConfig;
@@ -33,6 +33,9 @@ impl Endpoint {
             .collect();
         for name in gone {
             self.forget_connection(now, &name);
+        }
+        for new in &wanted {
+            self.apply_esp_policy(now, &new.name, new.esp.on_unreachable);
         }
         wanted.retain(|new| !self.connections.contains_key(&new.name));
         let names: Vec<_> = wanted.iter().map(|config| config.name.clone()).collect();
@@ -77,12 +80,14 @@ impl Endpoint {
     pub(super) fn take_down(&mut self, now: Time, name: &str, reason: Reason) {
         let Some(connection) = self.connections.get_mut(name) else { return };
         connection.wanted.clear();
+        connection.fallback.start_as_configured();
         connection.next_attempt = None;
         connection.children_at = None;
         connection.trouble = None;
         connection.child_trouble.clear();
         let attempt = connection.attempt.take();
         let live: Vec<_> = connection.live.iter().copied().collect();
+        self.drop_trial(now, name);
         if let Some(id) = attempt {
             self.drop_half_open(id);
         }
@@ -115,6 +120,9 @@ impl Endpoint {
     /// An attempt is over: the next one waits.
     pub(super) fn attempt_failed(&mut self, now: Time, attempt: &Attempt, reason: Reason, detail: String) {
         let name = attempt.config.name.clone();
+        if attempt.purpose == Purpose::Trial {
+            return self.trial_failed(now, &name);
+        }
         self.note_trouble(&name, reason, &detail);
         if let Some(connection) = self.connections.get_mut(&name) {
             connection.attempt = None;
@@ -182,7 +190,14 @@ impl Endpoint {
         let Some(live) = self.live.get_mut(&id) else { return self.reschedule(id) };
         let name = live.config.name.clone();
         live.start_next(&mut self.core, now);
-        for outcome in core::mem::take(&mut live.outcomes) {
+        let outcomes = core::mem::take(&mut live.outcomes);
+        if live.trial.is_none() && !live.carrier.belongs_in_tcp() {
+            let returns = live.carrier.returns();
+            if let Some(connection) = self.connections.get_mut(&name) {
+                connection.fallback.returns = returns;
+            }
+        }
+        for outcome in outcomes {
             self.outcome(now, id, &name, outcome);
         }
         if let Some(reason) = self.live.get(&id).and_then(|live| live.ended) {
@@ -196,6 +211,7 @@ impl Endpoint {
     pub(super) fn sa_timeout(&mut self, now: Time, id: IkeSaId) {
         if let Some(live) = self.live.get_mut(&id) {
             live.timeout(&mut self.core, now);
+            self.trial_timeout(now, id);
         } else if let Some(half_open) = self.half_open.get_mut(&id) {
             if let Some((path, at)) = half_open.keepalive
                 && at <= now
@@ -224,14 +240,16 @@ impl Endpoint {
     /// Something is due on a connection.
     pub(super) fn connection_timeout(&mut self, now: Time, name: &str) {
         let Some(connection) = self.connections.get_mut(name) else { return };
+        let name = &connection.config.name.clone();
         if connection.next_attempt.is_some_and(|at| at <= now) {
-            connection.next_attempt = None;
-            self.consider(now, name);
+            self.start_in_turn(now, name);
+            self.refresh(now, name);
         }
+        self.trial_due(now, name);
         let Some(connection) = self.connections.get_mut(name) else { return };
         if connection.children_at.is_some_and(|at| at <= now) {
             connection.children_at = None;
-            if let Some(id) = connection.live.last().copied()
+            if let Some(id) = self.main_sa(name)
                 && let Some(mut live) = self.live.remove(&id)
             {
                 if live.is_open() {
@@ -264,12 +282,16 @@ impl Endpoint {
         if let Some(cause) = &self.core.config.guard_missing {
             return Some((State::Blocked, Reason::GuardMissing, Evidence::None, cause.to_string()));
         }
-        let newest =
-            connection.live.iter().rev().filter_map(|id| self.live.get(id)).find(|live| live.is_open());
+        let newest = self.main_sa(name).and_then(|id| self.live.get(&id)).filter(|live| live.is_open());
         if let Some(live) = newest
             && live.children.iter().any(|child| child.exists())
         {
             let (state, reason, evidence) = live.carrier.state();
+            let (state, reason) = match (state, connection.trial) {
+                (State::Tcp, Some(_)) => (State::Trial, reason),
+                (State::Tcp, None) if live.carrier.belongs_in_tcp() && connection.fallback.returns.has_failed() => (state, Reason::TrialFailed),
+                _ => (state, reason),
+            };
             let details = [live.carrier.detail(), connection.child_troubles()];
             let details: Vec<_> = details.into_iter().filter(|detail| !detail.is_empty()).collect();
             return Some((state, reason, evidence, details.join("; ")));
@@ -309,7 +331,8 @@ impl Endpoint {
 
     fn reschedule_connection(&mut self, name: &str) {
         let Some(connection) = self.connections.get(name) else { return };
-        let at = connection.next_attempt.into_iter().chain(connection.children_at).min();
+        let times = [connection.next_attempt, connection.children_at, connection.trial_at];
+        let at = times.into_iter().flatten().min();
         let timer = Timer::Connection(connection.config.name.clone());
         self.schedule(timer, at);
     }
@@ -331,20 +354,31 @@ impl Endpoint {
         }
     }
 
-    fn wait_for_next_attempt(&mut self, now: Time, name: &str) {
+    pub(super) fn wait_for_next_attempt(&mut self, now: Time, name: &str) {
         let Some(connection) = self.connections.get_mut(name) else { return };
         if !connection.wanted.is_empty() && connection.can_initiate() && connection.live.is_empty() {
             let wait = connection.backoff.next(&mut self.core.rng);
-            connection.next_attempt = Some(now + wait);
+            connection.plan_attempt(now + wait);
         }
     }
 
     fn outcome(&mut self, now: Time, id: IkeSaId, name: &Arc<str>, outcome: Outcome) {
+        let is_our_trial = self.live.get(&id).is_some_and(|live| live.is_our_trial());
         match outcome {
+            Outcome::ChildUp { .. } if is_our_trial => self.trial_child_up(now, id),
+            Outcome::ChildFailed { .. } | Outcome::ChildLost { .. } | Outcome::EspUnreachable { .. }
+                if is_our_trial =>
+            {
+                self.end_trial(now, id);
+            }
+            Outcome::EspUnreachable { first_verification } => self.esp_unreachable(now, id, first_verification),
             Outcome::ChildUp { name: child, rekeyed } => {
                 if let Some(connection) = self.connections.get_mut(name) {
                     connection.trouble = None;
                     connection.child_trouble.remove(&child);
+                    if self.live.get(&id).is_some_and(|live| live.separate) {
+                        connection.fallback.separate_child_made();
+                    }
                     if rekeyed {
                         child_done(&mut connection.pending, &child);
                     }
@@ -373,7 +407,6 @@ impl Endpoint {
                     connection.last_fall = Some(now);
                 }
             }
-            Outcome::EspUnreachable { first_verification: _ } => self.esp_unreachable(now, id, name),
             Outcome::ChildLost { .. } => self.child_missing(now, id, name, None),
             Outcome::IkeRekeyed => {
                 if let Some(live) = self.live.get(&id) {
@@ -387,16 +420,6 @@ impl Endpoint {
                 self.finish_commands(name, |goal| *goal == Goal::RekeyIke, &Err(detail));
             }
         }
-    }
-
-    /// Row 18: the IKE SA goes, and the next attempt offers S again. The guard stays.
-    fn esp_unreachable(&mut self, now: Time, id: IkeSaId, name: &Arc<str>) {
-        let Some(live) = self.live.get_mut(&id) else { return };
-        if let Some(connection) = self.connections.get_mut(name) {
-            connection.trouble = Some((State::Blocked, Reason::EspUnreachable, live.carrier.detail()));
-        }
-        live.close(now, Reason::EspUnreachable);
-        live.start_next(&mut self.core, now);
     }
 
     /// A child that may be wanted is not there. An IKE SA that is left without any is closed, so that the failure shows and
@@ -427,13 +450,21 @@ impl Endpoint {
             self.core.spis.remove(&spi);
         }
         self.close_streams_of(id);
+        // What this end had decided before the peer's DELETE came holds.
+        let reason = live.closing.map_or(reason, |(reason, _)| reason);
         self.core.event(Event::IkeRemoved { connection: name.clone(), ike_sa: id, reason });
         let Some(connection) = self.connections.get_mut(&name) else { return };
+        if connection.trial == Some(id) {
+            connection.trial = None;
+            return self.trial_failed(now, &name);
+        }
         connection.live.remove(&id);
         if !connection.live.is_empty() {
             self.use_what_is_left(now, &name);
             return;
         }
+        self.drop_trial(now, &name);
+        let Some(connection) = self.connections.get_mut(&name) else { return };
         match reason {
             Reason::PeerSilent => {
                 let detail =
@@ -459,10 +490,12 @@ impl Endpoint {
             }
         } else if reason == Reason::None && connection.attempt.is_none() {
             // Its hard lifetime: nothing is wrong, so the next one starts at once.
-            self.start_attempt(now, &name);
+            self.start_in_turn(now, &name);
+        } else if reason == Reason::EspUnreachable {
+            self.after_fall(now, &name);
         } else if reason == Reason::PeerDeleted {
             let wait = AFTER_PEER_DELETE + jitter(AFTER_PEER_DELETE / 4, &mut self.core.rng);
-            connection.next_attempt = Some(now + wait);
+            connection.plan_attempt(now + wait);
         } else {
             self.wait_for_next_attempt(now, &name);
         }
@@ -470,11 +503,11 @@ impl Endpoint {
 
     /// One of two IKE SAs of a connection is gone: traffic takes the other's children.
     fn use_what_is_left(&mut self, now: Time, name: &str) {
-        let Some(id) = self.connections.get(name).and_then(|connection| connection.live.last().copied())
-        else {
-            return;
-        };
+        let Some(id) = self.main_sa(name) else { return };
         if let Some(live) = self.live.get_mut(&id) {
+            if live.trial.take().is_some() {
+                live.use_all(&mut self.core, now);
+            }
             live.use_all_again(&mut self.core, now);
         }
     }
@@ -505,5 +538,8 @@ fn is_same(old: &ConnectionConfig, new: &ConnectionConfig) -> bool {
     let (Auth::Psk(old_local), Auth::Psk(new_local)) = (&old.local_auth, &new.local_auth);
     let (Auth::Psk(old_remote), Auth::Psk(new_remote)) = (&old.remote_auth, &new.remote_auth);
     let same_secrets = old_local.expose() == new_local.expose() && old_remote.expose() == new_remote.expose();
+    // What happens when ESP does not pass may change while SAs live.
+    let mut new = new.clone();
+    new.esp.on_unreachable = old.esp.on_unreachable;
     same_secrets && format!("{old:?}") == format!("{new:?}")
 }

@@ -11,7 +11,7 @@ impl Endpoint {
     pub fn status(&self, _now: Time) -> Vec<ConnectionStatus> {
         let describe = |(name, connection): (&std::sync::Arc<str>, &super::Connection)| {
             let (state, reason, evidence, detail) = self.describe(name)?;
-            let live = connection.live.iter().filter_map(|id| self.live.get(id));
+            let live = connection.live.iter().chain(&connection.trial).filter_map(|id| self.live.get(id));
             Some(ConnectionStatus {
                 name: name.clone(),
                 state,

@@ -109,8 +109,8 @@ impl LiveSa {
         self.carry_out(core, now);
     }
 
-    /// On an IKE SA with SEPARATE_TRANSPORTS the peer may put ESP into the stream (transport policy rule 7): it is opened where the
-    /// policy allows TCP, so that it can be followed, and so that echoes on it can be answered.
+    /// ESP in the stream is opened where the policy allows TCP: it belongs there (RFC 9329 section 5), or the peer may move it
+    /// there in place (transport policy rule 7), so that it can be followed and echoes on it answered.
     pub(crate) fn accept_esp(&mut self, core: &mut Core) {
         let stream = self.link.tcp().and_then(|link| link.current);
         if let Some(stream) = stream.filter(|_| self.carrier.may_use_tcp()) {

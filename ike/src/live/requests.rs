@@ -42,6 +42,13 @@ impl LiveSa {
         self.pause_until = None;
     }
 
+    /// A closing IKE SA is given up at that time at the latest.
+    pub(crate) fn close_by(&mut self, at: Time) {
+        if let Some((_, until)) = &mut self.closing {
+            *until = at.min(*until);
+        }
+    }
+
     /// Sends a request on the current generation and waits for its response.
     pub(super) fn send_request(&mut self, core: &mut Core, now: Time, out: Out, active: Active) {
         self.send_request_on(core, now, Which::Current, out, active);

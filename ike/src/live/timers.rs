@@ -1,7 +1,7 @@
 //! What is due when on a live IKE SA.
 
 use super::dispatch::Which;
-use super::{Active, LiveSa, Outcome, Task};
+use super::{Active, LiveSa, Outcome, Task, TrialSa};
 use crate::action::Action;
 use crate::endpoint::core::Core;
 use crate::event::Event;
@@ -31,6 +31,7 @@ impl LiveSa {
             self.dead_at(),
             self.liveness_at(),
             self.closing.map(|(_, until)| until),
+            self.trial_timeout(),
             self.children.next_timeout(),
             self.next_series_timeout(),
             self.carrier.next_timeout(),
@@ -70,6 +71,13 @@ impl LiveSa {
         self.dial(core, now);
         self.retransmit(core, now);
         self.start_next(core, now);
+    }
+
+    fn trial_timeout(&self) -> Option<Time> {
+        match &self.trial {
+            Some(TrialSa::Ours(trial)) => Some(trial.next_timeout(self.carrier.round_trip())),
+            _ => None,
+        }
     }
 
     /// Carries out what the carrier asks for.

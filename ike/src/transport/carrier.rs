@@ -39,6 +39,7 @@ use crate::time::Time;
 
 mod fall;
 mod follow;
+mod in_tcp;
 mod report;
 mod unverified;
 mod verify;
@@ -63,6 +64,8 @@ pub(crate) struct Basis {
     pub(crate) separate: bool,
     /// Both ends have announced ESP echo, and are believed (rule 6).
     pub(crate) echo: bool,
+    /// ESP belongs in TCP (RFC 9329 section 5): IKE over TCP without SEPARATE_TRANSPORTS.
+    pub(crate) in_tcp: bool,
     /// A NAT is in front of us, in front of the peer.
     pub(crate) nat: (bool, bool),
     /// The carrier to start with.
@@ -77,6 +80,8 @@ pub(crate) struct Basis {
     pub(crate) stream: Option<StreamId>,
     /// When ESP of this connection last fell (rule 5: at most once per hold time).
     pub(crate) last_fall: Option<Time>,
+    /// Falls and returns of the connection before.
+    pub(crate) returns: Returns,
     /// Why the attempt took this start, if it was not the first choice.
     pub(crate) reason: Reason,
 }
@@ -197,17 +202,23 @@ pub(crate) struct Carrier {
 impl Carrier {
     /// The state right after authentication; tell the data plane about [`Carrier::path`].
     pub(crate) fn new(basis: Basis, policy: EspPolicy, now: Time) -> Self {
-        let holds = !basis.is_initiator && basis.started_on == IkeTransport::Tcp;
+        let in_tcp = basis.in_tcp;
+        let holds = !basis.is_initiator && basis.started_on == IkeTransport::Tcp && !in_tcp;
         let nat = basis.nat.0 || basis.nat.1;
         let allows_tcp = policy.on_unreachable == OnUnreachable::TcpFallback;
         let path = EspPath {
-            carrier: if holds { EspCarrier::Hold } else { EspCarrier::Direct(basis.first) },
+            carrier: match (in_tcp, basis.stream) {
+                (true, Some(stream)) => EspCarrier::Stream(stream),
+                (true, None) => EspCarrier::Shut,
+                (false, _) if holds => EspCarrier::Hold,
+                (false, _) => EspCarrier::Direct(basis.first),
+            },
             local: basis.local.ip(),
             local_port: basis.local.port(),
             remote: basis.remote.ip(),
             remote_port: basis.remote.port(),
             echo: EchoAnswers {
-                direct: basis.echo,
+                direct: basis.echo && !in_tcp,
                 stream: basis.echo && allows_tcp,
                 ip_only_from: basis.echo.then_some(basis.ike_remote),
             },
@@ -215,7 +226,7 @@ impl Carrier {
         let ike_proves_it =
             basis.separate && basis.started_on == IkeTransport::Udp && basis.first == DirectCarrier::Udp;
         Self {
-            evidence: if ike_proves_it { Evidence::Ike } else { Evidence::None },
+            evidence: if ike_proves_it || in_tcp { Evidence::Ike } else { Evidence::None },
             phase: Phase::Steady,
             effects: Vec::new(),
             udp_remote: basis.remote,
@@ -229,9 +240,10 @@ impl Carrier {
             moved_at: None,
             hold_until: (holds && !nat).then(|| now + HOLD),
             // A responder that holds behind a NAT waits (rule 4); every other one probes when its initiator had the time to.
-            probe_at: (basis.echo && !basis.is_initiator && !(holds && nat)).then(|| now + HOLD),
+            probe_at: (basis.echo && !basis.is_initiator && !in_tcp && !(holds && nat)).then(|| now + HOLD),
             dummies: None,
-            keepalive_at: basis.nat.0.then(|| now + policy.keepalive),
+            // RFC 9329 section 6.6: a NAT needs no keepalives for what is in TCP.
+            keepalive_at: (basis.nat.0 && !in_tcp).then(|| now + policy.keepalive),
             outbound_since_keepalive: false,
             doubted_at: None,
             has_local_failure: false,
@@ -241,7 +253,7 @@ impl Carrier {
             redial_at: None,
             stream: basis.stream,
             last_fall: basis.last_fall,
-            returns: Returns::default(),
+            returns: basis.returns,
             verification: None,
             unverified: unverified::Unverified::default(),
             told: path,
@@ -284,7 +296,7 @@ impl Carrier {
                 // The first child is asked by the first verification, any other on its own.
                 let is_first = self.watches.is_empty();
                 self.watches.push(Watch::new(now, name.clone(), id, (!is_first).then_some(now)));
-                if is_first && self.basis.is_initiator && self.basis.echo && !self.is_verified {
+                if is_first && self.basis.is_initiator && self.basis.echo && !self.is_verified && !self.basis.in_tcp {
                     self.probe_at = Some(now);
                 }
             }
@@ -375,6 +387,10 @@ impl Carrier {
     /// IKE is on another stream, or on none.
     pub(crate) fn stream_is(&mut self, stream: Option<StreamId>) {
         self.stream = stream;
+        let went_without = self.basis.in_tcp && self.path.carrier == EspCarrier::Shut;
+        if went_without && self.measured == Reason::None && let Some(stream) = stream {
+            self.path.carrier = EspCarrier::Stream(stream);
+        }
         if let (EspCarrier::Stream(_), Some(stream)) = (self.path.carrier, stream) {
             self.path.carrier = EspCarrier::Stream(stream);
         }

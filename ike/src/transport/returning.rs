@@ -6,19 +6,16 @@ use core::time::Duration;
 use rand_core::Rng;
 
 use super::backoff::jitter;
+use crate::config::FallbackTimers;
 use crate::time::Time;
 
-const FIRST: Duration = Duration::from_secs(30);
-const LONGEST: Duration = Duration::from_secs(15 * 60);
-const RELAPSE_WITHIN: Duration = Duration::from_secs(10 * 60);
-const HOLD_DOWN: Duration = Duration::from_secs(60);
-const LONGEST_HOLD_DOWN: Duration = Duration::from_secs(60 * 60);
 /// Tries come up to this much earlier or later.
 const JITTER_PERCENT: u32 = 20;
 
 /// What has to outlive a fall: its tries, and the returns before it.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Returns {
+    timers: FallbackTimers,
     next: Option<Time>,
     tries: u32,
     relapses: u32,
@@ -26,13 +23,18 @@ pub(crate) struct Returns {
 }
 
 impl Returns {
+    /// Nothing has fallen yet.
+    pub(crate) fn new(timers: FallbackTimers) -> Self {
+        Self { timers, next: None, tries: 0, relapses: 0, returned_at: None }
+    }
+
     /// ESP has moved into TCP.
     pub(crate) fn fell(&mut self, now: Time, rng: &mut impl Rng) {
-        let is_relapse = self.returned_at.is_some_and(|at| now < at + RELAPSE_WITHIN);
+        let is_relapse = self.returned_at.is_some_and(|at| now < at + self.timers.relapse_within);
         self.relapses = if is_relapse { self.relapses.saturating_add(1) } else { 0 };
         let wait = match self.relapses {
-            0 => FIRST,
-            n => doubled(HOLD_DOWN, n - 1, LONGEST_HOLD_DOWN),
+            0 => self.timers.trial_first,
+            n => doubled(self.timers.hold_down, n - 1, self.timers.hold_down_longest),
         };
         self.tries = 0;
         self.next = Some(now + jittered(wait, rng));
@@ -41,18 +43,28 @@ impl Returns {
     /// A try has failed.
     pub(crate) fn failed(&mut self, now: Time, rng: &mut impl Rng) {
         self.tries = self.tries.saturating_add(1);
-        self.next = Some(now + jittered(doubled(FIRST, self.tries, LONGEST), rng));
+        self.next = Some(now + jittered(doubled(self.timers.trial_first, self.tries, self.timers.trial_longest), rng));
     }
 
     /// ESP is back on a direct carrier.
     pub(crate) fn returned(&mut self, now: Time) {
         self.returned_at = Some(now);
-        self.next = None;
+        (self.next, self.tries) = (None, 0);
     }
 
     /// A try begins.
     pub(crate) fn tried(&mut self) {
         self.next = None;
+    }
+
+    /// The last try has failed, and none has succeeded since.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.tries > 0
+    }
+
+    /// The next try is due at that time, whatever the schedule says.
+    pub(crate) fn try_at(&mut self, at: Time) {
+        self.next = Some(at);
     }
 
     /// When the next try is due.
@@ -79,7 +91,7 @@ mod tests {
     #[test]
     fn tries_double_from_30_s_to_15_min() {
         let mut rng = crate::crypto::Rng::from_seed([1; 32]);
-        let mut returns = Returns::default();
+        let mut returns = Returns::new(FallbackTimers::default());
         returns.fell(Time::ZERO, &mut rng);
         let mut now = Time::ZERO;
         for plain in [30, 60, 120, 240, 480, 900, 900, 900] {
@@ -96,7 +108,7 @@ mod tests {
     #[test]
     fn a_relapse_waits_out_a_hold_down_that_doubles() {
         let mut rng = crate::crypto::Rng::from_seed([1; 32]);
-        let mut returns = Returns::default();
+        let mut returns = Returns::new(FallbackTimers::default());
         let mut now = Time::ZERO;
         returns.fell(now, &mut rng);
         for plain in [60, 120, 240, 480, 960, 1920, 3600, 3600] {

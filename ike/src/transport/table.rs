@@ -1,11 +1,12 @@
 //! The decision table of the transport policy, for set-up: what follows an answer, or none, to a first message.
 //!
-//! Rows keep the numbers they have in the policy. This is the form without ESP echo: rows 1 to 3 run as row 4, rows 11
-//! and 12 as row 13, and row 14 as row 15, because ESP in TCP is not built.
+//! Rows keep the numbers they have in the policy. What follows once an IKE SA is established is in [`verdict`].
 
-use crate::config::{EspPolicy, IkePolicy, SeparateTransports, StartTransport};
+use crate::config::{EspPolicy, IkePolicy, OnUnreachable, SeparateTransports, StartTransport};
 use crate::path::{DirectCarrier, IkeTransport};
 use crate::status::Reason;
+
+pub(crate) mod verdict;
 
 /// What became of a first message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +55,10 @@ pub(crate) struct Situation {
     pub(crate) fits_udp: bool,
     /// UDP was found silent before, by row 9 of the same attempt.
     pub(crate) udp_was_silent: bool,
+    /// What happens when no direct carrier passes ESP.
+    pub(crate) policy: OnUnreachable,
+    /// Rows 16 and 17: the attempt is to put ESP into TCP, because no direct carrier passed.
+    pub(crate) has_fallen: bool,
 }
 
 /// One row: the first that matches decides.
@@ -67,6 +72,8 @@ pub(crate) struct Row {
     separate: Option<SeparateTransports>,
     fits_udp: Option<bool>,
     udp_was_silent: Option<bool>,
+    policy: Option<OnUnreachable>,
+    has_fallen: Option<bool>,
     /// What to do.
     pub(crate) step: Step,
     /// The reason that goes with it.
@@ -83,6 +90,8 @@ impl Row {
             separate: None,
             fits_udp: None,
             udp_was_silent: None,
+            policy: None,
+            has_fallen: None,
             step,
             reason,
         }
@@ -108,6 +117,16 @@ impl Row {
         self
     }
 
+    const fn policy(mut self, policy: OnUnreachable) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    const fn has_fallen(mut self, has_fallen: bool) -> Self {
+        self.has_fallen = Some(has_fallen);
+        self
+    }
+
     fn matches(&self, s: Situation) -> bool {
         self.started_on == s.started_on
             && self.outcome == s.outcome
@@ -115,12 +134,15 @@ impl Row {
             && self.separate.is_none_or(|x| x == s.separate)
             && self.fits_udp.is_none_or(|f| f == s.fits_udp)
             && self.udp_was_silent.is_none_or(|u| u == s.udp_was_silent)
+            && self.policy.is_none_or(|p| p == s.policy)
+            && self.has_fallen.is_none_or(|f| f == s.has_fallen)
     }
 }
 
 /// The rows, in the order in which they are tried.
 pub(crate) const ROWS: &[Row] = {
     use IkeTransport::{Tcp, Udp};
+    use OnUnreachable::TcpFallback;
     use Outcome::{Agreed, NotAnswered, NotOffered, TcpUnreachable, UdpSilent};
     use SeparateTransports::{Prefer, Require};
     &[
@@ -138,8 +160,15 @@ pub(crate) const ROWS: &[Row] = {
         Row::new(10, Tcp, TcpUnreachable, Step::Block, Reason::IkeUnreachable).udp_was_silent(true),
         Row::new(10, Tcp, TcpUnreachable, Step::Block, Reason::IkeTcpUnreachable),
         Row::new(13, Tcp, Agreed, Step::UseTcp, Reason::None),
+        Row::new(15, Tcp, NotAnswered, Step::Block, Reason::PeerNoSeparate).separate(Require),
+        Row::new(14, Tcp, NotAnswered, Step::UseTcp, Reason::PeerNoSeparate).policy(TcpFallback),
         Row::new(15, Tcp, NotAnswered, Step::Block, Reason::PeerNoSeparate),
-        Row::new(14, Tcp, NotOffered, Step::Block, Reason::SeparateOff),
+        Row::new(14, Tcp, NotOffered, Step::UseTcp, Reason::EspUnreachable)
+            .policy(TcpFallback)
+            .has_fallen(true),
+        Row::new(14, Tcp, NotOffered, Step::UseTcp, Reason::SeparateOff).policy(TcpFallback),
+        Row::new(18, Tcp, NotOffered, Step::Block, Reason::EspUnreachable).has_fallen(true),
+        Row::new(15, Tcp, NotOffered, Step::Block, Reason::SeparateOff),
     ]
 };
 
@@ -159,9 +188,15 @@ pub(crate) fn allows_separate(policy: &IkePolicy) -> bool {
     offers_separate(policy)
 }
 
-/// Why a responder refuses an IKE_AUTH of this connection, if it does.
+/// ESP of an IKE SA belongs in its TCP stream: IKE over TCP without SEPARATE_TRANSPORTS (RFC 9329 section 5, T section 3.2).
+pub(crate) fn esp_belongs_in_tcp(ike: IkeTransport, separate: bool) -> bool {
+    ike == IkeTransport::Tcp && !separate
+}
+
+/// Why a responder refuses an IKE_AUTH of this connection, if it does (rule 9, and the configuration part of the policy).
 pub(crate) fn refusal(
     policy: &IkePolicy,
+    on_unreachable: OnUnreachable,
     auth_on: IkeTransport,
     separate: bool,
     choice: Result<DirectCarrier, Reason>,
@@ -172,14 +207,14 @@ pub(crate) fn refusal(
         }
         _ => {}
     }
-    // RFC 9329 section 5: without SEPARATE_TRANSPORTS its ESP belongs in TCP, which is never done here.
-    if !separate && auth_on == IkeTransport::Tcp {
-        return Some(Reason::PeerNoSeparate);
-    }
     if !separate && policy.separate_transports == SeparateTransports::Require {
         return Some(Reason::PeerNoSeparate);
     }
-    choice.err()
+    match (esp_belongs_in_tcp(auth_on, separate), on_unreachable) {
+        (true, OnUnreachable::FailClosed) => Some(Reason::PeerNoSeparate),
+        (true, OnUnreachable::TcpFallback) => None,
+        (false, _) => choice.err(),
+    }
 }
 
 /// The direct carrier that ESP leaves on first, or why there is none.
@@ -214,6 +249,8 @@ mod tests {
         separate: SeparateTransports::Prefer,
         fits_udp: true,
         udp_was_silent: false,
+        policy: OnUnreachable::FailClosed,
+        has_fallen: false,
     };
 
     #[test]
@@ -251,7 +288,35 @@ mod tests {
         let none = decide(Situation { outcome: Outcome::NotAnswered, ..tcp });
         assert_eq!((none.number, none.step, none.reason), (15, Step::Block, Reason::PeerNoSeparate));
         let off = decide(Situation { outcome: Outcome::NotOffered, ..tcp });
-        assert_eq!((off.number, off.step, off.reason), (14, Step::Block, Reason::SeparateOff));
+        assert_eq!((off.number, off.step, off.reason), (15, Step::Block, Reason::SeparateOff));
+        let fallen = decide(Situation { outcome: Outcome::NotOffered, has_fallen: true, ..tcp });
+        assert_eq!((fallen.number, fallen.step, fallen.reason), (18, Step::Block, Reason::EspUnreachable));
+    }
+
+    #[test]
+    fn tcp_fallback_puts_esp_into_tcp_by_row_14_unless_separate_transports_are_required() {
+        let tcp = Situation {
+            started_on: IkeTransport::Tcp,
+            transport: StartTransport::Tcp,
+            policy: OnUnreachable::TcpFallback,
+            ..BASE
+        };
+        let row = |outcome, separate, has_fallen| {
+            let row = decide(Situation { outcome, separate, has_fallen, ..tcp });
+            (row.number, row.step, row.reason)
+        };
+        use SeparateTransports::{Off, Prefer, Require};
+        let in_tcp = |reason| (14, Step::UseTcp, reason);
+        assert_eq!(row(Outcome::NotAnswered, Prefer, false), in_tcp(Reason::PeerNoSeparate));
+        let required = (15, Step::Block, Reason::PeerNoSeparate);
+        assert_eq!(row(Outcome::NotAnswered, Require, false), required);
+        assert_eq!(row(Outcome::NotOffered, Off, false), in_tcp(Reason::SeparateOff));
+        // "It does not forbid row 16."
+        for separate in [Off, Prefer, Require] {
+            assert_eq!(row(Outcome::NotOffered, separate, true), in_tcp(Reason::EspUnreachable));
+        }
+        let unreachable = decide(Situation { outcome: Outcome::TcpUnreachable, has_fallen: true, ..tcp });
+        assert_eq!((unreachable.number, unreachable.reason), (10, Reason::IkeTcpUnreachable));
     }
 
     /// `esp.transports` is what we send, in order (configuration part of the policy).
@@ -282,9 +347,12 @@ mod tests {
     /// requests that we receive.
     #[test]
     fn a_responder_refuses_what_its_policy_forbids() {
-        let refusal = |transport, separate_transports, auth_on, separate| {
+        let refused = |transport, separate_transports, on_unreachable, auth_on, separate| {
             let policy = IkePolicy { transport, separate_transports, ..IkePolicy::default() };
-            refusal(&policy, auth_on, separate, Ok(DirectCarrier::Udp))
+            refusal(&policy, on_unreachable, auth_on, separate, Ok(DirectCarrier::Udp))
+        };
+        let refusal = |transport, separate_transports, auth_on, separate| {
+            refused(transport, separate_transports, OnUnreachable::FailClosed, auth_on, separate)
         };
         use SeparateTransports::{Prefer, Require};
         use StartTransport::{Tcp, Udp, UdpThenTcp};
@@ -294,5 +362,17 @@ mod tests {
         assert!(refusal(UdpThenTcp, Require, IkeTransport::Udp, false).is_some());
         assert!(refusal(Udp, Prefer, IkeTransport::Tcp, true).is_some());
         assert!(refusal(Tcp, Prefer, IkeTransport::Udp, false).is_some());
+        let falls_back = |separate_transports, separate| {
+            refused(UdpThenTcp, separate_transports, OnUnreachable::TcpFallback, IkeTransport::Tcp, separate)
+        };
+        assert_eq!(falls_back(Prefer, false), None);
+        assert_eq!(falls_back(Require, false), Some(Reason::PeerNoSeparate));
+        // ESP in TCP needs no direct carrier, ESP beside it does.
+        let none = Err(Reason::CarrierNotAllowed);
+        let policy = IkePolicy::default();
+        let choose = |separate| {
+            super::refusal(&policy, OnUnreachable::TcpFallback, IkeTransport::Tcp, separate, none)
+        };
+        assert_eq!((choose(false), choose(true)), (None, Some(Reason::CarrierNotAllowed)));
     }
 }

@@ -203,11 +203,10 @@ impl World {
     /// What no row of the transport policy allows: ESP beside an IKE SA on TCP without SEPARATE_TRANSPORTS, and ESP in TCP under
     /// fail-closed.
     pub fn check_carriers(&self) {
-        for (n, node) in self.nodes.iter().enumerate() {
+        for n in 0..self.nodes.len() {
+            self.check_carriers_of(n);
+            let node = &self.nodes[n];
             for sa in node.endpoint.status(self.now).iter().flat_map(|connection| &connection.ike_sas) {
-                let is_direct = sa.esp_path.is_some_and(|path| matches!(path.carrier, EspCarrier::Direct(_)));
-                let belongs_in_tcp = sa.transport == IkeTransport::Tcp && !sa.separate_transports;
-                assert!(!(is_direct && belongs_in_tcp), "node {n}: RFC 9329 section 5: {sa:?}");
                 let told = node.paths.get(&sa.id).copied();
                 assert!(sa.children.is_empty() || sa.esp_path == told, "node {n}: {sa:?} but {told:?}");
                 if sa.esp_path.is_some_and(|path| matches!(path.carrier, EspCarrier::Stream(_))) {
@@ -218,7 +217,7 @@ impl World {
     }
 
     fn assert_tcp_is_allowed(&self, n: usize) {
-        let policy = self.nodes[n].config.1[0].esp.on_unreachable;
+        let policy = self.nodes[n].on_unreachable;
         assert_eq!(policy, OnUnreachable::TcpFallback, "node {n} puts ESP into TCP under fail-closed");
     }
 
@@ -311,6 +310,16 @@ impl World {
         }
     }
 
+    /// RFC 9329 section 5, and T section 3.2.
+    pub fn check_carriers_of(&self, n: usize) {
+        for sa in self.nodes[n].endpoint.status(self.now).iter().flat_map(|connection| &connection.ike_sas) {
+            let told = self.nodes[n].paths.get(&sa.id);
+            let is_direct = told.is_some_and(|path| matches!(path.carrier, EspCarrier::Direct(_)));
+            let belongs_in_tcp = sa.transport == IkeTransport::Tcp && !sa.separate_transports;
+            assert!(!(is_direct && belongs_in_tcp), "node {n}: {sa:?}");
+        }
+    }
+
     fn carry(&mut self, packet: EspPacket) {
         let Some((node, from, to)) = self.route(packet.route.from, packet.route.to) else { return };
         for _ in 0..self.copies() {
@@ -324,8 +333,25 @@ impl World {
     /// In TCP nothing is lost while the stream lives; on one that has stalled or is gone the packet is.
     fn carry_on_stream(&mut self, n: usize, packet: EspPacket) {
         let Some(stream) = packet.route.stream else { return };
-        let Some((node, theirs, at)) = self.across(n, stream) else { return };
+        let Some((_, theirs, _)) = self.across(n, stream) else { return };
+        self.esp_in_tcp += 1;
+        let number = self.esp_in_tcp;
+        // A frame names its packet by number.
+        let frame = [&[0, 14][..], &packet.spi.to_be_bytes(), &number.to_be_bytes()].concat();
         let route = Route { stream: Some(theirs), ..packet.route };
-        self.queue.push(at, Arrival::Esp { node, packet: EspPacket { route, ..packet } });
+        self.esp_frames.insert(number, EspPacket { route, ..packet });
+        self.send_stream(n, stream, frame);
+    }
+
+    /// `Action::DeliverEsp`.
+    pub fn deliver_esp(&mut self, n: usize, stream: StreamId, packet: &[u8]) {
+        self.assert_tcp_is_allowed(n);
+        let Some((spi, number)) = packet.split_first_chunk::<4>() else { return };
+        let number = number.try_into().map(u64::from_be_bytes);
+        // A bit that was changed on the way: it does not decrypt.
+        let Some(packet) = number.ok().and_then(|number| self.esp_frames.get(&number)) else { return };
+        if packet.spi == u32::from_be_bytes(*spi) && packet.route.stream == Some(stream) {
+            self.esp_arrives(n, packet.clone());
+        }
     }
 }

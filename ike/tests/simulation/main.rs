@@ -13,6 +13,7 @@ mod world;
 mod echo;
 mod ends;
 mod puzzles;
+mod fallback;
 mod refusals;
 mod rekey;
 mod rows;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use portcullis_ike::action::{ChildId, EchoRequest, IkeSaId, InboundChildSa, OutboundChildSa};
-use portcullis_ike::config::{ConnectionConfig, EndpointConfig};
+use portcullis_ike::config::{ConnectionConfig, EndpointConfig, OnUnreachable};
 use portcullis_ike::endpoint::SpiSource;
 use portcullis_ike::event::Event;
 use portcullis_ike::path::{EspPath, EspTransport, StreamId};
@@ -39,6 +39,8 @@ pub struct Node {
     /// How often it was started before.
     pub boot: u32,
     pub config: (EndpointConfig, Vec<ConnectionConfig>),
+    /// What its policy is now.
+    pub on_unreachable: OnUnreachable,
 }
 
 /// An inbound SA as the data plane holds it.
@@ -95,6 +97,7 @@ impl Node {
         let spis = Arc::new(Mutex::new(SpiTable::default()));
         let endpoint = endpoint(&config, &connections, &spis, seed, Time::ZERO);
         Self {
+            on_unreachable: connections[0].esp.on_unreachable,
             endpoint,
             address,
             spis,
@@ -121,6 +124,7 @@ impl Node {
         self.boot += 1;
         let next = self.boot * 0x10_000;
         self.spis = Arc::new(Mutex::new(SpiTable { next, ..SpiTable::default() }));
+        self.on_unreachable = self.config.1[0].esp.on_unreachable;
         self.endpoint = endpoint(&self.config.0, &self.config.1, &self.spis, seed, now);
         self.inbound.clear();
         self.outbound.clear();

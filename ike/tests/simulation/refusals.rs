@@ -271,16 +271,22 @@ fn mutated_messages_do_no_harm() {
     }
 }
 
-/// Transport policy rule 7: ESP in TCP is dropped and counted.
+/// Transport policy rule 7, and RFC 9329 section 5: a stream carries ESP of its own IKE SA.
 #[test]
-fn esp_in_tcp_is_dropped_and_counted() {
+fn esp_in_tcp_is_dropped_and_counted_under_fail_closed() {
     let mut world = Pair::new(StartTransport::Tcp).world(1);
+    world.traffic = Some(Duration::from_millis(500));
     world.run_for(Duration::from_secs(5));
     let stream = *world.nodes[1].streams.keys().next().unwrap();
     let now = world.now;
-    world.nodes[1].endpoint.handle_stream_bytes(now, stream, &[0, 10, 0, 0, 16, 1, 0, 0, 0, 1]);
-    assert_eq!(world.nodes[1].endpoint.counters().esp_in_tcp_dropped, 1);
-    world.run_for(Duration::from_secs(5));
+    let spi = world.status(1).ike_sas[0].children[0].spis.0;
+    for spi in [spi, 0x7777] {
+        let frame = [&[0, 10][..], &spi.to_be_bytes(), &[0, 0, 0, 1]].concat();
+        world.nodes[1].endpoint.handle_stream_bytes(now, stream, &frame);
+    }
+    let dropped = world.nodes[1].endpoint.counters().esp_in_tcp_dropped;
+    assert_eq!(dropped, [("carrier_refused", 1), ("unknown_spi", 1)].into());
+    world.run_for(Duration::from_secs(60));
     world.assert_settled(1);
     world.shut_down_and_check();
 }

@@ -15,7 +15,7 @@ use portcullis_ike::status::{ConnectionStatus, State};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::esp::{Flow, FlowName};
+use crate::esp::{EspPacket, Flow, FlowName};
 use crate::network::{Arrival, Nat, Protocol, Queue, Weather};
 use crate::node::Node;
 use crate::tap::Tap;
@@ -50,6 +50,9 @@ pub struct World {
     /// Sender and content of every datagram, if somebody wants to know.
     pub recorded: Option<Vec<(usize, Vec<u8>)>>,
     pub trace: Trace,
+    /// ESP packets that were written to streams, all nodes together.
+    pub esp_in_tcp: u64,
+    pub(crate) esp_frames: BTreeMap<u64, EspPacket>,
     pub(crate) tap: Tap,
     pub(crate) tcp: Connections,
     pub(crate) queue: Queue,
@@ -84,6 +87,8 @@ impl World {
             distort: None,
             recorded: None,
             trace: Trace::default(),
+            esp_in_tcp: 0,
+            esp_frames: BTreeMap::new(),
             tap: Tap::default(),
             tcp: Connections::default(),
             queue: Queue::default(),
@@ -126,6 +131,9 @@ impl World {
 
     pub fn command(&mut self, node: usize, kind: CommandKind) {
         let now = self.now;
+        if let CommandKind::SetEspPolicy { on_unreachable } = kind {
+            self.nodes[node].on_unreachable = on_unreachable;
+        }
         self.trace.line(now, format!("node {node}: {kind:?}"));
         self.nodes[node].endpoint.command(now, Command { request: 1, connection: "c".into(), kind });
         self.carry_out();
@@ -268,6 +276,7 @@ impl World {
             Action::SendDatagram { path, payload } => self.send_datagram(n, path, payload),
             Action::Dial { stream, local, remote } => self.dial(n, stream, local, remote),
             Action::SendStream { stream, bytes } => self.send_stream(n, stream, bytes),
+            Action::DeliverEsp { stream, packet } => self.deliver_esp(n, stream, &packet),
             Action::CloseStream { stream } => self.close_stream(n, stream),
             Action::InstallInbound(sa) => self.nodes[n].install_inbound(*sa),
             Action::InstallOutbound(sa) => self.nodes[n].install_outbound(*sa),
@@ -282,6 +291,7 @@ impl World {
             Action::RemoveInbound { child, spi } => self.nodes[n].remove_inbound(child, spi),
             Action::UpdatePath { ike_sa, path } => {
                 self.nodes[n].paths.insert(ike_sa, path);
+                self.check_carriers_of(n);
             }
             Action::RemovePath { ike_sa } => {
                 assert!(self.nodes[n].paths.remove(&ike_sa).is_some(), "a path that is removed is known");
@@ -294,7 +304,6 @@ impl World {
                 self.nodes[n].accepting.retain(|known, _| *known != stream);
                 self.nodes[n].accepting.extend(ike_sa.map(|ike_sa| (stream, ike_sa)));
             }
-            Action::DeliverEsp { .. } => panic!("ESP comes as packets here, and not as octets of a stream"),
             Action::SolvePuzzle { search, puzzle, most } => self.think(n, search, puzzle, most),
             Action::SendEcho(echo) => self.send_echo(n, echo),
             Action::LowerPathMtu { ike_sa } => {

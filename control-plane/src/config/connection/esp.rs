@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis_ike::config::{EspPolicy, OnUnreachable, ProbePolicy, UnverifiedTimeout};
+use portcullis_ike::config::{EspPolicy, FallbackTimers, OnUnreachable, ProbePolicy, UnverifiedTimeout};
 use portcullis_ike::path::DirectCarrier;
 
 use crate::config::field::{Field, Section};
@@ -50,6 +50,7 @@ fn section<'a>(s: &mut Section<'a>) -> Option<Esp<'a>> {
             }
         }),
         keepalive: s.or("keepalive", default.keepalive, |field| field.read(duration)),
+        fallback: s.or("fallback", default.fallback, |field| field.section(fallback)),
     };
     Some(Esp { policy, place: Places { on_unreachable } })
 }
@@ -73,6 +74,29 @@ fn between(field: &Field<'_>, least: &str, most: &str) -> Option<Duration> {
             false => Err(format!("'{text}' is not between {least} and {most}")),
         }
     })
+}
+
+fn fallback(s: &mut Section<'_>) -> Option<FallbackTimers> {
+    let default = FallbackTimers::default();
+    let time = |field: &Field<'_>| between(field, "1s", "24h");
+    let timers = FallbackTimers {
+        delete_wait: s.or("delete_wait", default.delete_wait, |field| between(field, "100ms", "10s")),
+        refused_for: s.or("refused_for", default.refused_for, time),
+        trial_first: s.or("trial_first", default.trial_first, time),
+        trial_longest: s.or("trial_longest", default.trial_longest, time),
+        hold_down: s.or("hold_down", default.hold_down, time),
+        hold_down_longest: s.or("hold_down_longest", default.hold_down_longest, time),
+        relapse_within: s.or("relapse_within", default.relapse_within, time),
+    };
+    for (shorter, longer, message) in [
+        (timers.trial_first, timers.trial_longest, "trial_first is longer than trial_longest"),
+        (timers.hold_down, timers.hold_down_longest, "hold_down is longer than hold_down_longest"),
+    ] {
+        if shorter > longer {
+            s.refuse::<()>(message);
+        }
+    }
+    Some(timers)
 }
 
 fn transports(field: &Field<'_>) -> Vec<DirectCarrier> {

@@ -1,7 +1,7 @@
 //! The `ike:` section of a connection.
 
-use portcullis_ike::config::{EspPolicy, IkePolicy, OnUnreachable, SeparateTransports, StartTransport};
-use portcullis_ike::proposal::{IkeProposal, ike_sa_init_fits_udp};
+use portcullis_ike::config::{Contradiction, EspPolicy, IkePolicy, SeparateTransports, StartTransport};
+use portcullis_ike::proposal::IkeProposal;
 
 use crate::config::field::{Field, Section};
 use crate::config::scalar::duration;
@@ -80,37 +80,16 @@ fn section<'a>(s: &mut Section<'a>) -> Option<Ike<'a>> {
 
 /// Reports combinations that cannot work (transport policy, "Configuration").
 pub(super) fn refuse_contradictions(ike: &Ike<'_>, esp: &EspPolicy, esp_place: &super::esp::Places<'_>) {
-    let IkePolicy { transport, separate_transports, proposals, .. } = &ike.policy;
-    let fails_closed = esp.on_unreachable == OnUnreachable::FailClosed;
-    if *transport == StartTransport::Tcp && *separate_transports == SeparateTransports::Off && fails_closed {
-        report(
-            &ike.separate,
-            "off with transport: tcp and fail-closed cannot pass traffic: without separate transports ESP belongs in TCP (RFC 9329), and fail-closed forbids that; use prefer or require",
-        );
-    }
-    if *transport == StartTransport::Udp && *separate_transports == SeparateTransports::Require {
-        report(
-            &ike.separate,
-            "require with transport: udp cannot work: separate transports mean IKE on TCP; use udp-then-tcp or tcp",
-        );
-    }
-    if esp.on_unreachable == OnUnreachable::TcpFallback {
-        let message = if *transport == StartTransport::Udp {
-            "tcp-fallback with transport: udp cannot work: no TCP stream is ever opened"
-        } else {
-            "tcp-fallback is not built yet; use fail-closed"
+    for contradiction in ike.policy.contradictions(esp.on_unreachable) {
+        let field = match contradiction {
+            Contradiction::OffOnTcpFailsClosed | Contradiction::RequireOnUdp => &ike.separate,
+            Contradiction::FallbackOnUdp => &esp_place.on_unreachable,
+            Contradiction::DoesNotFitUdp if ike.proposals.is_some() => &ike.proposals,
+            Contradiction::DoesNotFitUdp => &ike.transport,
         };
-        report(&esp_place.on_unreachable, message);
-    }
-    if *transport == StartTransport::Udp && !proposals.is_empty() && !ike_sa_init_fits_udp(proposals) {
-        let message = "transport: udp with a key exchange that does not fit: IKE_SA_INIT exceeds 1280 octets of IP and cannot be fragmented (RFC 7383 section 2.5); use udp-then-tcp or tcp, or put a smaller key exchange first";
-        report(if ike.proposals.is_some() { &ike.proposals } else { &ike.transport }, message);
-    }
-}
-
-fn report(field: &Option<Field<'_>>, message: &str) {
-    if let Some(field) = field {
-        field.refuse::<()>(message);
+        if let Some(field) = field {
+            field.refuse::<()>(contradiction.to_string());
+        }
     }
 }
 

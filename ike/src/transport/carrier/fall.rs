@@ -32,9 +32,9 @@ impl Unreachable {
 }
 
 impl Carrier {
-    /// ESP may move into the stream of this IKE SA, in place.
+    /// ESP belongs in the stream of this IKE SA, or may move into it in place.
     pub(crate) fn may_use_tcp(&self) -> bool {
-        self.allows_tcp() && self.basis.separate
+        self.allows_tcp() && (self.basis.separate || self.basis.in_tcp)
     }
 
     pub(super) fn allows_tcp(&self) -> bool {
@@ -136,6 +136,9 @@ impl Carrier {
     /// refused and verified (rule 7).
     pub(super) fn tcp_inbound(&mut self, now: Time, arrival: Arrival, rng: &mut Rng) {
         if arrival.is_echo || !arrival.is_highest || !self.basis.separate {
+            if !arrival.is_echo && self.basis.in_tcp {
+                self.note_in_tcp();
+            }
             return;
         }
         if matches!(self.phase, Phase::InTcp(_)) {

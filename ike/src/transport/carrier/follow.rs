@@ -43,6 +43,9 @@ impl Carrier {
         arrival: Arrival,
         rng: &mut Rng,
     ) {
+        if self.basis.in_tcp {
+            return;
+        }
         if arrival.is_echo {
             return self.echo_inbound(now, carrier, arrival, rng);
         }

@@ -26,8 +26,11 @@ impl Carrier {
         let carrier = match self.path.carrier {
             EspCarrier::Hold if self.basis.echo => return (State::Probing, Reason::None, Evidence::None),
             EspCarrier::Hold => return (State::Unverified, Reason::None, Evidence::None),
+            EspCarrier::Shut if self.measured == Reason::EspUnreachable => {
+                return (State::Blocked, Reason::EspUnreachable, Evidence::None);
+            }
             EspCarrier::Shut => return (State::Blocked, Reason::CarrierNotAllowed, Evidence::None),
-            EspCarrier::Stream(_) => return (State::Tcp, self.basis.reason, Evidence::Ike),
+            EspCarrier::Stream(_) => return (State::Tcp, self.basis.reason, self.evidence),
             EspCarrier::Direct(carrier) => carrier,
         };
         let reason = self.reason();
