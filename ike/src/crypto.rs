@@ -17,7 +17,7 @@ mod provider;
 pub(crate) mod schedule;
 
 pub(crate) use aead::{Aead, AeadKey};
-pub(crate) use ke::{KeError, KeInitiator, KeMethod, SharedSecret};
+pub(crate) use ke::{KeError, KeInitiator, KeMethod, ReusableKe, SharedSecret};
 pub(crate) use prf::Prf;
 
 /// The generator that an endpoint is seeded with.

@@ -41,6 +41,7 @@ mod lifecycle;
 mod peers;
 mod puzzles;
 mod quota;
+mod race;
 mod respond;
 mod setup;
 mod status;
@@ -78,6 +79,7 @@ pub struct Endpoint {
     due: BTreeMap<Timer, Time>,
     is_shutting_down: bool,
     unprotected_at: Option<Time>,
+    races: self::race::Races,
 }
 
 /// Whose turn it is at some time.
@@ -136,6 +138,7 @@ impl Endpoint {
             due: BTreeMap::new(),
             is_shutting_down: false,
             unprotected_at: None,
+            races: BTreeMap::new(),
         };
         endpoint.set_connections(now, connections);
         endpoint
@@ -304,6 +307,7 @@ impl Endpoint {
             }
             return;
         };
+        let id = if is_init { id } else { self.branch_of(id, our_spi, header.spi_r) };
         if is_init {
             self.init_response(now, id, source, raw, message);
         } else if message.encrypted.is_none() {

@@ -150,6 +150,53 @@ impl KeInitiator {
     }
 }
 
+/// What an initiator keeps of its first exchange until one of several responses has proven itself (RFC 7296 section 2.4).
+/// Used within one exchange alone, and dropped with it.
+pub(crate) struct ReusableKe {
+    method: KeMethod,
+    secret: ReusableSecret,
+}
+
+enum ReusableSecret {
+    Dh(provider::ReusableDh),
+    Kem(provider::KemDecapsulator),
+}
+
+impl ReusableKe {
+    /// Fresh private values, and the Key Exchange Data to send.
+    pub(crate) fn generate(method: KeMethod, rng: &mut Rng) -> Result<(Self, Vec<u8>), KeError> {
+        if method.is_kem() {
+            let (secret, data) = provider::KemDecapsulator::generate(method, &mut once(rng))?;
+            Ok((Self { method, secret: ReusableSecret::Kem(secret) }, data))
+        } else {
+            let (secret, data) = provider::ReusableDh::generate(method)?;
+            Ok((Self { method, secret: ReusableSecret::Dh(secret) }, data))
+        }
+    }
+
+    /// The method it was made for.
+    pub(crate) fn method(&self) -> KeMethod {
+        self.method
+    }
+
+    /// The shared secret, from the Key Exchange Data of one response.
+    pub(crate) fn agree(&self, responder: &[u8]) -> Result<SharedSecret, KeError> {
+        if responder.len() != self.method.responder_len() {
+            return Err(KeError::Length);
+        }
+        match &self.secret {
+            ReusableSecret::Dh(secret) => secret.agree(responder),
+            ReusableSecret::Kem(secret) => secret.decapsulate(responder),
+        }
+    }
+}
+
+impl fmt::Debug for ReusableKe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReusableKe({:?}, ..)", self.method)
+    }
+}
+
 impl fmt::Debug for KeInitiator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeInitiator({:?}, ..)", self.method)

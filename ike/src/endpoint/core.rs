@@ -73,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) pace: Pace,
     /// Our IKE SPIs and the IKE SAs that they belong to.
     pub(crate) spis: BTreeMap<u64, IkeSaId>,
+    /// Pairs of Child SAs, lingering ones included, and the IKE SAs that they belong to.
+    pub(crate) children: BTreeMap<ChildId, IkeSaId>,
     next_id: u64,
 }
 
@@ -95,6 +97,7 @@ impl Core {
             streams,
             pace,
             spis: BTreeMap::new(),
+            children: BTreeMap::new(),
             next_id: 0,
         }
     }

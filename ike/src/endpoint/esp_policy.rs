@@ -44,7 +44,9 @@ impl Endpoint {
         connection.config = config.clone();
         connection.fallback.policy_changed();
         let live: Vec<_> = connection.live.iter().chain(&connection.trial).copied().collect();
-        let attempts: Vec<_> = connection.attempt.iter().chain(&connection.trial).copied().collect();
+        let is_of_it = |half_open: &HalfOpen| half_open.attempt().is_some_and(|a| *a.config.name == *name);
+        let attempts: Vec<_> =
+            self.half_open.iter().filter(|(_, half_open)| is_of_it(half_open)).map(|(id, _)| *id).collect();
         for id in &live {
             if let Some(live) = self.live.get_mut(id) {
                 live.config = config.clone();
@@ -121,5 +123,4 @@ impl Endpoint {
     }
 }
 
-const POLICY_CHANGED: &str =
-    "the policy does not allow ESP in TCP any more: direct carriers are tried again, with separate transports";
+const POLICY_CHANGED: &str = "the policy does not allow ESP in TCP any more: direct carriers are tried again, with separate transports";

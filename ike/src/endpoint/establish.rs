@@ -49,6 +49,8 @@ impl Endpoint {
             return self.fail(now, id, error.reason(), error.to_string());
         }
         let nat = settled.nat.0 || settled.nat.1;
+        self.win_race(id);
+        let Some(half_open) = self.half_open.get(&id) else { return };
         let in_tcp = table::esp_belongs_in_tcp(half_open.link.transport(), settled.separate);
         // The policy may have changed since the table let it pass; the peer holds an IKE SA by now, so it gets a DELETE.
         let is_forbidden = in_tcp && config.esp.on_unreachable == OnUnreachable::FailClosed;
@@ -461,7 +463,7 @@ impl Endpoint {
         let is_past_auth = self.half_open.get(&attempt).is_some_and(HalfOpen::has_sent_auth);
         if !is_past_auth && connection.config.remote_address != RemoteAddress::Any {
             connection.attempt = None;
-            self.drop_half_open(attempt);
+            self.drop_attempt(attempt);
         }
     }
 

@@ -109,7 +109,7 @@ impl Endpoint {
     }
 
     fn owner_of(&self, child: ChildId) -> Option<IkeSaId> {
-        self.live.values().find(|live| live.children.get(child).is_some()).map(|live| live.id)
+        self.core.children.get(&child).copied()
     }
 
     fn child_task(&mut self, now: Time, child: ChildId, task: Task) {

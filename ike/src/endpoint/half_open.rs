@@ -87,6 +87,8 @@ pub(crate) struct Attempt {
     pub(crate) error: Option<ExchangeError>,
     /// The responder asked for a puzzle that is harder than we solve; the reason if nothing better follows.
     pub(crate) hard_puzzle: Option<String>,
+    /// What came of a response that was followed and may have been forged; it counts if nothing better follows.
+    pub(crate) verdict: Option<(Reason, String)>,
     /// Octets of earlier starts of the same attempt.
     pub(crate) traffic: Traffic,
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Endpoint;
 use super::core::Traffic;
 use super::half_open::{Attempt, HalfOpen, Initiator, InitiatorState, Purpose, Role};
+use super::race::may_be_one_of_several;
 use crate::action::IkeSaId;
 use crate::codec::{ExchangeType, Message, NotifyType, encode_message};
 use crate::config::{ConnectionConfig, RemoteAddress, SeparateTransports, StartTransport};
@@ -56,6 +57,7 @@ impl Endpoint {
             passed_over: false,
             error: None,
             hard_puzzle: None,
+            verdict: None,
             traffic: Traffic::default(),
         };
         let on = match attempt.config.ike.transport {
@@ -230,9 +232,16 @@ impl Endpoint {
 
     /// A row of the table, carried out. The step is returned for what only the caller can do.
     fn decide(&mut self, now: Time, id: IkeSaId, outcome: Outcome, fits_udp: bool) -> Option<Step> {
+        let row = self.row_for(id, outcome, fits_udp)?;
+        self.carry_out_row(now, id, outcome, row);
+        Some(row.step)
+    }
+
+    /// The row of the table that decides for this attempt.
+    pub(super) fn row_for(&self, id: IkeSaId, outcome: Outcome, fits_udp: bool) -> Option<table::Row> {
         let half_open = self.half_open.get(&id)?;
         let attempt = half_open.attempt()?;
-        let row = table::decide(Situation {
+        Some(table::decide(Situation {
             started_on: half_open.started_on,
             outcome,
             transport: attempt.config.ike.transport,
@@ -245,7 +254,10 @@ impl Endpoint {
             udp_was_silent: attempt.udp_was_silent,
             policy: attempt.config.esp.on_unreachable,
             has_fallen: attempt.purpose == Purpose::Fallback,
-        });
+        }))
+    }
+
+    fn carry_out_row(&mut self, now: Time, id: IkeSaId, outcome: Outcome, row: table::Row) {
         match row.step {
             Step::StayOnUdp => {}
             Step::UseTcp => {
@@ -267,11 +279,13 @@ impl Endpoint {
                 self.fail(now, id, row.reason, detail);
             }
         }
-        Some(row.step)
     }
 
     /// The same attempt with a new IKE_SA_INIT.
     fn restart(&mut self, now: Time, id: IkeSaId, on: IkeTransport, reason: Reason) {
+        if self.leave_race(id) {
+            return;
+        }
         let Some(half_open) = self.take_half_open(id) else { return };
         let traffic = half_open.traffic;
         let Role::Initiator(Initiator { mut attempt, .. }) = half_open.role else { return };
@@ -299,15 +313,24 @@ impl Endpoint {
         message: Message<'_>,
     ) {
         let Some(half_open) = self.half_open.get_mut(&id) else { return };
-        if source.transport() != half_open.link.transport() || message.header.message_id != 0 {
+        // A response over UDP may still be one of several when the first of them has led to TCP.
+        if source.transport() != half_open.started_on || message.header.message_id != 0 {
             return self.core.reject("unexpected_init_response");
         }
-        half_open.traffic.received(source.transport(), raw.len());
         let (header, spi_i) = (message.header, half_open.channel.spi_i);
-        let received = Received::new(message.payloads);
+        let is_known = self.has_been_followed(spi_i, raw);
+        let Some(half_open) = self.half_open.get_mut(&id) else { return };
         let Role::Initiator(Initiator { state: InitiatorState::Init(sent), .. }) = &mut half_open.role else {
-            return self.core.reject("repeated_init_response");
+            return match may_be_one_of_several(source) {
+                Some(path) => self.another_response(now, id, path, raw, message),
+                None => self.core.reject("repeated_init_response"),
+            };
         };
+        if is_known {
+            return self.core.reject("repeated_init_response");
+        }
+        half_open.traffic.received(source.transport(), raw.len());
+        let received = Received::new(message.payloads);
         if received.has(NotifyType::PUZZLE) && !received.has(NotifyType::COOKIE) && received.sa.is_none() {
             // RFC 8019 section 7.1.2: "the Initiator MUST ignore the received message".
             return self.core.reject("puzzle_without_cookie");
@@ -317,11 +340,7 @@ impl Endpoint {
             return self.init_refused(now, id, ExchangeError::Peer(error));
         }
         if is_final {
-            let outcome = match (sent.offers_separate(), sent.agrees_to_separate(&received)) {
-                (false, _) => Outcome::NotOffered,
-                (true, true) => Outcome::Agreed,
-                (true, false) => Outcome::NotAnswered,
-            };
+            let outcome = sent.outcome(&received);
             if !matches!(self.decide(now, id, outcome, true), Some(Step::StayOnUdp | Step::UseTcp)) {
                 return;
             }
@@ -332,24 +351,24 @@ impl Endpoint {
             path.local = from.local;
         }
         let ends = Ends { local: half_open.link.local(), remote: half_open.link.remote() };
-        let InitiatorState::Init(sent) = half_open.take_state() else { return };
+        let InitiatorState::Init(mut sent) = half_open.take_state() else { return };
         match sent.answered(&received, raw, (spi_i, header.spi_r), ends, &mut self.core.rng) {
-            Ok(InitAnswer::Repeat(sent)) => {
+            Ok(InitAnswer::Repeat) => {
                 half_open.put_state(InitiatorState::Init(sent));
                 self.send_init(now, id);
             }
-            Ok(InitAnswer::Puzzle(sent, puzzle)) => self.init_puzzle(now, id, sent, puzzle),
+            Ok(InitAnswer::Puzzle(puzzle)) => self.init_puzzle(now, id, sent, puzzle),
             Ok(InitAnswer::Settled(settled)) => {
                 half_open.channel.window.answered(0);
                 half_open.channel.spi_r = header.spi_r;
+                self.open_race(id, sent, raw);
                 self.init_settled(now, id, settled);
             }
-            Err((error, Some(sent))) => {
+            Err(error) => {
                 half_open.put_state(InitiatorState::Init(sent));
                 self.core.reject(error.label());
                 self.init_refused(now, id, error);
             }
-            Err((error, None)) => self.fail(now, id, error.reason(), error.to_string()),
         }
     }
 
@@ -371,7 +390,7 @@ impl Endpoint {
     }
 
     /// Keys exist. Over UDP with SEPARATE_TRANSPORTS everything else goes over TCP (T section 3.1).
-    fn init_settled(&mut self, now: Time, id: IkeSaId, settled: Box<Settled>) {
+    pub(super) fn init_settled(&mut self, now: Time, id: IkeSaId, settled: Box<Settled>) {
         let Some(half_open) = self.half_open.get_mut(&id) else { return };
         half_open.log_keys(&mut self.core, &settled);
         let (local, remote) = (half_open.link.local(), half_open.link.remote());
@@ -418,6 +437,9 @@ impl Endpoint {
         let is_init = half_open.settled().is_none();
         let Some(attempt) = half_open.attempt() else { return };
         let has_heard = attempt.passed_over || attempt.error.is_some();
+        if is_init && let Some((reason, detail)) = attempt.verdict.clone() {
+            return self.fail(now, id, reason, detail);
+        }
         if is_init && let Some(error) = attempt.error {
             return self.fail(now, id, error.reason(), error.to_string());
         }
@@ -477,7 +499,7 @@ fn block_detail(reason: Reason) -> &'static str {
 }
 
 /// From the first message to giving up: every wait, the last one included.
-fn whole_retransmission_time(config: &ConnectionConfig) -> Duration {
+pub(super) fn whole_retransmission_time(config: &ConnectionConfig) -> Duration {
     let waits = (0..=u32::from(config.ike.retransmissions))
         .map(|n| config.ike.retransmit_after.saturating_mul(1 << n.min(16)).min(Duration::from_secs(32)));
     waits.fold(Duration::ZERO, Duration::saturating_add)

@@ -89,7 +89,7 @@ impl Endpoint {
         let live: Vec<_> = connection.live.iter().copied().collect();
         self.drop_trial(now, name);
         if let Some(id) = attempt {
-            self.drop_half_open(id);
+            self.drop_attempt(id);
         }
         for id in live {
             if let Some(live) = self.live.get_mut(&id) {
@@ -103,6 +103,9 @@ impl Endpoint {
 
     /// A set-up of ours has failed.
     pub(super) fn fail(&mut self, now: Time, id: IkeSaId, reason: Reason, detail: String) {
+        if self.survives(id, now, reason, &detail) {
+            return self.reschedule(id);
+        }
         let Some(half_open) = self.take_half_open(id) else { return };
         self.close_streams_of(id);
         if let Role::Initiator(initiator) = half_open.role {
@@ -135,7 +138,11 @@ impl Endpoint {
     /// Half-open state is taken out, and what points to it forgotten.
     pub(super) fn take_half_open(&mut self, id: IkeSaId) -> Option<HalfOpen> {
         let half_open = self.half_open.remove(&id)?;
-        self.core.spis.remove(&half_open.channel.our_spi());
+        let our_spi = half_open.channel.our_spi();
+        if self.core.spis.get(&our_spi) == Some(&id) {
+            self.core.spis.remove(&our_spi);
+            self.races.remove(&our_spi);
+        }
         match &half_open.role {
             Role::Responder(responder) => {
                 let admitted = half_open.init_path.map_or(half_open.link.remote(), |path| path.remote);

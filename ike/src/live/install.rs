@@ -57,6 +57,7 @@ impl LiveSa {
             old.stage = Stage::Replaced;
         }
         let jitter = self.config.ike.rekey_jitter_percent;
+        core.children.insert(id, self.id);
         self.children.add(Child {
             id,
             name: terms.config.name.clone(),
@@ -161,6 +162,7 @@ impl LiveSa {
     pub(crate) fn sweep(&mut self, core: &mut Core, now: Time) {
         let gone = self.children.take_gone(now);
         for child in &gone {
+            core.children.remove(&child.id);
             core.actions.push_back(Action::RemoveInbound { child: child.id, spi: child.spi_in });
         }
         if !gone.is_empty() && self.children.iter().next().is_none() {
@@ -173,6 +175,7 @@ impl LiveSa {
         let children = self.children.take_all();
         let had_children = !children.is_empty();
         for child in children {
+            core.children.remove(&child.id);
             if child.outbound != Outbound::Removed {
                 core.actions.push_back(Action::RemoveOutbound { child: child.id });
             }

@@ -10,9 +10,10 @@ use crate::codec::NotifyType;
 use crate::crypto::digest::nat_detection;
 use crate::crypto::ke::respond;
 use crate::crypto::schedule::{Context, SetupKeys};
-use crate::crypto::{KeInitiator, KeMethod, Rng};
+use crate::crypto::{KeMethod, ReusableKe, Rng};
 use crate::proposal::IkeProposal;
 use crate::puzzle::Puzzle;
+use crate::transport::table::Outcome;
 
 /// Guards code points that are not assigned yet (transport policy rule 6).
 pub(crate) const VENDOR_ID: &[u8; 16] = b"Portcullis IKEv2";
@@ -32,7 +33,7 @@ pub(crate) struct Ends {
 /// An initiator that waits for the IKE_SA_INIT response.
 pub(crate) struct InitSent {
     proposals: Vec<IkeProposal>,
-    ke: KeInitiator,
+    ke: ReusableKe,
     ke_data: Vec<u8>,
     nonce: Vec<u8>,
     cookie: Option<Vec<u8>>,
@@ -48,9 +49,9 @@ pub(crate) struct InitSent {
 /// What a response leads to.
 pub(crate) enum InitAnswer {
     /// Send the request again, changed as the responder asked.
-    Repeat(Box<InitSent>),
+    Repeat,
     /// Solve this puzzle, then send the request again.
-    Puzzle(Box<InitSent>, Puzzle),
+    Puzzle(Puzzle),
     /// Keys exist.
     Settled(Box<Settled>),
 }
@@ -66,7 +67,7 @@ impl InitSent {
         rng: &mut Rng,
     ) -> Result<Self, ExchangeError> {
         let method = negotiate::first_ke_method(proposals).ok_or(ExchangeError::NoProposal)?;
-        let (ke, ke_data) = KeInitiator::generate(method, rng)?;
+        let (ke, ke_data) = ReusableKe::generate(method, rng)?;
         Ok(Self {
             proposals: proposals.to_vec(),
             ke,
@@ -107,14 +108,13 @@ impl InitSent {
         self.solution = solution;
     }
 
-    /// SEPARATE_TRANSPORTS was offered.
-    pub(crate) fn offers_separate(&self) -> bool {
-        self.offers_separate.is_some()
-    }
-
-    /// The response agrees to SEPARATE_TRANSPORTS: it was offered, it is there, and it is believed.
-    pub(crate) fn agrees_to_separate(&self, received: &Received) -> bool {
-        self.offers_separate.is_some_and(|kind| believes_separate(received, kind, self.assume_code_points))
+    /// What a response says about SEPARATE_TRANSPORTS: agreed to, if it was offered, is there, and is believed.
+    pub(crate) fn outcome(&self, received: &Received) -> Outcome {
+        match self.offers_separate {
+            None => Outcome::NotOffered,
+            Some(kind) if believes_separate(received, kind, self.assume_code_points) => Outcome::Agreed,
+            Some(_) => Outcome::NotAnswered,
+        }
     }
 
     /// The response is one of those that ask for another request: they are judged before SEPARATE_TRANSPORTS is.
@@ -122,22 +122,19 @@ impl InitSent {
         received.has(NotifyType::COOKIE) || received.has(NotifyType::INVALID_KE_PAYLOAD)
     }
 
-    /// Processes a response. On an error that may be forged the caller keeps `self`, which comes back in it (RFC 7296
-    /// section 2.21.1: nothing in IKE_SA_INIT is authenticated).
+    /// Processes a response. It leaves the private values where they are: nothing in IKE_SA_INIT is authenticated, so another
+    /// response may be the right one (RFC 7296 sections 2.4 and 2.21.1).
     pub(crate) fn answered(
-        mut self,
+        &mut self,
         received: &Received,
         response: &[u8],
         spis: (u64, u64),
         ends: Ends,
         rng: &mut Rng,
-    ) -> Result<InitAnswer, (ExchangeError, Option<Box<Self>>)> {
+    ) -> Result<InitAnswer, ExchangeError> {
         if let Some(cookie) = received.first(NotifyType::COOKIE) {
             if cookie.data.is_empty() || cookie.data.len() > 64 || self.repeats >= MOST_REPEATS {
-                return Err((
-                    ExchangeError::Payloads("COOKIE of a wrong size, or too often"),
-                    Some(Box::new(self)),
-                ));
+                return Err(ExchangeError::Payloads("COOKIE of a wrong size, or too often"));
             }
             self.cookie = Some(cookie.data.clone());
             self.solution = None;
@@ -145,51 +142,44 @@ impl InitSent {
             let puzzle =
                 received.puzzle_demand().and_then(|demand| Puzzle::demanded(demand, cookie.data.clone()));
             return Ok(match puzzle {
-                Some(puzzle) => InitAnswer::Puzzle(Box::new(self), puzzle),
-                None => InitAnswer::Repeat(Box::new(self)),
+                Some(puzzle) => InitAnswer::Puzzle(puzzle),
+                None => InitAnswer::Repeat,
             });
         }
         if let Some(wanted) = received.first(NotifyType::INVALID_KE_PAYLOAD) {
             return self.take_method(&wanted.data, rng);
         }
         if let Some(error) = received.error() {
-            return Err((ExchangeError::Peer(error), Some(Box::new(self))));
+            return Err(ExchangeError::Peer(error));
         }
-        let parts = received.init_parts().and_then(|(sa, ke, nonce)| {
-            let choice = negotiate::accept_ike(sa, &self.proposals)?;
-            let method = KeMethod::from_id(ke.method).filter(|method| *method == choice.ke);
-            if spis.1 == 0 || method != Some(self.ke.method()) {
-                return Err(ExchangeError::NotOffered);
-            }
-            if !choice.additional.is_empty() && !received.has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED) {
-                return Err(ExchangeError::Payloads("additional key exchanges without IKE_INTERMEDIATE"));
-            }
-            Ok((choice, ke.data.clone(), nonce.clone()))
-        });
-        let (choice, ke_data, nonce_r) = match parts {
-            Ok(parts) => parts,
-            Err(error) => return Err((error, Some(Box::new(self)))),
-        };
-        let separate = self.agrees_to_separate(received);
-        let Self { ke, nonce, request, .. } = self;
-        let shared = ke.finish(&ke_data).map_err(|error| (ExchangeError::from(error), None))?;
-        let context = Context { nonce_i: &nonce, nonce_r: &nonce_r, spi_i: spis.0, spi_r: spis.1 };
+        let (sa, ke, nonce_r) = received.init_parts()?;
+        let choice = negotiate::accept_ike(sa, &self.proposals)?;
+        let method = KeMethod::from_id(ke.method).filter(|method| *method == choice.ke);
+        if spis.1 == 0 || method != Some(self.ke.method()) {
+            return Err(ExchangeError::NotOffered);
+        }
+        if !choice.additional.is_empty() && !received.has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED) {
+            return Err(ExchangeError::Payloads("additional key exchanges without IKE_INTERMEDIATE"));
+        }
+        let shared = self.ke.agree(&ke.data)?;
+        let (nonce_i, nonce_r) = (self.nonce.clone(), nonce_r.clone());
+        let context = Context { nonce_i: &nonce_i, nonce_r: &nonce_r, spi_i: spis.0, spi_r: spis.1 };
         let keys = SetupKeys::new(choice.suite, context, &shared);
         Ok(InitAnswer::Settled(Box::new(Settled {
             nat: nat_found(received, spis.0, spis.1, ends.local, ends.remote),
             fragments: received.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED),
-            separate,
+            separate: self.outcome(received) == Outcome::Agreed,
             peer_is_portcullis: is_portcullis(received),
             choice,
             keys,
             spis,
-            nonce_i: nonce,
+            nonce_i,
             puzzle: received.puzzle_demand().and_then(|demand| {
                 // RFC 8019 section 7.2.3.
                 Puzzle::demanded(demand, [&*nonce_r, &spis.1.to_be_bytes()[..]].concat())
             }),
             nonce_r,
-            messages: (request, response.to_vec()),
+            messages: (self.request.clone(), response.to_vec()),
             int_auth: Default::default(),
             rounds: 0,
         })))
@@ -197,11 +187,7 @@ impl InitSent {
 
     /// INVALID_KE_PAYLOAD names the method that the responder wants (RFC 7296 section 1.2). It has to be one that we
     /// offered and have not just used.
-    fn take_method(
-        mut self,
-        data: &[u8],
-        rng: &mut Rng,
-    ) -> Result<InitAnswer, (ExchangeError, Option<Box<Self>>)> {
+    fn take_method(&mut self, data: &[u8], rng: &mut Rng) -> Result<InitAnswer, ExchangeError> {
         let method = match data {
             [high, low] => KeMethod::from_id(u16::from_be_bytes([*high, *low])),
             _ => None,
@@ -209,17 +195,10 @@ impl InitSent {
         let wanted = method
             .filter(|method| negotiate::offers_ke(&self.proposals, *method))
             .filter(|method| *method != self.ke.method() && self.repeats < MOST_REPEATS);
-        let Some(method) = wanted else {
-            return Err((ExchangeError::Peer(NotifyType::INVALID_KE_PAYLOAD), Some(Box::new(self))));
-        };
-        match KeInitiator::generate(method, rng) {
-            Ok((ke, ke_data)) => {
-                (self.ke, self.ke_data) = (ke, ke_data);
-                self.repeats += 1;
-                Ok(InitAnswer::Repeat(Box::new(self)))
-            }
-            Err(error) => Err((error.into(), Some(Box::new(self)))),
-        }
+        let method = wanted.ok_or(ExchangeError::Peer(NotifyType::INVALID_KE_PAYLOAD))?;
+        (self.ke, self.ke_data) = ReusableKe::generate(method, rng)?;
+        self.repeats += 1;
+        Ok(InitAnswer::Repeat)
     }
 }
 

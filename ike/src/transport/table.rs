@@ -370,9 +370,8 @@ mod tests {
         // ESP in TCP needs no direct carrier, ESP beside it does.
         let none = Err(Reason::CarrierNotAllowed);
         let policy = IkePolicy::default();
-        let choose = |separate| {
-            super::refusal(&policy, OnUnreachable::TcpFallback, IkeTransport::Tcp, separate, none)
-        };
+        let choose =
+            |separate| super::refusal(&policy, OnUnreachable::TcpFallback, IkeTransport::Tcp, separate, none);
         assert_eq!((choose(false), choose(true)), (None, Some(Reason::CarrierNotAllowed)));
     }
 }

@@ -172,7 +172,10 @@ fn a_stricter_policy_at_the_initiator_takes_esp_out_of_tcp_at_once() {
     set(&mut world, 0, FailClosed);
     let status = world.status(0);
     assert!(status.ike_sas.iter().all(|sa| sa.esp_path.is_none_or(|path| path.carrier == EspCarrier::Shut)));
-    assert!(world.nodes[0].paths.values().all(|path| path.carrier == EspCarrier::Shut), "within the same call");
+    assert!(
+        world.nodes[0].paths.values().all(|path| path.carrier == EspCarrier::Shut),
+        "within the same call"
+    );
     world.run_for(Duration::from_secs(2));
     assert_eq!((world.state(0), world.status(0).reason), (State::Blocked, Reason::EspUnreachable));
     let next = world.status(0).next_attempt.unwrap();

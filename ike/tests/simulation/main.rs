@@ -14,6 +14,7 @@ mod echo;
 mod ends;
 mod puzzles;
 mod fallback;
+mod race;
 mod refusals;
 mod rekey;
 mod rows;

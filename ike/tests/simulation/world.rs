@@ -39,6 +39,8 @@ pub struct World {
     /// A pair is in use before the peer has its other end: allowed for the first one of a child only.
     pub early_uses: u64,
     pub udp_datagrams: u64,
+    /// What each node has sent over UDP, kept for those who ask for it.
+    pub sent_datagrams: Option<Vec<(usize, UdpPath, Vec<u8>)>>,
     pub largest_datagram: usize,
     /// Percent of IKE messages in which one bit is changed.
     pub mutations: u64,
@@ -80,6 +82,7 @@ impl World {
             flows: BTreeMap::new(),
             early_uses: 0,
             udp_datagrams: 0,
+            sent_datagrams: None,
             largest_datagram: 0,
             mutations: 0,
             thinking: Some(Duration::from_millis(300)),
@@ -337,6 +340,9 @@ impl World {
         }
         if let Some(message) = self.tap.datagram_sent((n, self.nodes[n].boot), &payload) {
             self.trace.message(self.now, n, "UDP", message);
+        }
+        if let Some(sent) = &mut self.sent_datagrams {
+            sent.push((n, path, payload.clone()));
         }
         let mut from = path.local;
         if from.ip().is_unspecified() {
