@@ -229,17 +229,22 @@ pub struct FallbackTimers {
     pub relapse_within: Duration,
 }
 
+impl FallbackTimers {
+    /// The times of the transport policy.
+    pub const DEFAULT: Self = Self {
+        delete_wait: Duration::from_secs(1),
+        refused_for: Duration::from_secs(15 * 60),
+        trial_first: Duration::from_secs(30),
+        trial_longest: Duration::from_secs(15 * 60),
+        hold_down: Duration::from_secs(60),
+        hold_down_longest: Duration::from_secs(3600),
+        relapse_within: Duration::from_secs(600),
+    };
+}
+
 impl Default for FallbackTimers {
     fn default() -> Self {
-        Self {
-            delete_wait: Duration::from_secs(1),
-            refused_for: Duration::from_secs(15 * 60),
-            trial_first: Duration::from_secs(30),
-            trial_longest: Duration::from_secs(15 * 60),
-            hold_down: Duration::from_secs(60),
-            hold_down_longest: Duration::from_secs(3600),
-            relapse_within: Duration::from_secs(600),
-        }
+        Self::DEFAULT
     }
 }
 

@@ -52,7 +52,7 @@ impl Endpoint {
             reason: match purpose {
                 Purpose::Start => Reason::None,
                 Purpose::Fallback => Reason::EspUnreachable,
-                Purpose::Trial => Reason::Returned,
+                Purpose::Trial => table::life::RETURNED.reason,
             },
             passed_over: false,
             error: None,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::connection::Goal;
-use super::peers::Peers;
 use super::half_open::{Attempt, HalfOpen, InitiatorState, Purpose, Role};
+use super::peers::Peers;
 use super::{Connection, Endpoint, Timer};
 use crate::action::IkeSaId;
 use crate::config::ConnectionConfig;
@@ -13,6 +13,7 @@ use crate::live::{Outcome, Task};
 use crate::status::{Evidence, Reason, State};
 use crate::time::Time;
 use crate::transport::backoff::jitter;
+use crate::transport::table;
 
 /// After the peer's DELETE our own start waits this long (rule 9).
 const AFTER_PEER_DELETE: core::time::Duration = core::time::Duration::from_secs(30);
@@ -296,7 +297,11 @@ impl Endpoint {
             let (state, reason, evidence) = live.carrier.state();
             let (state, reason) = match (state, connection.trial) {
                 (State::Tcp, Some(_)) => (State::Trial, reason),
-                (State::Tcp, None) if live.carrier.belongs_in_tcp() && connection.fallback.returns.has_failed() => (state, Reason::TrialFailed),
+                (State::Tcp, None)
+                    if live.carrier.belongs_in_tcp() && connection.fallback.returns.has_failed() =>
+                {
+                    (state, table::life::TRIAL_FAILED.reason)
+                }
                 _ => (state, reason),
             };
             let details = [live.carrier.detail(), connection.child_troubles()];
@@ -378,7 +383,9 @@ impl Endpoint {
             {
                 self.end_trial(now, id);
             }
-            Outcome::EspUnreachable { first_verification } => self.esp_unreachable(now, id, first_verification),
+            Outcome::EspUnreachable { first_verification } => {
+                self.esp_unreachable(now, id, first_verification)
+            }
             Outcome::ChildUp { name: child, rekeyed } => {
                 if let Some(connection) = self.connections.get_mut(name) {
                     connection.trouble = None;
@@ -474,9 +481,12 @@ impl Endpoint {
         let Some(connection) = self.connections.get_mut(&name) else { return };
         match reason {
             Reason::PeerSilent => {
-                let detail =
-                    "the peer answered nothing for ike.dead_after: is it running and reachable?".into();
-                connection.trouble = Some((State::PeerDead, reason, detail));
+                let row = table::life::PEER_DEAD;
+                let detail = format!(
+                    "the peer answered nothing for ike.dead_after: is it running and reachable? (transport policy, row {})",
+                    row.number
+                );
+                connection.trouble = Some((State::PeerDead, row.reason, detail));
             }
             Reason::PeerDeleted | Reason::AuthenticationFailed => {
                 let detail = format!("the peer ended the IKE SA ({reason})");

@@ -74,7 +74,9 @@ impl Endpoint {
             self.touch(now, id);
             return match asks {
                 true => Ok("direct carriers are being verified".into()),
-                false => Ok("nothing to ask now: the peer has no ESP echo, or a verification is under way".into()),
+                false => {
+                    Ok("nothing to ask now: the peer has no ESP echo, or a verification is under way".into())
+                }
             };
         }
         if self.connections.get(name).is_some_and(|connection| connection.trial.is_some()) {

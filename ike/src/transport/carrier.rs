@@ -296,7 +296,12 @@ impl Carrier {
                 // The first child is asked by the first verification, any other on its own.
                 let is_first = self.watches.is_empty();
                 self.watches.push(Watch::new(now, name.clone(), id, (!is_first).then_some(now)));
-                if is_first && self.basis.is_initiator && self.basis.echo && !self.is_verified && !self.basis.in_tcp {
+                if is_first
+                    && self.basis.is_initiator
+                    && self.basis.echo
+                    && !self.is_verified
+                    && !self.basis.in_tcp
+                {
                     self.probe_at = Some(now);
                 }
             }
@@ -388,7 +393,10 @@ impl Carrier {
     pub(crate) fn stream_is(&mut self, stream: Option<StreamId>) {
         self.stream = stream;
         let went_without = self.basis.in_tcp && self.path.carrier == EspCarrier::Shut;
-        if went_without && self.measured == Reason::None && let Some(stream) = stream {
+        if went_without
+            && self.measured == Reason::None
+            && let Some(stream) = stream
+        {
             self.path.carrier = EspCarrier::Stream(stream);
         }
         if let (EspCarrier::Stream(_), Some(stream)) = (self.path.carrier, stream) {

@@ -24,7 +24,7 @@ pub(crate) struct Returns {
 
 impl Returns {
     /// Nothing has fallen yet.
-    pub(crate) fn new(timers: FallbackTimers) -> Self {
+    pub(crate) const fn new(timers: FallbackTimers) -> Self {
         Self { timers, next: None, tries: 0, relapses: 0, returned_at: None }
     }
 
@@ -43,7 +43,9 @@ impl Returns {
     /// A try has failed.
     pub(crate) fn failed(&mut self, now: Time, rng: &mut impl Rng) {
         self.tries = self.tries.saturating_add(1);
-        self.next = Some(now + jittered(doubled(self.timers.trial_first, self.tries, self.timers.trial_longest), rng));
+        self.next = Some(
+            now + jittered(doubled(self.timers.trial_first, self.tries, self.timers.trial_longest), rng),
+        );
     }
 
     /// ESP is back on a direct carrier.
@@ -114,12 +116,12 @@ mod tests {
         for plain in [60, 120, 240, 480, 960, 1920, 3600, 3600] {
             returns.returned(now);
             assert_eq!(returns.next_try(), None);
-            now = now + (RELAPSE_WITHIN - Duration::from_secs(1));
+            now = now + (FallbackTimers::DEFAULT.relapse_within - Duration::from_secs(1));
             returns.fell(now, &mut rng);
             within(returns.next_try().unwrap().since(now), plain);
         }
         returns.returned(now);
-        now = now + RELAPSE_WITHIN;
+        now = now + FallbackTimers::DEFAULT.relapse_within;
         returns.fell(now, &mut rng);
         within(returns.next_try().unwrap().since(now), 30);
     }

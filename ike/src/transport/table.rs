@@ -1,12 +1,17 @@
 //! The decision table of the transport policy, for set-up: what follows an answer, or none, to a first message.
 //!
-//! Rows keep the numbers they have in the policy. What follows once an IKE SA is established is in [`verdict`].
+//! Rows keep the numbers they have in the policy. [`carriers`] says what carries ESP at first, [`verdict`] what follows when it
+//! does not pass, [`life`] how an IKE SA ends or comes back.
 
-use crate::config::{EspPolicy, IkePolicy, OnUnreachable, SeparateTransports, StartTransport};
+use crate::config::{IkePolicy, OnUnreachable, SeparateTransports, StartTransport};
 use crate::path::{DirectCarrier, IkeTransport};
 use crate::status::Reason;
 
+mod carriers;
+pub(crate) mod life;
 pub(crate) mod verdict;
+
+pub(crate) use carriers::first_carrier;
 
 /// What became of a first message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,6 +177,15 @@ pub(crate) const ROWS: &[Row] = {
     ]
 };
 
+/// The numbers of all rows, in order.
+#[cfg(test)]
+fn numbers() -> std::collections::BTreeSet<u8> {
+    let setup = ROWS.iter().map(|row| row.number);
+    let carriers = carriers::ROWS.iter().map(|row| row.number);
+    let verdicts = verdict::ROWS.iter().map(|row| row.number);
+    setup.chain(carriers).chain(verdicts).chain(life::ROWS.iter().map(|row| row.number)).collect()
+}
+
 /// The row that decides. A situation that cannot arise, such as silent UDP on a TCP start, stops the attempt.
 pub(crate) fn decide(situation: Situation) -> Row {
     const STOP: Row = Row::new(0, IkeTransport::Udp, Outcome::UdpSilent, Step::Block, Reason::ProtocolError);
@@ -217,27 +231,6 @@ pub(crate) fn refusal(
     }
 }
 
-/// The direct carrier that ESP leaves on first, or why there is none.
-pub(crate) fn first_carrier(
-    esp: &EspPolicy,
-    started_on: IkeTransport,
-    separate: bool,
-    nat: bool,
-) -> Result<DirectCarrier, Reason> {
-    use DirectCarrier::{Ip, Udp};
-    let allowed = |carrier| esp.transports.contains(&carrier).then_some(carrier);
-    let choice = match (nat, started_on, separate) {
-        (true, _, _) => allowed(Udp),
-        // Row 4: the IKE_SA_INIT exchange has proven UDP.
-        (false, IkeTransport::Udp, true) => allowed(Udp).or(allowed(Ip)),
-        // Row 5.
-        (false, IkeTransport::Udp, false) => allowed(Ip).or(allowed(Udp)),
-        // Row 13.
-        (false, IkeTransport::Tcp, _) => esp.transports.first().copied(),
-    };
-    choice.ok_or(Reason::CarrierNotAllowed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,6 +245,12 @@ mod tests {
         policy: OnUnreachable::FailClosed,
         has_fallen: false,
     };
+
+    /// The policy has 21 rows, and each of them decides something here.
+    #[test]
+    fn every_row_of_the_policy_is_here() {
+        assert_eq!(numbers(), (1..=21).collect());
+    }
 
     #[test]
     fn a_udp_start_goes_by_rows_4_to_9() {
@@ -317,30 +316,6 @@ mod tests {
         }
         let unreachable = decide(Situation { outcome: Outcome::TcpUnreachable, has_fallen: true, ..tcp });
         assert_eq!((unreachable.number, unreachable.reason), (10, Reason::IkeTcpUnreachable));
-    }
-
-    /// `esp.transports` is what we send, in order (configuration part of the policy).
-    #[test]
-    fn the_first_carrier_follows_start_nat_and_what_is_allowed() {
-        use DirectCarrier::{Ip, Udp};
-        let first = |transports: &[_], started_on, separate, nat| {
-            first_carrier(
-                &EspPolicy { transports: transports.to_vec(), ..EspPolicy::default() },
-                started_on,
-                separate,
-                nat,
-            )
-        };
-        assert_eq!(first(&[Ip, Udp], IkeTransport::Udp, true, false), Ok(Udp));
-        assert_eq!(first(&[Ip], IkeTransport::Udp, true, false), Ok(Ip));
-        assert_eq!(first(&[Ip, Udp], IkeTransport::Udp, false, false), Ok(Ip));
-        assert_eq!(first(&[Udp], IkeTransport::Udp, false, false), Ok(Udp));
-        assert_eq!(first(&[Ip, Udp], IkeTransport::Tcp, true, false), Ok(Ip));
-        assert_eq!(first(&[Udp, Ip], IkeTransport::Tcp, true, false), Ok(Udp));
-        for start in [IkeTransport::Udp, IkeTransport::Tcp] {
-            assert_eq!(first(&[Ip, Udp], start, true, true), Ok(Udp));
-            assert_eq!(first(&[Ip], start, true, true), Err(Reason::CarrierNotAllowed));
-        }
     }
 
     /// Configuration part of the policy: `udp` refuses IKE_AUTH on TCP, `tcp` refuses it on UDP; `require` binds

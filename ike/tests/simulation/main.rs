@@ -12,12 +12,14 @@ mod world;
 
 mod echo;
 mod ends;
-mod puzzles;
 mod fallback;
+mod puzzles;
 mod race;
 mod refusals;
 mod rekey;
+mod returns;
 mod rows;
 mod setup;
+mod storm;
 mod streams;
 mod walks;

@@ -1,7 +1,7 @@
 //! Rules, one by one. What two ends make of each other is walked in the simulation.
 
 use super::*;
-use crate::config::UnverifiedTimeout;
+use crate::config::{FallbackTimers, UnverifiedTimeout};
 use crate::status::{State, Verdict};
 use DirectCarrier::{Ip, Udp};
 use rand_core::SeedableRng as _;
@@ -10,6 +10,8 @@ mod echo;
 mod plain;
 
 const BASE: Basis = Basis {
+    in_tcp: false,
+    returns: Returns::new(FallbackTimers::DEFAULT),
     is_initiator: true,
     started_on: IkeTransport::Tcp,
     separate: true,
@@ -182,4 +184,41 @@ fn arrival(carrier: DirectCarrier, source: &str) -> Arrival {
 
 fn at(seconds: f64) -> Time {
     Time::ZERO + Duration::from_secs_f64(seconds)
+}
+
+/// Row 14 and RFC 9329 section 5.
+#[test]
+fn esp_that_belongs_in_tcp_follows_the_stream_and_nothing_else() {
+    let (first, second) = (StreamId::dialled(1), StreamId::dialled(2));
+    for is_initiator in [true, false] {
+        let basis = Basis {
+            is_initiator,
+            separate: false,
+            in_tcp: true,
+            stream: Some(first),
+            nat: (true, false),
+            reason: Reason::PeerNoSeparate,
+            ..BASE
+        };
+        let policy = EspPolicy { on_unreachable: OnUnreachable::TcpFallback, ..EspPolicy::default() };
+        let mut carrier = Carrier::new(basis, policy, Time::ZERO);
+        let mut rng = Rng::from_seed([1; 32]);
+        assert_eq!(carrier.path().carrier, EspCarrier::Stream(first));
+        assert!(!carrier.path().echo.direct, "an echo over a direct carrier is ESP outside of TCP");
+        assert_eq!(carrier.state(), (State::Tcp, Reason::PeerNoSeparate, Evidence::Ike));
+        carrier.child_in_use(Time::ZERO, &"net".into(), ChildId(1), &mut rng);
+        assert_eq!(carrier.next_timeout(), None, "no dummies, no keepalives, no probes");
+        carrier.stream_is(None);
+        assert_eq!(
+            carrier.path().carrier,
+            EspCarrier::Stream(first),
+            "dropped there until another one is up"
+        );
+        carrier.stream_is(Some(second));
+        assert_eq!(carrier.path().carrier, EspCarrier::Stream(second));
+        carrier.shut();
+        carrier.stream_is(Some(first));
+        assert_eq!(carrier.path().carrier, EspCarrier::Shut, "shut means shut");
+        assert_eq!(carrier.state(), (State::Blocked, Reason::EspUnreachable, Evidence::None));
+    }
 }
