@@ -117,6 +117,9 @@ impl Endpoint {
         let trial = Trial::new(now, live.carrier.candidates());
         live.trial = Some(TrialSa::Ours(Box::new(trial)));
         let id = live.id;
+        for spi in live.our_spis() {
+            self.core.spis.insert(spi, id);
+        }
         for name in self.children_in_use(&live.config.name) {
             if live.children.live(&name).is_none() {
                 live.want(crate::live::Task::CreateChild(name));

@@ -334,8 +334,8 @@ impl World {
     fn carry_on_stream(&mut self, n: usize, packet: EspPacket) {
         let Some(stream) = packet.route.stream else { return };
         let Some((_, theirs, _)) = self.across(n, stream) else { return };
-        self.esp_in_tcp += 1;
-        let number = self.esp_in_tcp;
+        self.esp_in_tcp += u64::from(matches!(packet.content, Content::Data(_) | Content::Dummy));
+        let number = self.esp_frames.len() as u64;
         // A frame names its packet by number.
         let frame = [&[0, 14][..], &packet.spi.to_be_bytes(), &number.to_be_bytes()].concat();
         let route = Route { stream: Some(theirs), ..packet.route };

@@ -302,11 +302,10 @@ fn assert_in_tcp(world: &World, reasons: [Reason; 2]) {
     world.assert_settled(1);
     for node in 0..2 {
         let status = world.status(node);
-        assert_eq!(
-            (status.state, status.reason, status.evidence),
-            (State::Tcp, reasons[node], Evidence::Inbound),
-            "node {node}"
-        );
+        // A peer that announced ESP echo is worth a trial from time to time, whatever it says to SEPARATE_TRANSPORTS.
+        let has_reason = [reasons[node], Reason::TrialFailed].contains(&status.reason);
+        assert!(has_reason, "node {node}: {:?}", status.reason);
+        assert_eq!((status.state, status.evidence), (State::Tcp, Evidence::Inbound), "node {node}");
         let sa = &status.ike_sas[0];
         assert_eq!((sa.transport, sa.separate_transports), (IkeTransport::Tcp, false));
         assert!(matches!(carrier(world, node), EspCarrier::Stream(_)));

@@ -28,6 +28,8 @@ pub(super) struct Suspect {
     child: Option<ChildId>,
     /// The peer puts ESP into TCP, which this end refuses: direct data has to come before the round is over (rule 7).
     refused_since: Option<Time>,
+    /// Echoes were answered; only that data is still waited for.
+    waits_for_data: bool,
 }
 
 /// Whether the largest packets pass on the carrier that was proven (rule 3).
@@ -66,7 +68,11 @@ impl Carrier {
             Phase::Suspect(suspect) => {
                 let next = suspect.run.as_ref().map_or(suspect.again_at, |run| run.next_timeout(rtt));
                 let refused = suspect.refused_since.map(|since| since + self.budget());
-                Some(refused.map_or(next, |at| at.min(next)))
+                Some(match refused {
+                    Some(at) if suspect.waits_for_data => at,
+                    Some(at) => at.min(next),
+                    None => next,
+                })
             }
             Phase::InTcp(None) => self.returns.next_try().filter(|_| self.basis.is_initiator),
             Phase::Unreachable(unreachable) => unreachable.next_timeout(rtt),
@@ -138,7 +144,14 @@ impl Carrier {
 
     /// Silence: echoes on all allowed carriers, and IKE is asked as well (rule 5).
     pub(super) fn suspect(&mut self, now: Time, child: Option<ChildId>, rng: &mut Rng) {
-        let suspect = Suspect { run: None, again_at: now, rounds: 0, child, refused_since: None };
+        let suspect = Suspect {
+            run: None,
+            again_at: now,
+            rounds: 0,
+            child,
+            refused_since: None,
+            waits_for_data: false,
+        };
         self.drive_suspect(now, suspect, rng);
     }
 
@@ -147,7 +160,14 @@ impl Carrier {
         if !self.is_watched() {
             return;
         }
-        let suspect = Suspect { run: None, again_at: now, rounds: 0, child: None, refused_since: Some(now) };
+        let suspect = Suspect {
+            run: None,
+            again_at: now,
+            rounds: 0,
+            child: None,
+            refused_since: Some(now),
+            waits_for_data: false,
+        };
         self.drive_suspect(now, suspect, rng);
     }
 
@@ -237,7 +257,7 @@ impl Carrier {
                     Some(since) if now >= since + self.budget() => {
                         return self.failed(now, false, suspect.rounds, suspect.child, &run, rng);
                     }
-                    Some(_) => {}
+                    Some(_) => suspect.waits_for_data = true,
                 };
             }
             Some(_) if is_over => return self.suspect_again(now, suspect.rounds, suspect.child, &run),
@@ -345,6 +365,7 @@ impl Carrier {
             rounds: rounds.saturating_add(1),
             child,
             refused_since: None,
+            waits_for_data: false,
         };
         self.phase = Phase::Suspect(suspect);
     }
