@@ -75,7 +75,9 @@ impl LiveSa {
 
     fn trial_timeout(&self) -> Option<Time> {
         match &self.trial {
-            Some(TrialSa::Ours(trial)) if self.is_open() => Some(trial.next_timeout(self.carrier.round_trip())),
+            Some(TrialSa::Ours(trial)) if self.is_open() => {
+                Some(trial.next_timeout(self.carrier.round_trip()))
+            }
             _ => None,
         }
     }
