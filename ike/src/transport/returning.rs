@@ -59,6 +59,11 @@ impl Returns {
         self.next = None;
     }
 
+    /// ESP has come back within this time.
+    pub(crate) fn has_just_returned(&self, now: Time, within: Duration) -> bool {
+        self.returned_at.is_some_and(|at| now < at + within)
+    }
+
     /// The last try has failed, and none has succeeded since.
     pub(crate) fn has_failed(&self) -> bool {
         self.tries > 0

@@ -145,11 +145,18 @@ impl Carrier {
             self.dummies = None;
         } else if !self.allows_tcp() {
             self.refused_in_tcp(now, rng);
-        } else if let Some(stream) = self.stream {
+        } else if let Some(stream) = self.stream.filter(|_| self.may_follow_into_tcp(now)) {
             self.enter_tcp(now, stream, rng);
             self.evidence = Evidence::Inbound;
             self.dummies = None;
         }
+    }
+
+    /// Following the peer into TCP is a fall (rule 5: once per hold time). What the peer still sends there after our return is
+    /// none of it.
+    fn may_follow_into_tcp(&self, now: Time) -> bool {
+        let is_held = self.last_fall.is_some_and(|at| now < at + self.policy.hold_time);
+        !is_held && !self.returns.has_just_returned(now, self.budget())
     }
 
     /// Row 21, in place: the initiator asks the direct carriers from time to time, and goes back when one of them is steady.
