@@ -1,5 +1,5 @@
 //! Random walks over falling back and coming back: carriers blocked in both directions and in one, streams that break,
-//! rekeys, restarts, and policies that change at any moment, at either end. The simulated data plane holds the invariants: no
+//! rekeys, and policies that change at any moment, at either end. The simulated data plane holds the invariants: no
 //! ESP in TCP under fail-closed, none outside of it where it belongs there. In the end both ends settle on one IKE SA and a
 //! direct carrier, and nothing is left behind. `SIM_SEED=n` walks one seed.
 
@@ -81,10 +81,6 @@ fn step(world: &mut World) {
         9 => world.command(node, CommandKind::RekeyIke),
         10 => world.command(node, CommandKind::RekeyChild { child: None }),
         11 => world.command(node, CommandKind::Probe),
-        12 if world.random(4) == 0 => {
-            let seed = world.random(u64::MAX);
-            world.restart(node, seed);
-        }
         _ => {
             let on_unreachable = [FailClosed, TcpFallback][world.random(2) as usize];
             world.command(node, CommandKind::SetEspPolicy { on_unreachable });

@@ -52,6 +52,8 @@ pub struct World {
     /// Sender and content of every datagram, if somebody wants to know.
     pub recorded: Option<Vec<(usize, Vec<u8>)>>,
     pub trace: Trace,
+    /// When a policy was set, at either end.
+    pub policy_changes: Vec<Time>,
     /// ESP packets that were written to streams, all nodes together.
     pub esp_in_tcp: u64,
     pub(crate) esp_frames: BTreeMap<u64, EspPacket>,
@@ -90,6 +92,7 @@ impl World {
             distort: None,
             recorded: None,
             trace: Trace::default(),
+            policy_changes: Vec::new(),
             esp_in_tcp: 0,
             esp_frames: BTreeMap::new(),
             tap: Tap::default(),
@@ -136,6 +139,7 @@ impl World {
         let now = self.now;
         if let CommandKind::SetEspPolicy { on_unreachable } = kind {
             self.nodes[node].on_unreachable = on_unreachable;
+            self.policy_changes.push(now);
         }
         self.trace.line(now, format!("node {node}: {kind:?}"));
         self.nodes[node].endpoint.command(now, Command { request: 1, connection: "c".into(), kind });
