@@ -100,6 +100,10 @@ impl Endpoint {
                 self.retry_separate(now, *id, POLICY_CHANGED.into());
             } else {
                 self.shut_and_close(now, *id);
+                if let Some(connection) = self.connections.get_mut(name) {
+                    connection.trouble =
+                        Some((State::Blocked, Reason::EspUnreachable, POLICY_CHANGED.into()));
+                }
             }
             self.touch(now, *id);
         }

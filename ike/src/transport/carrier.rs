@@ -205,6 +205,7 @@ impl Carrier {
         let in_tcp = basis.in_tcp;
         let holds = !basis.is_initiator && basis.started_on == IkeTransport::Tcp && !in_tcp;
         let nat = basis.nat.0 || basis.nat.1;
+        let waits = holds && nat;
         let allows_tcp = policy.on_unreachable == OnUnreachable::TcpFallback;
         let path = EspPath {
             carrier: match (in_tcp, basis.stream) {
@@ -240,7 +241,7 @@ impl Carrier {
             moved_at: None,
             hold_until: (holds && !nat).then(|| now + HOLD),
             // A responder that holds behind a NAT waits (rule 4); every other one probes when its initiator had the time to.
-            probe_at: (basis.echo && !basis.is_initiator && !in_tcp && !(holds && nat)).then(|| now + HOLD),
+            probe_at: (basis.echo && !basis.is_initiator && !in_tcp && !waits).then(|| now + HOLD),
             dummies: None,
             // RFC 9329 section 6.6: a NAT needs no keepalives for what is in TCP.
             keepalive_at: (basis.nat.0 && !in_tcp).then(|| now + policy.keepalive),

@@ -62,8 +62,8 @@ fn esp_follows_the_stream_across_reconnections() {
             _ => world.break_streams_of(1),
         }
         world.run_for(Duration::from_secs(3));
-        for node in 0..2 {
-            assert_ne!(carrier(&world, node), before[node], "node {node} has moved to the new stream");
+        for (node, before) in before.into_iter().enumerate() {
+            assert_ne!(carrier(&world, node), before, "node {node} has moved to the new stream");
         }
         assert_in_tcp(&world, [Reason::PeerNoSeparate, Reason::SeparateOff]);
         assert_data_flows(&mut world);
@@ -300,10 +300,10 @@ fn carrier(world: &World, node: usize) -> EspCarrier {
 
 fn assert_in_tcp(world: &World, reasons: [Reason; 2]) {
     world.assert_settled(1);
-    for node in 0..2 {
+    for (node, reason) in reasons.into_iter().enumerate() {
         let status = world.status(node);
         // A peer that announced ESP echo is worth a trial from time to time, whatever it says to SEPARATE_TRANSPORTS.
-        let has_reason = [reasons[node], Reason::TrialFailed].contains(&status.reason);
+        let has_reason = [reason, Reason::TrialFailed].contains(&status.reason);
         assert!(has_reason, "node {node}: {:?}", status.reason);
         assert_eq!((status.state, status.evidence), (State::Tcp, Evidence::Inbound), "node {node}");
         let sa = &status.ike_sas[0];
