@@ -288,10 +288,7 @@ mod tests {
         assert!(
             matches!(
                 actions[..],
-                [
-                    Action::AcceptEsp { ike_sa: Some(IkeSaId(1)), .. },
-                    Action::AcceptEsp { ike_sa: None, .. },
-                ]
+                [Action::AcceptEsp { ike_sa: Some(IkeSaId(1)), .. }, Action::AcceptEsp { ike_sa: None, .. },]
             ),
             "{actions:?}"
         );
