@@ -27,6 +27,7 @@ pub mod kernel_path;
 mod next_hop;
 mod open;
 mod path_errors;
+pub mod path_mtu;
 pub mod paths;
 mod pin;
 mod port;

@@ -232,6 +232,17 @@ fn a_large_request_is_lost_where_the_path_is_narrower_and_the_small_one_is_not()
         tunnel.a.plane.send_echo(EchoRequest { sequence: 2, ..large });
         tunnel.a.plane.send_echo(EchoRequest { sequence: 3, size: EchoSize::Small, ..large });
         assert_eq!(next_reply(&mut tunnel.a).sequence, 3, "in order, so that the large one is lost");
+
+        // 1492, 1472, 1450, 1420, 1400: then it fits.
+        for sequence in [10, 20, 30, 40, 50] {
+            tunnel.a.plane.lower_path_mtu(tunnel::PATH);
+            tunnel.a.plane.send_echo(EchoRequest { sequence, ..large });
+            let small = EchoRequest { sequence: sequence + 1, size: EchoSize::Small, ..large };
+            tunnel.a.plane.send_echo(small);
+            let first = next_reply(&mut tunnel.a).sequence;
+            assert_eq!(first, if sequence == 50 { 50 } else { sequence + 1 });
+        }
+        assert_eq!(next_reply(&mut tunnel.a).sequence, 51);
         tunnel.assert_balanced();
     }
 }

@@ -159,7 +159,7 @@ impl Hands {
                 self.puzzles.solve(search, puzzle, most, self.input.clone(), &self.network);
             }
             // The data plane sends such echoes as long as the route takes, and keeps no smaller size of its own yet.
-            Action::LowerPathMtu { ike_sa } => tracing::debug!(ike_sa = ike_sa.0, "the path takes less"),
+            Action::LowerPathMtu { ike_sa } => self.data_plane.lower_path_mtu(path_id(ike_sa)),
             Action::Event(event) => return Outcome::Event(event),
         }
         Outcome::Done

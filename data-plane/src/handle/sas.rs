@@ -140,6 +140,12 @@ impl DataPlane {
         }
     }
 
+    /// Packets as long as the path's largest do not arrive: data takes the next smaller size, its senders are told, and the
+    /// MSS that they announce is lowered with it.
+    pub fn lower_path_mtu(&self, id: PathId) {
+        self.inner.shared.command(0, Command::LowerPathMtu(id));
+    }
+
     /// Forgets a path that no SA uses any more.
     pub fn remove_path(&self, id: PathId) {
         self.inner.shared.paths.remove(id);

@@ -11,6 +11,8 @@ pub enum Command {
     PathChanged(PathId),
     /// Send one dummy packet on the outbound SA at this index (RFC 4303 section 2.6).
     SendDummy(OutboundIndex),
+    /// Packets as long as this path's data do not arrive.
+    LowerPathMtu(PathId),
     /// Send one ESP echo request.
     SendEcho(Order),
 }

@@ -86,7 +86,9 @@ impl Worker {
         let options = TunnelOptions { dont_fragment: DontFragment::Set, ..batch.shared.settings.tunnel };
         let taken = Taken::of(request.route, batch, options);
         let mtu = match &taken {
-            Ok(Taken::Direct(header)) => header.inner_mtu(self.next_hop(batch, header.destination()).mtu()),
+            Ok(Taken::Direct(header)) => {
+                header.inner_mtu(path.known_mtu(header, self.next_hop(batch, header.destination()).mtu()))
+            }
             // A stream has no path MTU (section 5.6).
             Ok(Taken::Stream(_)) | Err(_) => 0,
         };
@@ -153,7 +155,9 @@ impl Worker {
             Err(reason) => return self.discard(batch, packet, reason),
         };
         let mtu = match &taken {
-            Taken::Direct(header) => header.echo_mtu(self.next_hop(batch, header.destination()).mtu()),
+            Taken::Direct(header) => {
+                header.echo_mtu(path.known_mtu(header, self.next_hop(batch, header.destination()).mtu()))
+            }
             Taken::Stream(_) => usize::MAX,
         };
         let turned = packet.edit(batch.umem, |p| {

@@ -79,6 +79,7 @@ impl Worker {
             Err(reason) => return self.discard(batch, packet, reason),
         };
         let tunnel = path.current().header.clone().filter(|_| inner.protocol == crate::packet::protocol::TCP);
+        let path_mtu = path.mtu.of(usize::from(u16::MAX));
         packet.edit(batch.umem, |p| {
             // Behind the inner packet there may be padding for confidentiality (RFC 4303 section 2.7).
             p.truncate(inner.total_len);
@@ -87,7 +88,7 @@ impl Worker {
             }
         });
         if let Some(header) = tunnel {
-            let mtu = header.inner_mtu(self.next_hop(batch, header.destination()).mtu());
+            let mtu = header.inner_mtu(self.next_hop(batch, header.destination()).mtu().min(path_mtu));
             clamp_mss(batch.umem, &mut packet, &inner, mtu);
         }
         self.forward(batch, packet, inner, tun);

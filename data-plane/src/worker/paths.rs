@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 use arc_swap::ArcSwap;
 use portcullis_common::Spi;
 
+use super::path_mtu::PathMtu;
 use super::sending::Sending;
 use crate::packet::{OuterHeader, TunnelOptions};
 use crate::sa::{Carrier, Path, PathId};
@@ -29,6 +30,8 @@ pub struct PathState {
     pub id: PathId,
     /// Whether packets leave, and what the control plane knows of it.
     pub sending: Sending,
+    /// What it takes beyond the first hop.
+    pub mtu: PathMtu,
     current: ArcSwap<PathSnapshot>,
     /// The outbound SAs of its IKE SA, by the peer's SPI.
     outbound: ArcSwap<Vec<(Spi, OutboundIndex)>>,
@@ -40,10 +43,27 @@ pub struct PathTable {
     paths: RwLock<HashMap<PathId, Arc<PathState>>>,
 }
 
+impl PathSnapshot {
+    /// Packets take the same way as with the other one.
+    fn goes_as(&self, other: &Self) -> bool {
+        match (&self.header, &other.header) {
+            (Some(own), Some(other)) => own.is_same_way(other),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
 impl PathState {
     /// The path as it is now.
     pub fn current(&self) -> arc_swap::Guard<Arc<PathSnapshot>> {
         self.current.load()
+    }
+
+    /// MTU for packets with this header where the first hop takes `mtu`: what is known of the path, if they take its way.
+    pub fn known_mtu(&self, header: &OuterHeader, mtu: usize) -> usize {
+        let is_path = self.current().header.as_ref().is_some_and(|own| own.is_same_way(header));
+        if is_path { self.mtu.of(mtu) } else { mtu }
     }
 
     /// The outbound SA with this SPI of the peer's, if it belongs to this IKE SA.
@@ -72,10 +92,15 @@ impl PathTable {
         let snapshot = Arc::new(PathSnapshot { path, header: OuterHeader::new(&path, options), stream });
         let mut paths = self.paths.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         match paths.get(&id) {
-            Some(state) => state.current.store(snapshot),
+            Some(state) => {
+                if !snapshot.goes_as(&state.current()) {
+                    state.mtu.reset();
+                }
+                state.current.store(snapshot);
+            }
             None => {
-                let (sending, outbound) = (Sending::default(), ArcSwap::default());
-                let state = PathState { id, sending, current: ArcSwap::new(snapshot), outbound };
+                let (sending, mtu, outbound) = (Sending::default(), PathMtu::default(), ArcSwap::default());
+                let state = PathState { id, sending, mtu, current: ArcSwap::new(snapshot), outbound };
                 paths.insert(id, Arc::new(state));
             }
         }
@@ -103,6 +128,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
+    use crate::packet::IpVersion;
     use crate::sa::EchoAnswers;
 
     #[test]
@@ -129,6 +155,30 @@ mod tests {
         table.remove(PathId(1));
         assert!(table.get(PathId(1)).is_none());
         assert_eq!(state.current().path.carrier, Carrier::Udp);
+    }
+
+    /// Transport policy rule 3: what a path takes is known of its way alone.
+    #[test]
+    fn a_path_forgets_what_it_takes_when_it_takes_another_way() {
+        let table = PathTable::default();
+        let address = [192, 0, 2, 1].into();
+        let ports = (4500, 4500);
+        let path = |carrier, remote: [u8; 4]| Path {
+            carrier,
+            local: address,
+            local_port: ports.0,
+            remote: remote.into(),
+            remote_port: ports.1,
+            echo: EchoAnswers::default(),
+        };
+        let update = |path| table.update(PathId(1), path, TunnelOptions::default(), &Streams::none());
+        update(path(Carrier::Ip, [192, 0, 2, 2]));
+        let state = table.get(PathId(1)).unwrap();
+        assert_eq!(state.mtu.lower(1500, IpVersion::V4), Some(1492));
+        update(path(Carrier::Ip, [192, 0, 2, 2]));
+        assert_eq!(state.mtu.of(1500), 1492, "nothing has changed");
+        update(path(Carrier::Udp, [192, 0, 2, 2]));
+        assert_eq!(state.mtu.of(1500), 1500);
     }
 
     /// Transport policy rule 6: the return SPI of an echo request belongs to the same IKE SA.

@@ -122,6 +122,7 @@ impl Worker {
             match command {
                 Command::PathChanged(path) => self.release_held(batch, path),
                 Command::SendDummy(outbound) => self.send_dummy(batch, outbound),
+                Command::LowerPathMtu(path) => self.lower_path_mtu(batch, path),
                 Command::SendEcho(order) => self.send_echo(batch, &order),
             }
         }

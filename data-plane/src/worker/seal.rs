@@ -13,7 +13,7 @@ use crate::event::DataPlaneEvent;
 use crate::packet::icmp::IcmpError;
 use crate::packet::outer::{OuterFields, OuterHeader};
 use crate::packet::{Inner, IpVersion, fragment, mss, protocol};
-use crate::sa::Carrier;
+use crate::sa::{Carrier, PathId};
 use crate::sa_table::{Found, OutboundIndex};
 use crate::stream::StreamQueue;
 use crate::xsk::{HEADROOM, Umem};
@@ -59,13 +59,31 @@ impl Worker {
             // Before sealing: what cannot be sent uses no sequence number.
             Err(reason) => return self.discard(batch, seal.packet, reason),
         };
-        let mtu = header.inner_mtu(self.next_hop(batch, header.destination()).mtu());
+        let mtu = header.inner_mtu(path.mtu.of(self.next_hop(batch, header.destination()).mtu()));
         if seal.inner.total_len > mtu {
             return self.seal_too_big(batch, seal, way, mtu);
         }
         clamp_mss(batch.umem, &mut seal.packet, &seal.inner, mtu);
         let fields = InnerFields::of(&seal.inner);
         self.seal_and_send(batch, seal.outbound, seal.packet, way, fields);
+    }
+
+    /// Echoes as long as the path's largest packet were not answered, small ones were (transport policy rule 3).
+    pub(super) fn lower_path_mtu(&mut self, batch: &Batch<'_>, id: PathId) {
+        let Some(path) = batch.shared.paths.get(id) else { return };
+        let snapshot = path.current();
+        let Some(header) = &snapshot.header else { return };
+        let version = if header.destination().is_ipv4() { IpVersion::V4 } else { IpVersion::V6 };
+        let current = path.mtu.of(self.next_hop(batch, header.destination()).mtu());
+        match path.mtu.lower(current, version) {
+            Some(mtu) => tracing::info!(
+                path = id.0,
+                current,
+                mtu,
+                "the path takes no ESP packets of its first hop's size: trying less"
+            ),
+            None => tracing::warn!(path = id.0, current, "the path takes less than IP promises"),
+        }
     }
 
     /// A dummy packet (RFC 4303 section 2.6): the smallest that shows the peer a fresh sequence number.
