@@ -19,7 +19,7 @@ pub const CHILD: &str = "net";
 /// What differs between cases.
 #[derive(Clone, Copy, Debug)]
 pub struct PairOptions {
-    /// Address translation on the router. Behind it gw-a is `address: any` to gw-b.
+    /// Address translation on the router. Behind it gw-a is `address: any` to gw-b, and gw-b is the router to gw-a.
     pub nat: Nat,
     /// `ike.transport` of both.
     pub transport: &'static str,
@@ -157,8 +157,11 @@ fn config_of(side: Side, options: PairOptions, artefacts: &Artefacts, secret: &P
     config.set(&format!("{connection}/local/secret_file"), secret);
     config.set(&format!("{connection}/remote/secret_file"), secret);
     config.set(&format!("{connection}/ike/transport"), options.transport);
+    if (side, options.nat) == (Side::A, Nat::BeforeB) {
+        config.set(&format!("{connection}/remote/address"), Side::A.router().0.to_string());
+    }
     if side == Side::B {
-        if options.nat != Nat::None {
+        if options.nat == Nat::BeforeA {
             config.set(&format!("{connection}/remote/address"), "any");
         }
         if !options.b_starts {

@@ -59,6 +59,8 @@ pub struct IkeSaStatus {
     pub spi_r: String,
     /// SEPARATE_TRANSPORTS is agreed.
     pub separate_transports: bool,
+    /// How its ESP is verified.
+    pub esp: EspStatus,
     /// Every negotiated algorithm.
     pub algorithms: String,
     /// When it was authenticated.
@@ -69,6 +71,30 @@ pub struct IkeSaStatus {
     pub handshake: Option<Handshake>,
     /// Its Child SAs.
     pub children: Vec<ChildStatus>,
+}
+
+/// How ESP of an IKE SA is verified.
+#[derive(Clone, Debug, Deserialize)]
+pub struct EspStatus {
+    /// Both ends answer ESP echo.
+    pub echo: bool,
+    /// The longest that a verification takes, seconds.
+    pub budget_seconds: f64,
+    /// The longest from the first packet without an answer to a decision, seconds.
+    pub decision_within_seconds: f64,
+    /// The last verification.
+    pub last_verification: Option<VerificationStatus>,
+    /// When ESP in TCP tries to come back, seconds from now.
+    pub next_return_in_seconds: Option<u64>,
+}
+
+/// A verification that is over.
+#[derive(Clone, Debug, Deserialize)]
+pub struct VerificationStatus {
+    /// How long it took.
+    pub seconds: f64,
+    /// What it came to.
+    pub verdict: String,
 }
 
 /// What setting up an IKE SA took.

@@ -23,6 +23,8 @@ pub enum Nat {
     None,
     /// gw-a is behind a translator: what it sends arrives at gw-b from the router's address.
     BeforeA,
+    /// gw-b is behind a translator: gw-a reaches it at the router's address, on the ports of IKE.
+    BeforeB,
 }
 
 /// The five namespaces with their links, addresses and routes.
@@ -71,12 +73,27 @@ impl Lab {
         lab.link(queues)?;
         lab.address()?;
         lab.route()?;
-        if nat == Nat::BeforeA {
-            lab.router.nft(
+        match nat {
+            Nat::None => {}
+            Nat::BeforeA => lab.router.nft(
                 "add table ip lab; \
                  add chain ip lab after { type nat hook postrouting priority srcnat; }; \
                  add rule ip lab after iifname wan-a oifname wan-b masquerade",
-            )?;
+            )?,
+            Nat::BeforeB => {
+                let (outside, inside) = (Side::A.router().0, Side::B.wan().0);
+                let forward = |protocol: &str| {
+                    format!(
+                        "add rule ip lab before ip daddr {outside} {protocol} dport {{ 500, 4500 }} dnat to {inside};"
+                    )
+                };
+                lab.router.nft(&format!(
+                    "add table ip lab; \
+                     add chain ip lab before {{ type nat hook prerouting priority dstnat; }}; {}{}",
+                    forward("udp"),
+                    forward("tcp"),
+                ))?;
+            }
         }
         Ok(lab)
     }

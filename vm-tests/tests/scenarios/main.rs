@@ -3,6 +3,7 @@
 
 mod api;
 mod api_described;
+mod blocked;
 mod dissected;
 mod guard;
 mod keys_hidden;
