@@ -12,15 +12,15 @@ fn idle_end_behind_a_nat_keeps_its_mapping_alive() {
     let pair = behind_nat();
     wait_answered(&pair.lab);
     let router = capture(&pair);
-    // A keepalive holds the mapping; a dummy beside it lets the peer learn a new one.
+    // A keepalive holds the mapping; an echo beside it, which asks for no reply, lets the peer learn a new one.
     router.wait(SOON, |c| c.nat_keepalives >= 3 && c.esp_udp >= 3).expect("three intervals' keepalives");
     let counts = router.finish().unwrap();
     nothing_in_clear(&counts);
     assert_eq!(counts.esp_ip, 0);
-    let dummies = || pair.b.status().unwrap().data_plane.drops["dummy"];
-    assert!(dummies() > 0, "gw-b takes dummies for what they are");
+    let drops = pair.b.status().unwrap().data_plane.drops;
+    assert!(drops["echo_one_way"] > 0, "gw-b takes echoes without reply for what they are");
     let connection = pair.b.connection(Side::B.connection()).unwrap();
-    assert_eq!((&*connection.state, &*connection.evidence), ("direct_udp", "inbound"));
+    assert_eq!((&*connection.state, &*connection.evidence), ("direct_udp", "echo"));
 }
 
 #[test]

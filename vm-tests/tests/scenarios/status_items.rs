@@ -1,15 +1,20 @@
 //! `portcullis status --json` as a program reads it that has only the documentation: every item of a connection is there,
 //! by its name, and means what it says.
 
+use portcullis_vm_tests::status::ConnectionStatus;
 use portcullis_vm_tests::{CHILD, Pair, PairOptions, Ping, Side};
 use serde_json::Value;
 
-use crate::{artefacts, wait_answered};
+use crate::{SOON, artefacts, wait_answered};
 
 #[test]
 fn status_shows_every_item_of_a_connection() {
     let pair = Pair::up(PairOptions::USUAL, &artefacts()).unwrap();
     wait_answered(&pair.lab);
+    for side in [Side::A, Side::B] {
+        let is_proven = |c: &ConnectionStatus| c.evidence == "echo";
+        pair.gateway(side).wait_connection(side.connection(), SOON, is_proven).unwrap();
+    }
     pair.a.verb(&["rekey", Side::A.connection(), "--child", CHILD]).unwrap();
     let pings = Ping::to(Side::B.host().0).run(&pair.lab.host_a).unwrap();
     assert_eq!(pings.answered, 10);
@@ -18,7 +23,7 @@ fn status_shows_every_item_of_a_connection() {
     for (connection, is_initiator) in [(&a, true), (&b, false)] {
         assert_eq!(text(connection, "/state"), "direct_ip");
         assert_eq!(text(connection, "/reason"), "none");
-        assert_eq!(text(connection, "/evidence"), "inbound");
+        assert_eq!(text(connection, "/evidence"), "echo");
         assert_eq!(text(connection, "/ike_transport"), "tcp");
         assert_eq!(text(connection, "/esp_transport"), "ip");
         assert_eq!(text(connection, "/policy/on_unreachable"), "fail-closed");
@@ -29,6 +34,12 @@ fn status_shows_every_item_of_a_connection() {
         // Each key exchange by its place: the first, then the additional one (RFC 9370).
         assert_eq!(text(sa, "/algorithms"), "aes256gcm16-prfsha384-x25519-ke1_mlkem768");
         times(sa);
+        assert_eq!(item(sa, "/esp/echo"), &Value::Bool(true));
+        if is_initiator {
+            // The other end has followed, and has nothing to decide.
+            assert_eq!(text(sa, "/esp/last_verification/verdict"), "ip_answered");
+        }
+        assert!(item(sa, "/esp/rtt_seconds/ip").is_f64(), "{sa}");
 
         let child = item(sa, "/children/0");
         assert_eq!(text(child, "/name"), CHILD);

@@ -18,7 +18,7 @@ struct Case {
     title: &'static str,
     transport: &'static str,
     nat: Nat,
-    /// `ip` or `udp`: the only carrier of ESP that the router may see.
+    /// `ip` or `udp`: what carries ESP once an echo has proven it.
     esp: &'static str,
 }
 
@@ -30,10 +30,10 @@ const CASES: [Case; 4] = [
         esp: "ip",
     },
     Case {
-        title: "Start on UDP, no NAT: ESP stays on the UDP that was proven",
+        title: "Start on UDP, no NAT: ESP leaves on UDP, and moves to IP when its echo came back",
         transport: "udp-then-tcp",
         nat: Nat::None,
-        esp: "udp",
+        esp: "ip",
     },
     Case {
         title: "Start on TCP, NAT before gw-a: ESP is in UDP",
@@ -70,10 +70,10 @@ impl Case {
         let up = start.elapsed();
         self.handshake(&a, up, &capture.counts(), account)?;
 
-        traffic(&pair, account)?;
         for side in [Side::A, Side::B] {
             self.settled(&pair, side, account)?;
         }
+        traffic(&pair, account)?;
 
         let (a, b) = figures::drained(&pair, account)?;
         keys_in_maps(&pair, account)?;
@@ -131,12 +131,12 @@ impl Case {
         Ok(())
     }
 
-    /// Data has flowed both ways: authenticated ESP has come in at either end.
+    /// An echo has proven the carrier, at either end.
     fn settled(&self, pair: &Pair, side: Side, account: &mut Account) -> Result<()> {
         const LIMIT: Duration = Duration::from_secs(5);
         let state = format!("direct_{}", self.esp);
         let found = pair.gateway(side).wait_connection(side.connection(), LIMIT, |c| {
-            c.state == state && c.evidence == "inbound" && c.esp_transport.as_deref() == Some(self.esp)
+            c.state == state && c.evidence == "echo" && c.esp_transport.as_deref() == Some(self.esp)
         });
         let held = found.is_ok();
         let text = match &found {
@@ -152,9 +152,11 @@ impl Case {
             "ip" => (router.esp_ip, router.esp_udp, "protocol 50, and ESP in UDP,"),
             _ => (router.esp_udp, router.esp_ip, "ESP in UDP, and protocol 50,"),
         };
+        // Before IP is proven, a start on UDP sends on the carrier that it knows to pass.
+        let may_have_both = (self.transport, self.esp) == ("udp-then-tcp", "ip");
         account.expect(
             &format!("{name} at the router"),
-            wanted > 0 && other == 0,
+            wanted > 0 && (other == 0 || may_have_both && other < wanted / 10),
             format!("{wanted} and {other}"),
         );
         figures::nothing_in_clear(router, account);
