@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: two gateways, real packets, every promise checked, one account.
 
 mod account;
+mod blocked;
 mod carriers;
 mod crashes;
 mod figures;
@@ -44,6 +45,8 @@ enum Part {
     Rekeys,
     /// `kill -9` of either gateway in the middle of traffic.
     Crashes,
+    /// ESP blocked at the router: what each policy does, and the return.
+    Blocked,
 }
 
 impl Demo {
@@ -67,6 +70,7 @@ impl Demo {
                 Part::Carriers => carriers::run(mode, &artefacts, &mut account),
                 Part::Rekeys => rekeys::run(mode, &artefacts, &mut account),
                 Part::Crashes => crashes::run(mode, &artefacts, &mut account),
+                Part::Blocked => blocked::run(mode, &artefacts, &mut account),
             }
         }
         let remains = Instance::remains_of_this_process();

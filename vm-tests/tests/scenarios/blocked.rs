@@ -6,6 +6,7 @@
 
 mod at_start;
 mod in_mid_life;
+mod in_tcp;
 mod streams;
 
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::{SOON, artefacts, capture, change, nothing_in_clear};
 /// What a machine that runs other things too may add to a decision.
 const BUSY: Duration = Duration::from_secs(4);
 
-/// State, reason and evidence.
+/// State, reason and evidence; `*` is any.
 type Says = (&'static str, &'static str, &'static str);
 
 /// Gateways and what is between them.
@@ -63,6 +64,9 @@ impl Scene {
                 let probe = "{ timeout: 300ms, attempts: 3, stagger: 100ms, idle_interval: 1s }";
                 config.set_yaml(&format!("{esp}/probe"), probe).unwrap();
                 config.set(&format!("{esp}/hold_time"), "1s");
+                if policy == "tcp-fallback" {
+                    config.set(&format!("{esp}/fallback/trial_first"), "1s");
+                }
                 config.set(&format!("{ike}/retry_min"), "1s");
                 config.set(&format!("{ike}/retry_max"), "2s");
                 config.set(&format!("{ike}/tcp_timeout"), "1s");
@@ -91,7 +95,8 @@ impl Stage {
     fn wait(&self, side: Side, (state, reason, evidence): Says) -> ConnectionStatus {
         let name = side.connection();
         let said = |c: &ConnectionStatus| {
-            (&*c.state, &*c.evidence) == (state, evidence) && (reason == "*" || c.reason == reason)
+            let is = |wanted: &str, found: &str| wanted == "*" || wanted == found;
+            is(state, &c.state) && is(reason, &c.reason) && is(evidence, &c.evidence)
         };
         let gateway = self.pair.gateway(side);
         let connection = gateway.wait_connection(name, SOON, said).unwrap();
