@@ -257,7 +257,11 @@ fn snapshot(connections: usize) -> Snapshot {
             .zip(numbers())
             .map(|(c, i)| connection(&c.ike.name, i))
             .collect(),
-        counters: Counters { rejected: [("invalid_syntax", 1)].into(), ..Counters::default() },
+        counters: Counters {
+            rejected: [("invalid_syntax", 1)].into(),
+            esp_in_tcp_dropped: [("carrier_refused", 1)].into(),
+            ..Counters::default()
+        },
         handshakes: numbers().map(|i| (IkeSaId(i), handshake)).collect(),
         usage: numbers().map(|i| (ChildId(i), (usage, usage))).collect::<HashMap<_, _>>(),
     };
