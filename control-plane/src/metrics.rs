@@ -95,7 +95,7 @@ impl<'a> Shown<'a> {
         Self { config }
     }
 
-    /// The value of the `connection` label.
+    /// The value of the `connection` label of events, which know the name alone.
     fn label(&self, connection: &Arc<str>) -> Arc<str> {
         let own = match self.config.metrics.per_connection {
             PerConnection::All => true,
@@ -103,6 +103,11 @@ impl<'a> Shown<'a> {
             PerConnection::Off => false,
         };
         if own { connection.clone() } else { OTHER.into() }
+    }
+
+    /// The value of the `connection` label.
+    fn label_of(&self, connection: &crate::config::Connection) -> Arc<str> {
+        if self.has_own(connection) { connection.ike.name.clone() } else { OTHER.into() }
     }
 
     fn has_own(&self, connection: &crate::config::Connection) -> bool {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use portcullis_data_plane::event::DataPlaneEvent;
 use portcullis_ike::event::Event;
+use portcullis_ike::status::{Reason, State};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
@@ -30,6 +31,9 @@ pub(super) struct Live {
     child_failures: Family<Failure, Counter>,
     child_removed: Family<ChildRemoved, Counter>,
     streams: Family<Stream, Counter>,
+    esp_fallbacks: Family<Failure, Counter>,
+    esp_refusals: Family<Failure, Counter>,
+    esp_returns: Family<Failure, Counter>,
     esp_probes: Family<EspProbe, Counter>,
     esp_verifications: Family<EspVerdict, Counter>,
     esp_verification: Family<Verdict, Histogram, VerificationBuckets>,
@@ -150,6 +154,9 @@ impl Live {
             child_failures: Family::default(),
             child_removed: Family::default(),
             streams: Family::default(),
+            esp_fallbacks: Family::default(),
+            esp_refusals: Family::default(),
+            esp_returns: Family::default(),
             esp_probes: Family::default(),
             esp_verifications: Family::default(),
             esp_verification: Family::new_with_constructor(VerificationBuckets),
@@ -177,6 +184,17 @@ impl Live {
         );
         r.register("child_removed", "Child SA pairs that ended", live.child_removed.clone());
         r.register("ike_streams", "TCP streams of IKE SAs lost and restored", live.streams.clone());
+        r.register("esp_fallbacks", "Times that ESP went into TCP", live.esp_fallbacks.clone());
+        r.register(
+            "esp_refusals",
+            "Times that a connection was blocked instead of carried",
+            live.esp_refusals.clone(),
+        );
+        r.register(
+            "esp_returns",
+            "Attempts to bring ESP from TCP back to a direct carrier, by outcome",
+            live.esp_returns.clone(),
+        );
         r.register(
             "esp_probes",
             "Carriers asked by ESP echo in verifications, by what came back",
@@ -207,8 +225,12 @@ impl Live {
     /// Counts an event of IKE.
     pub(super) fn observe(&self, shown: &Shown<'_>, event: &Event) {
         match event {
-            Event::StateChanged { connection, to, reason, .. } => {
+            Event::StateChanged { connection, from, to, reason, .. } => {
                 let connection = shown.label(connection);
+                if let Some((family, reason)) = self.turn(*from, *to, *reason) {
+                    let labels = Failure { connection: connection.clone(), reason: reason.label() };
+                    family.get_or_create(&labels).inc();
+                }
                 let change = StateChange { connection, state: to.label(), reason: reason.label() };
                 self.state_changes.get_or_create(&change).inc();
             }
@@ -285,6 +307,19 @@ impl Live {
                     .observe(verification.took.as_secs_f64());
             }
             Event::CommandDone { .. } | Event::Keys(_) => {}
+        }
+    }
+
+    /// What a change of state means for ESP: into TCP, stopped, or out of TCP. A new reason in the same state is none.
+    fn turn(&self, from: State, to: State, reason: Reason) -> Option<(&Family<Failure, Counter>, Reason)> {
+        match (from, to) {
+            (State::Trial, State::Tcp) => Some((&self.esp_returns, Reason::TrialFailed)),
+            (State::Tcp | State::Trial, State::DirectIp | State::DirectUdp) => {
+                Some((&self.esp_returns, reason))
+            }
+            (from, State::Tcp) if from != State::Tcp => Some((&self.esp_fallbacks, reason)),
+            (from, State::Blocked) if from != State::Blocked => Some((&self.esp_refusals, reason)),
+            _ => None,
         }
     }
 

@@ -54,7 +54,7 @@ impl Traffic {
     fn take(&mut self, snapshot: &Snapshot, shown: &Shown<'_>) {
         let mut live = HashMap::with_capacity(self.seen.len());
         for connection in connections(snapshot) {
-            let label = shown.label(&connection.config.ike.name);
+            let label = shown.label_of(connection.config);
             let sums = self.sums.entry(label).or_default();
             for (shard, sa) in &connection.ike_sas {
                 let Some(index) = snapshot.shards.iter().position(|s| std::ptr::eq(s, *shard)) else {

@@ -1,5 +1,8 @@
 //! A connection is known to every shard; its SAs live in some. This puts the views together.
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
+
 use portcullis_ike::status::{ConnectionStatus, IkeSaStatus, State};
 
 use crate::config::Connection;
@@ -18,13 +21,15 @@ pub struct Merged<'a> {
 
 /// Every configured connection, in the order of the file.
 pub fn connections(snapshot: &Snapshot) -> impl Iterator<Item = Merged<'_>> {
-    // Shards list connections in the order they were given, so that no search is needed: ten thousand connections
-    // are scraped at once.
-    snapshot.config.connections.iter().enumerate().map(|(index, config)| {
-        let views = snapshot.shards.iter().filter_map(move |shard| {
-            let at_index = shard.connections.get(index).filter(|c| c.name == config.ike.name);
-            let found = at_index.or_else(|| shard.connections.iter().find(|c| c.name == config.ike.name));
-            found.map(|status| (shard, status))
+    // Shards list connections in the order they were given, so that no search is needed; while a reload is under way they
+    // may not, and are searched by name.
+    let shards: Vec<_> = snapshot.shards.iter().map(|shard| (shard, OnceCell::new())).collect();
+    snapshot.config.connections.iter().enumerate().map(move |(index, config)| {
+        let views = shards.iter().filter_map(|(shard, by_name)| {
+            let name = &*config.ike.name;
+            let at_index = shard.connections.get(index).filter(|c| &*c.name == name);
+            let found = at_index.or_else(|| by_name.get_or_init(|| by_name_in(shard)).get(name).copied());
+            found.map(|status| (*shard, status))
         });
         let views: Vec<_> = views.collect();
         let mut ike_sas: Vec<_> = views
@@ -36,6 +41,10 @@ pub fn connections(snapshot: &Snapshot) -> impl Iterator<Item = Merged<'_>> {
             views.iter().map(|(_, status)| *status).max_by_key(|s| (!s.ike_sas.is_empty(), rank(s.state)));
         Merged { config, status, ike_sas }
     })
+}
+
+fn by_name_in(shard: &ShardSnapshot) -> HashMap<&str, &ConnectionStatus> {
+    shard.connections.iter().map(|status| (&*status.name, status)).collect()
 }
 
 /// How much a shard knows: the one that carries traffic, else the one that tries, else the one that gave up.
