@@ -343,6 +343,11 @@ impl Gateway {
         Metrics::scrape(&self.namespace, self.metrics).with_context(|| self.name.clone())
     }
 
+    /// Where its metrics are, inside its namespace.
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.metrics
+    }
+
     /// The body of another path of the metrics listener.
     ///
     /// # Errors
