@@ -3,6 +3,7 @@
 mod figure;
 mod memory;
 mod priority;
+mod scrape;
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ use crate::{build_ebpf, workspace};
 /// Runs benchmark suites.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// Only this suite: esp, ike, esp-in-tcp or memory.
+    /// Only this suite: esp, ike, esp-in-tcp, memory or scrape.
     suite: Option<String>,
     /// Write all figures to this file, an array of objects.
     #[arg(long, value_name = "FILE")]
@@ -48,6 +49,11 @@ const SUITES: &[Suite] = &[
         name: "memory",
         what: "what an established IKE SA with one Child SA keeps in a running daemon",
         run: |_| memory::run(),
+    },
+    Suite {
+        name: "scrape",
+        what: "/metrics of a running gateway with ten thousand connections",
+        run: |_| scrape::run(),
     },
 ];
 

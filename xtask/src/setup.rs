@@ -3,6 +3,7 @@
 mod apt;
 mod bpf_linker;
 mod packages;
+mod prometheus;
 mod rust_src;
 pub mod schemathesis;
 mod toolchain;
@@ -14,14 +15,19 @@ use anyhow::{Result, bail};
 use crate::workspace;
 use toolchain::Toolchain;
 
-/// Installs what is missing: Debian packages, the sources of `core`, the linker for BPF, what tests the API.
+/// Installs what is missing: Debian packages, Prometheus, the sources of `core`, the linker for BPF, what tests the API.
 ///
 /// Every step is tried, so that one call shows all there is to mend.
 ///
 /// # Errors
 /// Naming what could not be installed, and the remedy.
 pub fn run() -> Result<()> {
-    let outcomes = [packages::install(), ebpf_toolchain().map(drop), schemathesis::install()];
+    let outcomes = [
+        packages::install(),
+        prometheus::install(),
+        ebpf_toolchain().map(drop),
+        schemathesis::install(),
+    ];
     let failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).map(|e| format!("{e:#}")).collect();
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
 }

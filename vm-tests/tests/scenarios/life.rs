@@ -78,7 +78,12 @@ fn every_panel_and_alert_shows_what_it_is_for() {
     filter(&pair, "meta l4proto esp drop; udp dport 4500 drop; udp sport 4500 drop;");
     watch.stage("esp_blocked");
     unfilter(&pair);
-    pair.wait_up(SHOWN_WITHIN).unwrap();
+    // A flow that nothing comes through for long has ended.
+    drop(flows);
+    let answered = Ping { count: 1, timeout: Duration::from_millis(200), ..Ping::to(Side::B.host().0) };
+    until(SHOWN_WITHIN, || (answered.run(&pair.lab.host_a).unwrap().answered == 1).then_some(()))
+        .expect("ESP passes again");
+    let flows = [flow(&pair.lab, Side::A, 500), flow(&pair.lab, Side::B, 500)];
     wait_more(&flows, 500);
     watch.stage("back");
 
@@ -161,10 +166,12 @@ impl<'a> Watch<'a> {
         for expression in missing {
             let now = last.remove(&expression.of);
             let before = self.before.get(&expression.of);
-            self.failures.push(format!(
+            let failure = format!(
                 "{} at {name}:\n  {:?}\n  before {before:?}\n  now {now:?}",
                 expression.of, expression.queries
-            ));
+            );
+            eprintln!("{failure}");
+            self.failures.push(failure);
         }
         for expression in &self.expressions {
             if matches!(&expression.proof, Proof::Stages(before, _) if before == name) {

@@ -181,7 +181,13 @@ fn stream_bytes(artefacts: &Artefacts) -> Result<f64> {
     Ok((many - few) / (MANY_STREAMS - FEW_STREAMS) as f64)
 }
 
-fn configuration(side: Side, sites: u32, artefacts: &Artefacts, secret: &str) -> Result<DaemonConfig> {
+/// Gateways of so many sites: gw-a is all of them, each with an address of its own, gw-b answers.
+pub(super) fn configuration(
+    side: Side,
+    sites: u32,
+    artefacts: &Artefacts,
+    secret: &str,
+) -> Result<DaemonConfig> {
     let file = artefacts.config.join(side.gateway_name()).with_extension("yaml");
     let mut config = DaemonConfig::read(&file)?;
     config.set("data_plane/mode", "xdp");

@@ -22,6 +22,18 @@ pub fn install(packages: &[&str]) -> Result<()> {
     )
 }
 
+/// Fetches a package from the machine's own sources and unpacks it into `into`, without installing it.
+pub fn unpack_own(package: &str, into: &Path) -> Result<()> {
+    let archives = into.join("archives");
+    fs::create_dir_all(&archives).with_context(|| format!("creating {}", archives.display()))?;
+    // The sandbox user of apt may not enter our directory.
+    let mut download = apt_get();
+    download.args(["-o", "APT::Sandbox::User=", "--quiet", "download", package]).current_dir(&archives);
+    workspace::run(&mut download)?;
+    let archive = archive_of(package, &archives)?;
+    workspace::run(Command::new("dpkg").arg("-x").arg(archive).arg(into))
+}
+
 /// Fetches a package of `suite`, of a version that starts with `version`, and unpacks it into `into`.
 ///
 /// The machine's own sources and lists stay as they are: lists, cache and sources of this fetch live in
@@ -65,11 +77,14 @@ fn fetch(package: &str, version: &str, suite: &str, mirror: &str, scratch: &Path
     workspace::run(private().arg("update"))?;
     let archives = scratch.join("archives");
     workspace::run(private().arg("download").arg(format!("{package}={version}*")).current_dir(&archives))?;
-    let prefix = format!("{package}_{version}");
-    fs::read_dir(&archives)?
+    archive_of(&format!("{package}_{version}"), &archives)
+}
+
+fn archive_of(prefix: &str, archives: &Path) -> Result<PathBuf> {
+    fs::read_dir(archives)?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|p| p.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
-        .with_context(|| format!("apt left no {package} in {}", archives.display()))
+        .find(|p| p.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
+        .with_context(|| format!("apt left no {prefix} in {}", archives.display()))
 }
 
 /// The Debian mirrors in the machine's apt configuration, without those of security updates.

@@ -57,7 +57,8 @@ pub fn install() -> Result<()> {
     Ok(())
 }
 
-fn find(program: &str) -> Option<PathBuf> {
+/// Where a program is, administrators' directories included.
+pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let administration = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(administration).map(|d| d.join(program)).find(|p| p.is_file())
