@@ -22,12 +22,8 @@ use toolchain::Toolchain;
 /// # Errors
 /// Naming what could not be installed, and the remedy.
 pub fn run() -> Result<()> {
-    let outcomes = [
-        packages::install(),
-        prometheus::install(),
-        ebpf_toolchain().map(drop),
-        schemathesis::install(),
-    ];
+    let outcomes =
+        [packages::install(), prometheus::install(), ebpf_toolchain().map(drop), schemathesis::install()];
     let failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).map(|e| format!("{e:#}")).collect();
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
 }

@@ -1,5 +1,5 @@
 //! A life under the eyes of a real Prometheus: start, traffic, rekeys, IKE blocked, ESP blocked and back, a stray route, a flood,
-//! a full SA table, overload, `kill -9`, alone, without a guard. Every panel and every alert has to show what
+//! a full SA table, overload, `kill -9`, alone with a damaged policy store, without a guard. Every panel and every alert has to show what
 //! `dashboards/evidence.yaml` says it shows.
 
 use std::collections::BTreeMap;
@@ -119,6 +119,7 @@ fn every_panel_and_alert_shows_what_it_is_for() {
     drop(flows);
     pair.b.kill().unwrap();
     change(&pair.a, |config| config.set("data_plane/mode", "tun"));
+    std::fs::write(pair.a.directory().join("state/policy-store.json"), "{").unwrap();
     pair.a.start().unwrap();
     watch.stage("alone");
     pair.a.kill().unwrap();
