@@ -182,6 +182,8 @@ impl Endpoint {
             Some(TrialSa::Peers) => {
                 live.trial = None;
                 live.use_all(&mut self.core, now);
+                live.carrier.moved_to_trial(now, &mut self.core.rng);
+                live.carry_out(&mut self.core, now);
             }
             Some(TrialSa::Ours(trial)) if trial.has_moved() => {
                 live.trial = None;

@@ -80,6 +80,22 @@ fn a_trial_without_an_answer_is_deleted_and_carries_nothing() {
     world.shut_down_and_check();
 }
 
+/// Rule 8: a connection without any traffic comes back as well; the responder shows by a dummy that it has moved.
+#[test]
+fn an_idle_connection_comes_back_by_a_trial() {
+    let mut world = fallback(StartTransport::Tcp).world(9);
+    block(&mut world);
+    assert!(world.run_until_holds(SECOND * 6, |world| is_in_tcp(world, 0)), "{:?}", world.status(0));
+    world.weather = Weather::default();
+    assert!(world.run_until_holds(SECOND * 60, |world| is_direct(world, 0) && is_direct(world, 1)));
+    assert_eq!(world.status(0).reason, Reason::Returned);
+    let counters = world.nodes[0].endpoint.counters();
+    assert_eq!((counters.returns, counters.trials_failed), (1, 0));
+    world.run_for(SECOND * 10);
+    world.assert_settled(1);
+    world.shut_down_and_check();
+}
+
 /// Rule 8: too few answers. And the operator's wish starts a trial at once.
 #[test]
 fn an_operator_may_ask_for_a_trial_at_once() {

@@ -79,6 +79,13 @@ impl Carrier {
         self.dummies = Some((0, now));
     }
 
+    /// Traffic has followed the peer to its trial. A dummy says so: on an idle connection nothing else would, and the peer,
+    /// which waits for something inbound, would give its trial up.
+    pub(crate) fn moved_to_trial(&mut self, now: Time, rng: &mut Rng) {
+        self.dummies = Some((0, now));
+        self.drive(now, rng);
+    }
+
     /// The operator wants to know now. False if there is nothing to ask with, or it is being asked.
     pub(crate) fn verify(&mut self, now: Time, rng: &mut Rng) -> bool {
         let asks = match self.phase {
