@@ -7,6 +7,7 @@
 mod at_start;
 mod in_mid_life;
 mod in_tcp;
+mod large_udp;
 mod streams;
 
 use std::time::{Duration, Instant};
