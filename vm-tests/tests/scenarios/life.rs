@@ -1,4 +1,4 @@
-//! A life under the eyes of a real Prometheus: start, traffic, rekeys, IKE blocked, ESP blocked and back, a stray route, a flood,
+//! A life under the eyes of a real Prometheus: start, traffic, rekeys, IKE blocked, IP blocked, ESP blocked and back, forgeries, a flood,
 //! a full SA table, overload, `kill -9`, alone with a damaged policy store, without a guard. Every panel and every alert has to show what
 //! `dashboards/evidence.yaml` says it shows.
 
@@ -16,6 +16,8 @@ use crate::{SOON, add_site, artefacts, change, flow, wait_more};
 
 /// A connection that nearly fills the SA table.
 const MANY: &str = "many";
+/// A connection for peers with any address.
+const ANYBODY: &str = "anybody";
 /// The smallest table, and children for nine tenths of it.
 const SLOTS: usize = 256;
 const CHILDREN: usize = 235;
@@ -46,6 +48,13 @@ fn every_panel_and_alert_shows_what_it_is_for() {
         });
     }
     change(&pair.a, |config| {
+        // Without a connection for anybody strangers would have nothing to ask for.
+        add_site(config, Side::A, ANYBODY, 1);
+        let anybody = format!("connections/{ANYBODY}");
+        config.set(&format!("{anybody}/remote/address"), "any");
+        config.set(&format!("{anybody}/children/{CHILD}/start"), "none");
+        config.set(&format!("{anybody}/ike/transport"), "udp-then-tcp");
+        config.set_yaml(&format!("{anybody}/ike/proposals"), "[aes256gcm16-prfsha384-x25519]").unwrap();
         config.set("data_plane/sa_slots", SLOTS);
         config.set("ike/cookie_threshold", COOKIE_THRESHOLD);
         let connection = format!("connections/{}", Side::A.connection());
@@ -75,6 +84,9 @@ fn every_panel_and_alert_shows_what_it_is_for() {
     filter(&pair, "tcp dport 4500 reject with tcp reset; tcp sport 4500 reject with tcp reset;");
     watch.stage("ike_blocked");
     unfilter(&pair);
+    filter(&pair, "meta l4proto esp drop;");
+    watch.stage("ip_blocked");
+    unfilter(&pair);
     filter(&pair, "meta l4proto esp drop; udp dport 4500 drop; udp sport 4500 drop;");
     watch.stage("esp_blocked");
     unfilter(&pair);
@@ -87,16 +99,16 @@ fn every_panel_and_alert_shows_what_it_is_for() {
     wait_more(&flows, 500);
     watch.stage("back");
 
-    // A route leads past the tunnel, with a protected source.
-    let (lan, _) = Side::A.lan();
-    let router = Side::A.router().0.to_string();
+    // Somebody outside sends in clear as if it were host-b.
     gateway.ip(&["address", "add", "10.1.0.9/24", "dev", "lan0"]).unwrap();
-    let route = ["route", "replace", "10.2.0.2/32", "via", &router, "src", &lan.to_string()];
-    gateway.ip(&route).unwrap();
-    let stray = Ping { timeout: Duration::from_millis(100), ..Ping::to(Side::B.host().0) };
-    assert_eq!(stray.run(gateway).unwrap().answered, 0);
-    watch.stage("stray_route");
-    gateway.ip(&["route", "del", "10.2.0.2/32"]).unwrap();
+    let (forged, target) = (Side::B.host().0, Side::A.host().0);
+    pair.lab.router.ip(&["address", "add", &format!("{forged}/32"), "dev", "lo"]).unwrap();
+    let forger = pair.lab.router.enter(|| UdpSocket::bind((forged, 0))).unwrap();
+    for _ in 0..50 {
+        forger.send_to(b"forged", (target, 9)).unwrap();
+    }
+    watch.stage("forged");
+    pair.lab.router.ip(&["address", "del", &format!("{forged}/32"), "dev", "lo"]).unwrap();
 
     let strangers = flood(&pair);
     watch.stage("flooded");
