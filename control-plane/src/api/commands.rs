@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::body;
 use super::extract::{Change, Name};
-use super::problem::{Kind, Problem};
+use super::problem::Problem;
 
 /// What is meant; an empty body means everything of the connection.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -79,17 +79,19 @@ pub async fn rekey(
     carry_out(api, name, change, &body, kind).await
 }
 
-/// Asks the peer for an ESP echo on every direct carrier.
+/// Verifies direct carriers by ESP echo now, or tries them while ESP is in TCP. Does not wait for what it comes to: that is an
+/// event, and in the status.
 #[utoipa::path(post, path = "/v1/connections/{name}/probe", tag = "commands",
     params(("name" = String, Path, description = "Name of the connection")),
-    responses((status = 200, body = Done), (status = 404, body = Problem),
-        (status = 409, body = Problem, description = "Also while this version has no ESP echo")))]
-pub async fn probe(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Json<Done>, Problem> {
-    if api.running.config().connection(&name).is_none() {
-        return Err(Problem::unknown_connection(&name));
-    }
-    let detail = "this version neither announces nor sends ESP echo: there is nothing to probe with";
-    Err(Problem::new(Kind::Conflict, detail))
+    responses((status = 200, body = Done), (status = 404, body = Problem), (status = 409, body = Problem),
+        (status = 504, body = Problem)))]
+pub async fn probe(
+    api: State<Arc<Api>>,
+    name: Name,
+    change: Change,
+    body: Bytes,
+) -> Result<Json<Done>, Problem> {
+    carry_out(api, name, change, &body, |_: Wish| CommandKind::Probe).await
 }
 
 async fn carry_out(

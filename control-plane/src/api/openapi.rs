@@ -190,6 +190,7 @@ mod tests {
             ("ike", serde_json::json!({"ike": {"?": 1}})),
             ("esp", serde_json::json!({"esp": {"?": 1}})),
             ("esp.probe", serde_json::json!({"esp": {"probe": {"?": 1}}})),
+            ("esp.fallback", serde_json::json!({"esp": {"fallback": {"?": 1}}})),
             ("children.*", serde_json::json!({"children": {"n": {"?": 1}}})),
         ] {
             let problems = read_connection("x", probe.to_string().as_bytes(), &Secrets::Skip).unwrap_err();

@@ -98,7 +98,7 @@ impl UpOrDown {
 }
 
 impl Probe {
-    /// Probes and prints what answered.
+    /// Asks for it and prints what was begun.
     ///
     /// # Errors
     /// If no daemon answers, or what it says against it.
