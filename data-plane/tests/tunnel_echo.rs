@@ -232,20 +232,6 @@ fn a_large_request_is_lost_where_the_path_is_narrower_and_the_small_one_is_not()
         tunnel.a.plane.send_echo(EchoRequest { sequence: 2, ..large });
         tunnel.a.plane.send_echo(EchoRequest { sequence: 3, size: EchoSize::Small, ..large });
         assert_eq!(next_reply(&mut tunnel.a).sequence, 3, "in order, so that the large one is lost");
-
-        // 1492, 1472, 1450, 1420, 1400: at the last, or before it by the octets that padding leaves free, it fits.
-        let fits = [10, 20, 30, 40, 50].into_iter().find(|sequence| {
-            tunnel.a.plane.lower_path_mtu(tunnel::PATH);
-            tunnel.a.plane.send_echo(EchoRequest { sequence: *sequence, ..large });
-            let small = EchoRequest { sequence: sequence + 1, size: EchoSize::Small, ..large };
-            tunnel.a.plane.send_echo(small);
-            let is_answered = next_reply(&mut tunnel.a).sequence == *sequence;
-            if is_answered {
-                assert_eq!(next_reply(&mut tunnel.a).sequence, sequence + 1);
-            }
-            is_answered
-        });
-        assert!(fits.is_some(), "the path takes 1400 octets");
         tunnel.assert_balanced();
     }
 }

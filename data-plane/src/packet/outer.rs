@@ -120,9 +120,10 @@ impl OuterHeader {
         portcullis_esp::least_padded_max_payload_len(mtu.saturating_sub(self.len))
     }
 
-    /// True if both lead from the same end to the same other end by the same carrier.
+    /// True if both lead from the same end to the same other end by the same carrier, whatever they let routers do.
     pub fn is_same_way(&self, other: &Self) -> bool {
-        (self.template, self.len) == (other.template, other.len)
+        let way = |header: &Self| (header.source, header.destination, header.remote_port, header.udp);
+        way(self) == way(other)
     }
 
     /// True if ESP travels in UDP.
