@@ -74,9 +74,10 @@ fn both_blocked_in_mid_life_is_shut_under_fail_closed_and_returns() {
 
     stage.pair.lab.unblock().unwrap();
     let unblocked = Instant::now();
-    stage.wait(Side::A, ("direct_ip", "none", "echo"));
+    // An attempt may be verifying at this moment, and find UDP answered whose first echoes over IP were still blocked.
+    stage.wait(Side::A, ("*", "*", "echo"));
     measured("back after both were blocked, fail-closed", unblocked.elapsed());
-    stage.wait(Side::B, ("direct_ip", "*", "echo"));
+    stage.wait(Side::B, ("*", "*", "echo"));
     wait_more(&flows, 50);
     end(flows);
     let counts = stage.router.finish().unwrap();
