@@ -34,7 +34,7 @@ pub(super) fn run(mode: DataPlaneMode, artefacts: &Artefacts, account: &mut Acco
         stage.expect(Side::A, ("blocked", "esp_unreachable"), Within::MidLife, account)?;
         stage.pings(false, account)?;
         stage.unblock()?;
-        stage.expect(Side::A, ("direct_ip", "none"), Within::Any, account)?;
+        stage.is_back(account)?;
         stage.pings(true, account)?;
         stage.close(account, |counts, account| account.expect_equal("ESP in TCP", counts.esp_tcp, 0))
     });
@@ -95,6 +95,19 @@ impl Stage {
         let esp = &a.ike_sas.first().context("an IKE SA")?.esp;
         let promised = Duration::from_secs_f64(esp.decision_within_seconds);
         Ok(Self { pair, router, promised, since: std::cell::Cell::new(Instant::now()) })
+    }
+
+    /// ESP is proven outside of TCP again: over UDP where an attempt was verifying at the moment of the unblocking, and
+    /// its echoes over IP had been sent before.
+    fn is_back(&self, account: &mut Account) -> Result<()> {
+        let is_proven = |c: &ConnectionStatus| c.state.starts_with("direct_") && c.evidence == "echo";
+        let found = self.pair.a.wait_connection(Side::A.connection(), LIMIT, is_proven)?;
+        account.expect(
+            "gw-a says that ESP is proven again",
+            true,
+            format!("{}, {}", found.state, found.evidence),
+        );
+        Ok(())
     }
 
     fn block(&self, what: &[Blocked]) -> Result<()> {
