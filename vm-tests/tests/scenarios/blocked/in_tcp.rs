@@ -3,12 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use portcullis_vm_tests::status::ConnectionStatus;
 use portcullis_vm_tests::{Blocked, Breakage, DataPlaneMode, Side, UdpFlow, Way};
 
 use super::{BUSY, Scene, Stage, measured, within_budget};
 use crate::{SOON, flow, wait_more};
 
 const FALLBACK: [&str; 2] = ["tcp-fallback"; 2];
+const PACKETS_PER_SECOND: u32 = 200;
 const BOTH: &[(Blocked, Way)] = &[(Blocked::Protocol50, Way::Both), (Blocked::Udp4500, Way::Both)];
 
 /// Row 16: a new IKE SA without S, and a trial with S that leads back.
@@ -135,9 +137,10 @@ fn stricter_wins(policies: [&'static str; 2]) {
     stage.wait(Side::A, ("blocked", "*", "none"));
     measured(&what, stage.started.elapsed());
     stage.stays_shut();
+    // Either carrier: the filter may go in the middle of a verification.
     stage.pair.lab.unblock().unwrap();
-    stage.wait(Side::A, ("direct_ip", "*", "echo"));
-    stage.wait(Side::B, ("direct_ip", "*", "echo"));
+    stage.wait(Side::A, ("direct_*", "*", "echo"));
+    stage.wait(Side::B, ("direct_*", "*", "echo"));
     stage.passes();
     let counts = stage.router.finish().unwrap();
     crate::nothing_in_clear(&counts);
@@ -158,7 +161,7 @@ fn stricter_policy_wins_in_mid_life() {
         let what = format!("both blocked in mid-life, initiator {}, responder {}", policies[0], policies[1]);
         measured(&what, blocked.elapsed());
         stage.pair.lab.unblock().unwrap();
-        stage.wait(Side::A, ("direct_ip", "*", "echo"));
+        stage.wait(Side::A, ("direct_*", "*", "echo"));
         wait_more(&flows, 50);
         end(flows);
         let counts = stage.router.finish().unwrap();
@@ -167,6 +170,41 @@ fn stricter_policy_wins_in_mid_life() {
         const ECHOES: u64 = 8;
         assert!(counts.esp_tcp <= ECHOES, "{policies:?}: {counts:?}");
     }
+}
+
+/// Rule 9 and "when the policy changes": over the API, under load, a stricter policy takes ESP out of TCP at once, and a looser
+/// one lets it fall again.
+#[test]
+fn policy_flipped_under_load_acts_at_once() {
+    let stage = Scene { policies: FALLBACK, ..Scene::USUAL }.start();
+    stage.wait(Side::A, ("direct_ip", "none", "echo"));
+    stage.wait(Side::B, ("direct_ip", "*", "echo"));
+    let flows = flows(&stage);
+    stage.pair.lab.block(Blocked::AllButTcp, Way::Both).unwrap();
+    stage.wait(Side::A, ("tcp", "esp_unreachable", "*"));
+    wait_more(&flows, 50);
+
+    let connection = Side::A.connection();
+    let set = |policy: &str| stage.pair.a.verb(&["policy", "set", policy, connection]).unwrap();
+    let flipped = Instant::now();
+    set("fail-closed");
+    let is_out_of_tcp = |c: &ConnectionStatus| c.esp_transport.as_deref() != Some("tcp");
+    stage.pair.a.wait_connection(connection, SOON, is_out_of_tcp).unwrap();
+    measured("policy set to fail-closed under load: out of TCP", flipped.elapsed());
+    let before = flows[0].progress();
+    // A second's traffic, and a little that was on the way.
+    flows[0].wait(SOON, |p| p.sent >= before.sent + u64::from(PACKETS_PER_SECOND)).unwrap();
+    let arrived = flows[0].progress().received - before.received;
+    assert!(arrived <= 5, "{arrived} packets of gw-a arrived under fail-closed");
+    stage.wait(Side::A, ("blocked", "esp_unreachable", "none"));
+
+    let flipped = Instant::now();
+    set("tcp-fallback");
+    stage.wait(Side::A, ("tcp", "esp_unreachable", "*"));
+    measured("policy set to tcp-fallback under load: in TCP", flipped.elapsed());
+    wait_more(&flows, 50);
+    end(flows);
+    stage.finish();
 }
 
 /// Traffic is on the direct carrier again, and none is in TCP any more.
@@ -182,7 +220,7 @@ fn returned(stage: Stage) {
 }
 
 fn flows(stage: &Stage) -> Vec<UdpFlow> {
-    [Side::A, Side::B].map(|side| flow(&stage.pair.lab, side, 200)).into()
+    [Side::A, Side::B].map(|side| flow(&stage.pair.lab, side, PACKETS_PER_SECOND)).into()
 }
 
 fn end(flows: Vec<UdpFlow>) {
