@@ -1,4 +1,4 @@
-//! A life under the eyes of a real Prometheus: start, traffic, rekeys, IKE blocked, IP blocked, ESP blocked and back, forgeries, a flood,
+//! A life under the eyes of a real Prometheus: start, traffic, rekeys, IKE blocked, IP blocked, ESP blocked and back, ESP in TCP and back, forgeries, a flood,
 //! a full SA table, overload, `kill -9`, alone with a damaged policy store, without a guard. Every panel and every alert has to show what
 //! `dashboards/evidence.yaml` says it shows.
 
@@ -25,6 +25,8 @@ const CHILDREN: usize = 235;
 const REKEY_AFTER: &str = "20s";
 /// How long it may take until Prometheus shows a stage: its windows are up to 10 s, attempts are up to 60 s apart.
 const SHOWN_WITHIN: Duration = Duration::from_secs(100);
+/// Both direct carriers of ESP.
+const DIRECT: &str = "meta l4proto esp drop; udp dport 4500 drop; udp sport 4500 drop;";
 /// Above this strangers get cookies.
 const COOKIE_THRESHOLD: usize = 8;
 
@@ -35,6 +37,9 @@ fn every_panel_and_alert_shows_what_it_is_for() {
     for side in [Side::A, Side::B] {
         change(pair.gateway(side), |config| {
             config.set("ike/max_children", 1000);
+            let esp = format!("connections/{}/esp", side.connection());
+            config.set(&format!("{esp}/hold_time"), "2s");
+            config.set(&format!("{esp}/fallback/trial_first"), "5s");
             add_site(config, side, MANY, 0);
             config.remove(&format!("connections/{MANY}/children"));
             for child in 0..CHILDREN {
@@ -87,7 +92,7 @@ fn every_panel_and_alert_shows_what_it_is_for() {
     filter(&pair, "meta l4proto esp drop;");
     watch.stage("ip_blocked");
     unfilter(&pair);
-    filter(&pair, "meta l4proto esp drop; udp dport 4500 drop; udp sport 4500 drop;");
+    filter(&pair, DIRECT);
     watch.stage("esp_blocked");
     unfilter(&pair);
     // A flow that nothing comes through for long has ended.
@@ -98,6 +103,13 @@ fn every_panel_and_alert_shows_what_it_is_for() {
     let flows = [flow(&pair.lab, Side::A, 500), flow(&pair.lab, Side::B, 500)];
     wait_more(&flows, 500);
     watch.stage("back");
+    for side in [Side::A, Side::B] {
+        pair.gateway(side).verb(&["policy", "set", "tcp-fallback", side.connection()]).unwrap();
+    }
+    filter(&pair, DIRECT);
+    watch.stage("fell_back");
+    unfilter(&pair);
+    watch.stage("returned");
 
     // Somebody outside sends in clear as if it were host-b.
     gateway.ip(&["address", "add", "10.1.0.9/24", "dev", "lan0"]).unwrap();
@@ -161,11 +173,8 @@ impl<'a> Watch<'a> {
 
     /// Waits until all that is to be shown at this stage has been, each at some moment of it; then looks at what is about to be.
     fn stage(&mut self, name: &'static str) {
-        let mut missing: Vec<&Expression> = self
-            .expressions
-            .iter()
-            .filter(|e| matches!(&e.proof, Proof::Stages(_, shown) if shown == name))
-            .collect();
+        let mut missing: Vec<&Expression> =
+            self.expressions.iter().filter(|expression| expression.proof.shown == name).collect();
         let mut last = BTreeMap::new();
         until(SHOWN_WITHIN, || {
             missing.retain(|expression| {
@@ -187,7 +196,7 @@ impl<'a> Watch<'a> {
             self.failures.push(failure);
         }
         for expression in &self.expressions {
-            if matches!(&expression.proof, Proof::Stages(before, _) if before == name) {
+            if expression.proof.before == name {
                 let now = ask(self.prometheus, expression);
                 if expression.is_alert && now.iter().any(|answer| !answer.is_empty()) {
                     self.failures.push(format!("{} fires at {name}: {now:?}", expression.of));
@@ -200,11 +209,9 @@ impl<'a> Watch<'a> {
 
     fn close(self) {
         assert!(self.failures.is_empty(), "{}", self.failures.join("\n"));
-        for Expression { of, proof, .. } in &self.expressions {
-            if let Proof::Stages(before, shown) = proof {
-                let place = |name: &str| self.stages.iter().position(|stage| *stage == name);
-                assert!(place(before).is_some() && place(before) < place(shown), "{of}: {before}, {shown}");
-            }
+        for Expression { of, proof: Proof { before, shown }, .. } in &self.expressions {
+            let place = |name: &str| self.stages.iter().position(|stage| *stage == name);
+            assert!(place(before).is_some() && place(before) < place(shown), "{of}: {before}, {shown}");
         }
     }
 }
