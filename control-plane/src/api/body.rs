@@ -51,6 +51,10 @@ pub fn parse<T: serde::de::DeserializeOwned + Default>(body: &Bytes) -> Result<T
 /// # Errors
 /// If it is no JSON (400), or of another form (422).
 pub fn parse_needed<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
+    // serde takes an array for a structure, by position.
+    if body.iter().find(|octet| !octet.is_ascii_whitespace()) == Some(&b'[') {
+        return Err(Problem::new(Kind::Invalid, "an object is expected"));
+    }
     serde_json::from_slice(body).map_err(|error| {
         let kind = if error.is_data() { Kind::Invalid } else { Kind::BadRequest };
         Problem::new(kind, error.to_string())

@@ -73,12 +73,15 @@ impl End {
     pub fn heard(&mut self, len: usize) -> Vec<u8> {
         let mut octets = Vec::new();
         wait_until("it is heard", || {
-            while let Ok(more) = self.heard.try_recv() {
-                octets.extend(more);
-            }
+            octets.extend(self.heard_so_far());
             octets.len() >= len
         });
         octets
+    }
+
+    /// What has arrived by now and was not opened.
+    pub fn heard_so_far(&mut self) -> Vec<u8> {
+        std::iter::from_fn(|| self.heard.try_recv().ok()).flatten().collect()
     }
 }
 

@@ -73,13 +73,14 @@ impl Case {
         for side in [Side::A, Side::B] {
             self.settled(&pair, side, account)?;
         }
+        let early = figures::on_socket_path(&pair.a.status()?) + figures::on_socket_path(&pair.b.status()?);
         traffic(&pair, account)?;
 
         let (a, b) = figures::drained(&pair, account)?;
         keys_in_maps(&pair, account)?;
         let router = capture.finish()?;
         self.router(&router, account);
-        figures::workers_agree_with_router(mode, (&a, &b), &router, account);
+        figures::workers_agree_with_router(mode, (&a, &b), early, &router, account);
         metrics(&pair, (&a, &b), account)?;
         pair.a.stop()?;
         pair.b.stop()

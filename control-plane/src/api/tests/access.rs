@@ -108,6 +108,8 @@ fn bodies_are_bounded_and_json() {
         }
         let answer = bench.ask("POST", "/v1/connections/plain/up", json!({"child": 7})).await;
         assert_eq!(answer.problem(), "invalid");
+        let answer = bench.ask("POST", "/v1/connections/plain/down", " [] ").await;
+        assert_eq!(answer.problem(), "invalid", "an array is no object");
         assert_eq!(bench.applied(), 0);
     });
 }
