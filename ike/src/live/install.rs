@@ -129,7 +129,8 @@ impl LiveSa {
     /// under way.
     pub(crate) fn retire(&mut self, core: &mut Core, now: Time, id: ChildId) {
         let successor = self.successor(id).or_else(|| self.twin(id));
-        if let Some(successor) = successor {
+        // Where traffic has moved on already, the newest pair may be one of the peer's that it does not use yet.
+        if let Some(successor) = successor.filter(|_| !self.is_served_without(id)) {
             self.use_outbound(core, now, successor);
         }
         let linger = self.linger_of(id);
@@ -216,6 +217,13 @@ impl LiveSa {
                 self.use_outbound(core, now, id);
             }
         }
+    }
+
+    /// Another pair of the same configured child carries its traffic.
+    fn is_served_without(&self, id: ChildId) -> bool {
+        let Some(name) = self.children.get(id).map(|child| &child.name) else { return true };
+        let serves = |other: &Child| other.id != id && other.name == *name && other.outbound == Outbound::InUse;
+        self.children.iter().any(serves)
     }
 
     fn linger_of(&self, id: ChildId) -> Duration {

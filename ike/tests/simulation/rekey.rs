@@ -68,6 +68,24 @@ fn simultaneous_child_rekeys_leave_one_pair() {
     }
 }
 
+/// RFC 7296 section 2.8: the other end rekeys the new pair while the old one is still being deleted. The answer to that DELETE
+/// moves no traffic to a pair which its initiator does not have yet.
+#[test]
+fn a_rekey_on_the_heels_of_another_uses_nothing_early() {
+    for (transport, side) in STARTS {
+        for offset in (0..80).step_by(2) {
+            let mut world = running(transport, "aes256gcm16-esn");
+            let before = world.early_uses;
+            for (side, wait) in [(side, offset), (1 - side, 10_000)] {
+                world.command(side, REKEY_CHILD);
+                world.run_for(Duration::from_millis(wait));
+            }
+            assert_eq!(world.early_uses, before, "{transport:?}, {offset} ms later");
+            ends_without_loss(world, 1);
+        }
+    }
+}
+
 /// RFC 7296 section 2.8.2.
 #[test]
 fn simultaneous_ike_rekeys_leave_one_ike_sa() {
