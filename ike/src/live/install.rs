@@ -222,7 +222,8 @@ impl LiveSa {
     /// Another pair of the same configured child carries its traffic.
     fn is_served_without(&self, id: ChildId) -> bool {
         let Some(name) = self.children.get(id).map(|child| &child.name) else { return true };
-        let serves = |other: &Child| other.id != id && other.name == *name && other.outbound == Outbound::InUse;
+        let serves =
+            |other: &Child| other.id != id && other.name == *name && other.outbound == Outbound::InUse;
         self.children.iter().any(serves)
     }
 
