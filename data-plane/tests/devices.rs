@@ -47,8 +47,10 @@ fn interfaces_that_go_down_and_up_carry_traffic_again() {
                     side.gateway.ip(&["-o", "link", "show", "dev", interface]).contains("state UP")
                 });
             }
-            tunnel.exchange(HOST_A, HOST_B, 5);
-            tunnel.exchange(HOST_B, HOST_A, 5);
+            for (from, to) in [(HOST_A, HOST_B), (HOST_B, HOST_A)] {
+                tunnel.wait_until_passes(from, to);
+                tunnel.exchange(from, to, 5);
+            }
         }
         assert!(tunnel.a.plane.is_running());
     }

@@ -16,10 +16,9 @@ use portcullis_data_plane::stream::{Ended, Incoming};
 
 use gateway::{PATIENCE, address, bind, wait_until};
 use tunnel::joined::{End, Joined, connect, runtime};
-use tunnel::{CHILD, HOST_A, HOST_A_V6, HOST_B, HOST_B_V6, NO_LIMITS, PATH, Shape, Side, TUN, Tunnel, XDP};
-
-/// A packet that has not arrived by then is sent again.
-const AGAIN_AFTER: Duration = Duration::from_millis(200);
+use tunnel::{
+    AGAIN_AFTER, CHILD, HOST_A, HOST_A_V6, HOST_B, HOST_B_V6, NO_LIMITS, PATH, Shape, Side, TUN, Tunnel, XDP,
+};
 
 /// RFC 9329 sections 3 and 6.8: ESP of all Child SAs and IKE share one stream.
 #[test]

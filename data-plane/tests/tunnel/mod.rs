@@ -7,6 +7,7 @@ pub mod joined;
 
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis_common::Spi;
 use portcullis_data_plane::config::{DataPlaneConfig, InterfaceConfig, Mode, Role};
@@ -29,6 +30,9 @@ pub const HOST_A_V6: &str = "fd01::5";
 pub const HOST_B_V6: &str = "fd02::5";
 pub const PATH: PathId = PathId(1);
 pub const CHILD: ChildId = ChildId(1);
+
+/// A packet that has not arrived by then is sent again.
+pub const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// The whole of it. Field order is drop order: data planes end before their namespaces.
 pub struct Tunnel {
@@ -121,8 +125,7 @@ impl Tunnel {
 
     /// Sends numbered datagrams from host to host, one after the other, and expects each.
     pub fn exchange(&self, from: &str, to: &str, count: u32) {
-        let (source, sink) =
-            if from == HOST_A || from == HOST_A_V6 { (&self.a, &self.b) } else { (&self.b, &self.a) };
+        let (source, sink) = if is_of_a(from) { (&self.a, &self.b) } else { (&self.b, &self.a) };
         let sender = source.host.run(|| bind(from));
         let receiver = sink.host.run(|| bind(to));
         receiver.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -139,6 +142,21 @@ impl Tunnel {
         }
     }
 
+    /// Sends from host to host until a datagram arrives: routes, neighbours and the data plane's view of both
+    /// come back a moment after the carrier, and what is sent before is dropped and counted.
+    pub fn wait_until_passes(&self, from: &str, to: &str) {
+        let (source, sink) = if is_of_a(from) { (&self.a, &self.b) } else { (&self.b, &self.a) };
+        let sender = source.host.run(|| bind(from));
+        let receiver = sink.host.run(|| bind(to));
+        receiver.set_read_timeout(Some(AGAIN_AFTER)).unwrap();
+        let destination = receiver.local_addr().unwrap();
+        wait_until(&format!("{from} reaches {to}"), || {
+            // The host's own neighbour may be unreachable as yet.
+            let _ = sender.send_to(b"first", destination);
+            receiver.recv_from(&mut [0; 8]).is_ok()
+        });
+    }
+
     /// Every direction and inner family.
     pub fn exchange_all(&self, count: u32) {
         for (a, b) in [(HOST_A, HOST_B), (HOST_A_V6, HOST_B_V6)] {
@@ -153,6 +171,10 @@ impl Tunnel {
             wait_until("the books balance", || side.plane.report().accounting().unaccounted() == 0);
         }
     }
+}
+
+fn is_of_a(host: &str) -> bool {
+    host == HOST_A || host == HOST_A_V6
 }
 
 impl Side {
