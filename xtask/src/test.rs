@@ -44,7 +44,9 @@ impl Test {
             check::run_stages(&mut stages);
         }
         if wanted(Stage::Unit) {
-            stages.run("unit tests", || workspace::run(workspace::cargo().args(["test", "--workspace"])));
+            stages.run("unit tests", || {
+                workspace::run(workspace::cargo().args(["test", "--workspace", "--no-fail-fast"]))
+            });
         }
         if [Stage::Kernel, Stage::Scenarios, Stage::Demo].into_iter().any(wanted) {
             match stages.run("build", || as_root().and_then(|()| daemon::build())) {
@@ -81,6 +83,7 @@ fn kernel(artefacts: &Artefacts) -> Result<()> {
         "portcullis-data-plane",
         "--features",
         "root-tests",
+        "--no-fail-fast",
     ]))
 }
 
@@ -92,6 +95,7 @@ fn scenarios(artefacts: &Artefacts) -> Result<()> {
         "portcullis-vm-tests",
         "--features",
         "root-tests",
+        "--no-fail-fast",
         "--",
         "--test-threads=2",
     ]))
