@@ -6,7 +6,7 @@ mod tunnel;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use portcullis_common::DropReason;
 use portcullis_data_plane::counters::{Sink, Source};
