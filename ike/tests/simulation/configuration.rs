@@ -41,7 +41,14 @@ impl Pair {
     }
 
     pub fn world(self, seed: u64) -> World {
-        World::new(seed, vec![(self.config_a, vec![self.a], A), (self.config_b, vec![self.b], B)])
+        self.world_from(0, seed)
+    }
+
+    /// The node with this number, 0 or 1, is A.
+    pub fn world_from(self, initiator: usize, seed: u64) -> World {
+        let mut nodes = vec![(self.config_a, vec![self.a], A), (self.config_b, vec![self.b], B)];
+        nodes.rotate_left(initiator);
+        World::new(seed, nodes)
     }
 }
 

@@ -13,6 +13,7 @@ mod world;
 mod echo;
 mod ends;
 mod fallback;
+mod policy_table;
 mod policy_walks;
 mod puzzles;
 mod race;

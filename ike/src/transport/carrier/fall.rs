@@ -70,7 +70,8 @@ impl Carrier {
         if self.basis.is_initiator {
             self.effects.push(Effect::Unreachable { first_verification: is_first });
         }
-        let act_at = (!self.basis.is_initiator).then(|| now + self.budget() * BUDGETS_OF_RESPONDER);
+        let patience = self.budget() * BUDGETS_OF_RESPONDER + self.patience_without_echo();
+        let act_at = (!self.basis.is_initiator).then(|| now + patience);
         let asks_at = self.basis.echo.then_some(now);
         self.phase = Phase::Unreachable(Unreachable { is_first, act_at, run: None, asks_at });
     }

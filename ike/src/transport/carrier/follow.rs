@@ -70,6 +70,14 @@ impl Carrier {
             {
                 self.confirm(now, carrier, arrival, Then::Move, rng);
             }
+            // Without echo inbound ESP is all there is: the initiator has found a way while ESP was stopped here (rule 1).
+            EspCarrier::Shut
+                if !self.basis.is_initiator
+                    && !self.basis.echo
+                    && matches!(self.phase, Phase::Unreachable(_)) =>
+            {
+                self.follow_carrier(now, carrier, arrival, rng);
+            }
             EspCarrier::Direct(_) => self.take_doubt(now),
             EspCarrier::Hold | EspCarrier::Stream(_) | EspCarrier::Shut => {}
         }
@@ -206,6 +214,18 @@ impl Carrier {
         let route = crate::action::EchoRoute::Direct { carrier, local, remote: arrival.source };
         let run = Run::new(now, Plan::verification(&self.policy.probe), &[child], &[route], rng);
         self.confirm = Some(Confirm { run, carrier, remote: arrival.source, local: arrival.local, then });
+    }
+
+    /// One echo on the path in use, which the peer was followed to.
+    pub(super) fn confirm_path(&mut self, now: Time, rng: &mut Rng) {
+        let (Some(carrier), Some(watch)) = (self.direct(), self.watches.first()) else { return };
+        if !self.basis.echo || self.evidence == Evidence::Echo || self.confirm.is_some() {
+            return;
+        }
+        let (child, route) = (watch.id, self.route(carrier));
+        let run = Run::new(now, Plan::verification(&self.policy.probe), &[child], &[route], rng);
+        let (remote, local, then) = (self.udp_remote, self.path.local, Then::Stay { back: None });
+        self.confirm = Some(Confirm { run, carrier, remote, local, then });
     }
 
     pub(super) fn drive_confirm(&mut self, now: Time, rng: &mut Rng) {

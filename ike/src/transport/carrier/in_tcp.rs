@@ -80,9 +80,10 @@ impl Carrier {
     }
 
     /// Traffic has followed the peer to its trial. A dummy says so: on an idle connection nothing else would, and the peer,
-    /// which waits for something inbound, would give its trial up.
+    /// which waits for something inbound, would give its trial up. A responder that follows echoes once (rule 4).
     pub(crate) fn moved_to_trial(&mut self, now: Time, rng: &mut Rng) {
         self.dummies = Some((0, now));
+        self.confirm_path(now, rng);
         self.drive(now, rng);
     }
 

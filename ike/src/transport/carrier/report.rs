@@ -47,6 +47,12 @@ impl Carrier {
     /// One sentence with what was measured, or empty.
     pub(crate) fn detail(&self) -> String {
         match (&self.phase, self.verification) {
+            (Phase::Unreachable(_), _) if !self.basis.echo => format!(
+                "no ESP came back on {} for {} s of traffic while IKE answered, and the peer has no ESP echo: a filter or a \
+                 route stops ESP; ESP is shut, and encryption and authentication are untouched",
+                self.asked(),
+                self.unverified_timeout().unwrap_or_default().as_secs()
+            ),
             (Phase::Unreachable(_), verification) => {
                 let took = verification.map_or(self.budget(), |v| v.took);
                 format!(

@@ -46,7 +46,15 @@ impl Carrier {
         Some(self.unverified.unanswered_since? + self.unverified_timeout()?)
     }
 
-    fn unverified_timeout(&self) -> Option<Duration> {
+    /// How long the initiator may need for every carrier it has, if it goes by silence alone.
+    pub(super) fn patience_without_echo(&self) -> Duration {
+        match self.unverified_timeout() {
+            Some(timeout) if !self.basis.echo => timeout.saturating_mul(self.allowed().len() as u32),
+            Some(_) | None => Duration::ZERO,
+        }
+    }
+
+    pub(super) fn unverified_timeout(&self) -> Option<Duration> {
         let is_row_5 = !self.basis.separate && self.basis.started_on == IkeTransport::Udp;
         match self.policy.unverified_timeout {
             UnverifiedTimeout::ByRow => (!is_row_5).then_some(TIMEOUT),

@@ -172,14 +172,14 @@ fn the_timeout_of_silence_depends_on_row_and_configuration() {
     assert_eq!(gives_up(row_5, ten), Some(10_520));
 }
 
-/// Rule 9: a responder deletes after three budgets.
+/// Rule 9: a responder deletes after three budgets, and not before its initiator can have tried every carrier by silence.
 #[test]
-fn a_responder_gives_up_three_budgets_later() {
+fn a_responder_gives_up_when_its_initiator_had_the_time_and_three_budgets_more() {
     let mut machine = Machine::new(Basis { first: Udp, nat: (false, true), ..RESPONDER }).up();
     machine.inbound(0.1, arrival(Udp, "192.0.2.2:7777"));
     machine.outbound_until(31.5);
     assert_eq!((machine.state().0, machine.unreachable()), (State::Blocked, vec![]));
-    machine.until(60.0);
-    let budget = 3 * 3270;
-    assert_eq!(machine.unreachable(), [30_620 + budget]);
+    machine.until(100.0);
+    let (carriers, budget) = (1, 3270);
+    assert_eq!(machine.unreachable(), [30_620 + 30_000 * carriers + 3 * budget]);
 }
