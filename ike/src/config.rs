@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::codec::TrafficSelector;
 use crate::path::DirectCarrier;
 use crate::proposal::{EspProposal, IkeProposal, ike_sa_init_fits_udp};
+use crate::shared::Shared;
 
 /// A secret that is wiped when dropped and never printed.
 #[derive(Clone)]
@@ -323,7 +324,7 @@ pub struct ConnectionConfig {
     /// The `ike:` section.
     pub ike: IkePolicy,
     /// The `esp:` section.
-    pub esp: EspPolicy,
+    pub esp: Shared<EspPolicy>,
     /// The `children:` section.
     pub children: Vec<ChildConfig>,
 }

@@ -21,6 +21,7 @@ pub mod path;
 pub mod proposal;
 pub mod puzzle;
 mod sa;
+pub mod shared;
 pub mod status;
 pub mod stream;
 pub mod time;

@@ -104,7 +104,7 @@ pub fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Con
                 remote_id: remote.id,
                 remote_auth: Auth::Psk(remote.secret.unwrap_or(local.secret)),
                 ike: ike.policy,
-                esp: esp.policy,
+                esp: esp.policy.into(),
                 children: configs,
             },
             children: extras,

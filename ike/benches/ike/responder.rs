@@ -196,7 +196,7 @@ fn connection(peer: u16, is_initiator: bool, transport: StartTransport) -> Conne
             proposals: vec!["aes256gcm16-prfsha384-x25519-ke1_mlkem768".parse().expect("a proposal")],
             ..IkePolicy::default()
         },
-        esp: EspPolicy::default(),
+        esp: EspPolicy::default().into(),
         children: vec![ChildConfig {
             name: Arc::from("net"),
             local_ts: vec![local.2.parse().expect("a selector")],

@@ -350,14 +350,13 @@ impl Endpoint {
             in_tcp,
             stream: link.tcp().and_then(|link| link.current),
             last_fall,
-            returns,
             nat: settled.nat,
             first,
             local,
             remote,
             reason,
         };
-        let carrier = Box::new(Carrier::new(basis, config.esp.clone(), now));
+        let carrier = Box::new(Carrier::new(basis, returns, config.esp.clone(), now));
         let ike = &config.ike;
         let renew_at = now + earlier(ike.rekey_after, ike.rekey_jitter_percent, &mut self.core.rng);
         let algorithms = settled.choice.notation.to_string();

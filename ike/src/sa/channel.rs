@@ -20,7 +20,7 @@ pub(crate) struct Channel {
     pub(crate) window: Window,
     iv: IvCounter,
     /// Of a request and of a response: their Message IDs count apart.
-    reassembly: [Option<Reassembly>; 2],
+    reassembly: [Option<Box<Reassembly>>; 2],
 }
 
 /// A message of the peer, authenticated and decrypted.

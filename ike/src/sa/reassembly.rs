@@ -41,7 +41,7 @@ pub(crate) struct Whole {
 impl Reassembly {
     /// Adds a fragment to what `slot` holds and returns the message when it is complete. `None` in the slot is nothing yet;
     /// fragments of another message replace it. Nothing beyond `most_bytes` is kept.
-    pub(crate) fn add(slot: &mut Option<Self>, fragment: Piece<'_>, most_bytes: usize) -> Option<Whole> {
+    pub(crate) fn add(slot: &mut Option<Box<Self>>, fragment: Piece<'_>, most_bytes: usize) -> Option<Whole> {
         if fragment.number == 0 || fragment.number > fragment.total || fragment.total > MOST_FRAGMENTS {
             return None;
         }
@@ -50,13 +50,13 @@ impl Reassembly {
             // RFC 7383 section 2.6: a larger total means that the peer has fragmented anew, into smaller pieces.
             Some(held) if fits(held) && held.total == fragment.total => held,
             Some(held) if fits(held) => return None,
-            _ => slot.insert(Self {
+            _ => slot.insert(Box::new(Self {
                 message_id: fragment.message_id,
                 total: fragment.total,
                 parts: vec![None; usize::from(fragment.total)],
                 bytes: 0,
                 first: None,
-            }),
+            })),
         };
         let part = held.parts.get_mut(usize::from(fragment.number) - 1)?;
         if part.is_some() || held.bytes + fragment.content.len() > most_bytes {

@@ -34,6 +34,7 @@ use crate::action::{ChildId, EchoRequest, EchoRoute};
 use crate::config::{EspPolicy, OnUnreachable};
 use crate::crypto::Rng;
 use crate::path::{DirectCarrier, EchoAnswers, EspCarrier, EspPath, EspTransport, IkeTransport, StreamId};
+use crate::shared::Shared;
 use crate::status::{Evidence, Reason, Verification};
 use crate::time::Time;
 
@@ -80,8 +81,6 @@ pub(crate) struct Basis {
     pub(crate) stream: Option<StreamId>,
     /// When ESP of this connection last fell (rule 5: at most once per hold time).
     pub(crate) last_fall: Option<Time>,
-    /// Falls and returns of the connection before.
-    pub(crate) returns: Returns,
     /// Why the attempt took this start, if it was not the first choice.
     pub(crate) reason: Reason,
 }
@@ -163,7 +162,7 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct Carrier {
     basis: Basis,
-    policy: EspPolicy,
+    policy: Shared<EspPolicy>,
     path: EspPath,
     told: EspPath,
     effects: Vec<Effect>,
@@ -177,8 +176,8 @@ pub(crate) struct Carrier {
     /// An echo, or without echo inbound ESP, has proven something before.
     is_verified: bool,
     watches: Vec<Watch>,
-    confirm: Option<Confirm>,
-    path_mtu: Option<PathMtu>,
+    confirm: Option<Box<Confirm>>,
+    path_mtu: Option<Box<PathMtu>>,
     path_mtu_at: Option<Time>,
     moved_at: Option<Time>,
     hold_until: Option<Time>,
@@ -200,8 +199,9 @@ pub(crate) struct Carrier {
 }
 
 impl Carrier {
-    /// The state right after authentication; tell the data plane about [`Carrier::path`].
-    pub(crate) fn new(basis: Basis, policy: EspPolicy, now: Time) -> Self {
+    /// The state right after authentication, with the falls and returns of the connection before; tell the data plane about
+    /// [`Carrier::path`].
+    pub(crate) fn new(basis: Basis, returns: Returns, policy: Shared<EspPolicy>, now: Time) -> Self {
         let in_tcp = basis.in_tcp;
         let holds = !basis.is_initiator && basis.started_on == IkeTransport::Tcp && !in_tcp;
         let nat = basis.nat.0 || basis.nat.1;
@@ -254,7 +254,7 @@ impl Carrier {
             redial_at: None,
             stream: basis.stream,
             last_fall: basis.last_fall,
-            returns: basis.returns,
+            returns,
             verification: None,
             unverified: unverified::Unverified::default(),
             told: path,
@@ -281,7 +281,8 @@ impl Carrier {
             self.told = self.path;
             effects.push(Effect::Path(self.path));
         }
-        effects.append(&mut self.effects);
+        // Not `append`, which would keep the room for ever.
+        effects.extend(core::mem::take(&mut self.effects));
         effects
     }
 
@@ -296,6 +297,8 @@ impl Carrier {
             None => {
                 // The first child is asked by the first verification, any other on its own.
                 let is_first = self.watches.is_empty();
+                // Most IKE SAs have one child; a vector would make room for four.
+                self.watches.reserve_exact(1);
                 self.watches.push(Watch::new(now, name.clone(), id, (!is_first).then_some(now)));
                 if is_first
                     && self.basis.is_initiator

@@ -73,7 +73,7 @@ pub fn connection(
             proposals: vec!["aes256gcm16-prfsha384-x25519-ke1_mlkem768".parse().unwrap()],
             ..IkePolicy::default()
         },
-        esp: EspPolicy::default(),
+        esp: EspPolicy::default().into(),
         children: vec![child("net", local_ts, remote_ts)],
     }
 }

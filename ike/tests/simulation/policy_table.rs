@@ -14,7 +14,7 @@ use crate::world::World;
 use Evidence::{Echo, Inbound};
 use StartTransport::{Tcp as OnTcp, UdpThenTcp as OnUdp};
 use State::{
-    Blocked, Connecting, DirectIp, DirectUdp, Idle, PeerDead, Probing, Suspect, Tcp as InTcp, Unverified,
+    Blocked, Connecting, DirectIp, DirectUdp, Idle, PeerDead, Suspect, Tcp as InTcp, Unverified,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -180,7 +180,7 @@ impl Carrier {
             }
             return;
         }
-        let back = match &self.confirm {
+        let back = match self.confirm.as_deref() {
             Some(Confirm { then: Then::Stay { back: Some(proven) }, .. }) => *proven,
             _ => (self.udp_remote, self.path.local),
         };
@@ -213,7 +213,8 @@ impl Carrier {
         let local = SocketAddr::new(arrival.local, self.path.local_port);
         let route = crate::action::EchoRoute::Direct { carrier, local, remote: arrival.source };
         let run = Run::new(now, Plan::verification(&self.policy.probe), &[child], &[route], rng);
-        self.confirm = Some(Confirm { run, carrier, remote: arrival.source, local: arrival.local, then });
+        let (remote, local) = (arrival.source, arrival.local);
+        self.confirm = Some(Box::new(Confirm { run, carrier, remote, local, then }));
     }
 
     /// One echo on the path in use, which the peer was followed to.
@@ -225,7 +226,7 @@ impl Carrier {
         let (child, route) = (watch.id, self.route(carrier));
         let run = Run::new(now, Plan::verification(&self.policy.probe), &[child], &[route], rng);
         let (remote, local, then) = (self.udp_remote, self.path.local, Then::Stay { back: None });
-        self.confirm = Some(Confirm { run, carrier, remote, local, then });
+        self.confirm = Some(Box::new(Confirm { run, carrier, remote, local, then }));
     }
 
     pub(super) fn drive_confirm(&mut self, now: Time, rng: &mut Rng) {

@@ -11,7 +11,6 @@ mod plain;
 
 const BASE: Basis = Basis {
     in_tcp: false,
-    returns: Returns::new(FallbackTimers::DEFAULT),
     is_initiator: true,
     started_on: IkeTransport::Tcp,
     separate: true,
@@ -25,6 +24,7 @@ const BASE: Basis = Basis {
     last_fall: None,
     reason: Reason::None,
 };
+const RETURNS: Returns = Returns::new(FallbackTimers::DEFAULT);
 const RESPONDER: Basis = Basis { is_initiator: false, ..BASE };
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 const CHILD: ChildId = ChildId(1);
@@ -60,7 +60,7 @@ impl Machine {
 
     fn with(basis: Basis, policy: EspPolicy) -> Self {
         Self {
-            carrier: Carrier::new(basis, policy, Time::ZERO),
+            carrier: Carrier::new(basis, RETURNS, policy.into(), Time::ZERO),
             rng: Rng::from_seed([3; 32]),
             now: Time::ZERO,
             answers: Vec::new(),
@@ -201,7 +201,7 @@ fn esp_that_belongs_in_tcp_follows_the_stream_and_nothing_else() {
             ..BASE
         };
         let policy = EspPolicy { on_unreachable: OnUnreachable::TcpFallback, ..EspPolicy::default() };
-        let mut carrier = Carrier::new(basis, policy, Time::ZERO);
+        let mut carrier = Carrier::new(basis, RETURNS, policy.into(), Time::ZERO);
         let mut rng = Rng::from_seed([1; 32]);
         assert_eq!(carrier.path().carrier, EspCarrier::Stream(first));
         assert!(!carrier.path().echo.direct, "an echo over a direct carrier is ESP outside of TCP");

@@ -481,10 +481,10 @@ impl Carrier {
         }
     }
 
-    fn new_path_mtu(&self, now: Time, lowered: u8, rng: &mut Rng) -> Option<PathMtu> {
+    fn new_path_mtu(&self, now: Time, lowered: u8, rng: &mut Rng) -> Option<Box<PathMtu>> {
         let (carrier, child) = (self.direct()?, self.watches.first()?.id);
         let plan = Plan::path_mtu(&self.policy.probe);
         let run = Run::new(now, plan, &[child], &[self.route(carrier)], rng);
-        Some(PathMtu { run, carrier, lowered })
+        Some(Box::new(PathMtu { run, carrier, lowered }))
     }
 }
