@@ -4,6 +4,7 @@
 
 mod api;
 mod connection;
+mod connections;
 mod consistency;
 mod data_plane;
 mod document;
@@ -34,6 +35,7 @@ use problem::Problems;
 
 pub use api::{ApiConfig, ApiRole, Token};
 pub use connection::{Child, Connection, Limits, PolicySource};
+pub use connections::Connections;
 pub use gateway::{ControlConfig, IkeConfig, LogConfig, LogFormat, MetricsConfig, PerConnection};
 pub use problem::{Mark, Problem, Severity};
 pub use scalar::{duration, name};
@@ -60,7 +62,7 @@ pub struct Config {
     /// Endpoint-wide IKE.
     pub ike: IkeConfig,
     /// Connections in the order of the file.
-    pub connections: Vec<Connection>,
+    pub connections: Connections,
     /// Bypass and discard policies in the order of the file.
     pub policies: Vec<Policy>,
     /// What stays guarded although no connection here says so: those of a policy store that cannot be read.
@@ -181,7 +183,7 @@ impl Config {
 
     /// The connection of this name.
     pub fn connection(&self, name: &str) -> Option<&Connection> {
-        self.connections.iter().find(|connection| &*connection.ike.name == name)
+        self.connections.named(name)
     }
 
     /// Addresses of configured peers.
@@ -267,7 +269,7 @@ fn read(s: &mut Section<'_>, instance: Option<&str>, secrets: &Secrets) -> Optio
     if connections.is_none() {
         s.warn("no connection is configured: nothing will pass");
     }
-    let connections = connection::connections(connections, secrets);
+    let connections = connection::connections(connections, secrets).into_iter().collect();
     let policies = policy::policies(s.get("policies"));
     Some(Config {
         instance: Arc::from(instance),

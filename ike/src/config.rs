@@ -322,7 +322,7 @@ pub struct ConnectionConfig {
     /// How it proves it.
     pub remote_auth: Auth,
     /// The `ike:` section.
-    pub ike: IkePolicy,
+    pub ike: Shared<IkePolicy>,
     /// The `esp:` section.
     pub esp: Shared<EspPolicy>,
     /// The `children:` section.

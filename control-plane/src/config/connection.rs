@@ -103,7 +103,7 @@ pub fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Con
                 remote_address: remote.address,
                 remote_id: remote.id,
                 remote_auth: Auth::Psk(remote.secret.unwrap_or(local.secret)),
-                ike: ike.policy,
+                ike: ike.policy.into(),
                 esp: esp.policy.into(),
                 children: configs,
             },

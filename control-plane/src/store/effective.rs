@@ -25,7 +25,7 @@ pub fn effective(base: &Config, stored: Result<&Stored, &[Rule]>, secrets: &Secr
     let entries = match stored {
         Ok(stored) => &stored.entries,
         Err(remembered) => {
-            for connection in &mut config.connections {
+            for connection in config.connections.iter_mut() {
                 connection.ike.esp.on_unreachable = OnUnreachable::FailClosed;
                 connection.policy_source = PolicySource::StoreUnreadable;
             }
@@ -38,17 +38,14 @@ pub fn effective(base: &Config, stored: Result<&Stored, &[Rule]>, secrets: &Secr
         match read_document(name, document, secrets) {
             Ok(mut connection) => {
                 connection.is_from_api = true;
-                match config.connections.iter_mut().find(|c| *c.ike.name == **name) {
-                    Some(there) => *there = connection,
-                    None => config.connections.push(connection),
-                }
+                config.connections.put(connection);
             }
             Err(problems) => {
                 errors.extend(problems.into_iter().map(|p| p.below(&format!("connections.{name}"))))
             }
         }
     }
-    for connection in &mut config.connections {
+    for connection in config.connections.iter_mut() {
         let (word, source) = match (entries.policies.get(&*connection.ike.name), entries.default_policy) {
             (Some(word), _) => (*word, PolicySource::Api),
             (None, Some(word)) if connection.policy_source == PolicySource::BuiltIn => {

@@ -195,7 +195,8 @@ fn connection(peer: u16, is_initiator: bool, transport: StartTransport) -> Conne
             transport,
             proposals: vec!["aes256gcm16-prfsha384-x25519-ke1_mlkem768".parse().expect("a proposal")],
             ..IkePolicy::default()
-        },
+        }
+        .into(),
         esp: EspPolicy::default().into(),
         children: vec![ChildConfig {
             name: Arc::from("net"),

@@ -1,5 +1,6 @@
 //! The life of connections and SAs around their exchanges: failures, retries, timers, states.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::connection::Goal;
@@ -23,15 +24,12 @@ impl Endpoint {
     /// down, new ones start.
     pub fn set_connections(&mut self, now: Time, connections: Vec<ConnectionConfig>) {
         let mut wanted: Vec<ConnectionConfig> = connections;
-        let is_kept = |old: &Connection, wanted: &[ConnectionConfig]| {
-            wanted.iter().any(|new| is_same(&old.config, new))
-        };
-        let gone: Vec<Arc<str>> = self
-            .connections
-            .iter()
-            .filter(|(_, old)| !is_kept(old, &wanted))
-            .map(|(name, _)| name.clone())
-            .collect();
+        let by_name: HashMap<&str, &ConnectionConfig> =
+            wanted.iter().map(|config| (&*config.name, config)).collect();
+        let is_kept =
+            |old: &Connection| by_name.get(&*old.config.name).is_some_and(|new| is_same(&old.config, new));
+        let gone: Vec<Arc<str>> =
+            self.connections.iter().filter(|(_, old)| !is_kept(old)).map(|(name, _)| name.clone()).collect();
         for name in gone {
             self.forget_connection(now, &name);
         }

@@ -72,7 +72,8 @@ pub fn connection(
         ike: IkePolicy {
             proposals: vec!["aes256gcm16-prfsha384-x25519-ke1_mlkem768".parse().unwrap()],
             ..IkePolicy::default()
-        },
+        }
+        .into(),
         esp: EspPolicy::default().into(),
         children: vec![child("net", local_ts, remote_ts)],
     }

@@ -13,9 +13,7 @@ use crate::world::World;
 
 use Evidence::{Echo, Inbound};
 use StartTransport::{Tcp as OnTcp, UdpThenTcp as OnUdp};
-use State::{
-    Blocked, Connecting, DirectIp, DirectUdp, Idle, PeerDead, Suspect, Tcp as InTcp, Unverified,
-};
+use State::{Blocked, Connecting, DirectIp, DirectUdp, Idle, PeerDead, Suspect, Tcp as InTcp, Unverified};
 
 const SECOND: Duration = Duration::from_secs(1);
 
