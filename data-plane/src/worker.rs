@@ -79,7 +79,7 @@ pub struct Worker {
     flows: FlowCache,
     hops: NextHopCache,
     held: HoldQueues<Held>,
-    icmp_rate: TokenBucket,
+    icmp_rate: TokenBucket<ICMP_PER_SECOND, ICMP_BURST>,
     kernel_drops: KernelDrops,
     path_errors: PathErrors,
     /// Streams that got packets in this batch.
@@ -115,7 +115,7 @@ impl Worker {
             flows: FlowCache::new(FLOWS),
             hops: NextHopCache::new(DESTINATIONS),
             held: HoldQueues::new(HELD),
-            icmp_rate: TokenBucket::new(ICMP_PER_SECOND, ICMP_BURST),
+            icmp_rate: TokenBucket::default(),
             kernel_drops: KernelDrops::default(),
             path_errors: PathErrors::default(),
             streams: Vec::new(),

@@ -46,12 +46,12 @@ pub struct Order {
 }
 
 /// What is kept of echo messages beside an inbound SA.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub struct EchoState {
     /// What the control plane has heard of them as signs of life.
     pub facts: InboundFacts,
-    requests: TokenBucket,
-    replies: TokenBucket,
+    requests: TokenBucket<PER_SECOND, BURST>,
+    replies: TokenBucket<PER_SECOND, BURST>,
 }
 
 /// What becomes of an opened AGGFRAG payload.
@@ -231,13 +231,6 @@ impl EchoState {
             Some(_) if !self.requests.take(now) => Verdict::Drop(DropReason::EchoLimited),
             Some(outbound) => Verdict::Answer(outbound),
         }
-    }
-}
-
-impl Default for EchoState {
-    fn default() -> Self {
-        let bucket = || TokenBucket::new(PER_SECOND, BURST);
-        Self { facts: InboundFacts::default(), requests: bucket(), replies: bucket() }
     }
 }
 

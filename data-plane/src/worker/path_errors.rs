@@ -20,16 +20,11 @@ const BURST: u32 = 50;
 const AT_ONCE: usize = 64;
 
 /// When there are errors to read, and how many may be looked at.
+#[derive(Default)]
 pub(super) struct PathErrors {
     /// A socket has told of an error; until its queue is empty the kernel wakes whoever waits for it.
     pub pending: bool,
-    rate: TokenBucket,
-}
-
-impl Default for PathErrors {
-    fn default() -> Self {
-        Self { pending: false, rate: TokenBucket::new(PER_SECOND, BURST) }
-    }
+    rate: TokenBucket<PER_SECOND, BURST>,
 }
 
 impl Worker {
