@@ -54,7 +54,7 @@ pub use notify::NotifySocket;
 pub use pair::{CHILD, Pair, PairOptions};
 pub use ping::{Ping, PingReport};
 pub use process::{Exit, Process};
-pub use tcp_flow::{TcpReport, tcp_throughput};
+pub use tcp_flow::{TcpReport, tcp_throughput, tcp_transfer};
 pub use topology::{Lab, Nat, Side, ThirdSite, inner_prefixes};
 pub use udp_flow::{FlowReport, Rate, UdpFlow};
 pub use wait::{Event, until};

@@ -1,4 +1,4 @@
-//! TCP throughput between two namespaces.
+//! TCP between two namespaces, every octet checked.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
@@ -33,6 +33,23 @@ pub fn tcp_throughput(
     to: (&Namespace, IpAddr),
     duration: Duration,
 ) -> Result<TcpReport> {
+    let start = Instant::now();
+    transfer(from, to, |_| start.elapsed() < duration)
+}
+
+/// As [`tcp_throughput`], until at least `bytes` are sent.
+///
+/// # Errors
+/// As those of [`tcp_throughput`].
+pub fn tcp_transfer(from: (&Namespace, IpAddr), to: (&Namespace, IpAddr), bytes: u64) -> Result<TcpReport> {
+    transfer(from, to, |sent| sent < bytes)
+}
+
+fn transfer(
+    from: (&Namespace, IpAddr),
+    to: (&Namespace, IpAddr),
+    more: impl Fn(u64) -> bool,
+) -> Result<TcpReport> {
     const PATIENCE: Duration = Duration::from_secs(10);
     let listener = to.0.enter(|| TcpListener::bind((to.1, 0))).context("listening")?;
     let address = listener.local_addr()?;
@@ -44,10 +61,9 @@ pub fn tcp_throughput(
         });
         let stream = from.0.enter(|| TcpStream::connect_timeout(&address, PATIENCE));
         let sent = match stream.context("connecting") {
-            Ok(stream) => stream
-                .set_write_timeout(Some(PATIENCE))
-                .map_err(Into::into)
-                .and_then(|()| send(stream, duration)),
+            Ok(stream) => {
+                stream.set_write_timeout(Some(PATIENCE)).map_err(Into::into).and_then(|()| send(stream, more))
+            }
             Err(e) => {
                 // The receiver waits in accept: this releases it.
                 drop(to.0.enter(|| TcpStream::connect_timeout(&address, PATIENCE)));
@@ -69,11 +85,10 @@ fn pattern() -> Vec<u8> {
     (0..PATTERN_BYTES).map(|i| ((i * 31) >> 3) as u8).collect()
 }
 
-fn send(mut stream: TcpStream, duration: Duration) -> Result<u64> {
+fn send(mut stream: TcpStream, more: impl Fn(u64) -> bool) -> Result<u64> {
     let pattern = pattern();
-    let start = Instant::now();
     let mut sent = 0;
-    while start.elapsed() < duration {
+    while more(sent) {
         stream.write_all(&pattern).context("sending")?;
         sent += pattern.len() as u64;
     }
