@@ -24,6 +24,17 @@ impl Artefacts {
     /// The variable that names what tests the control API.
     pub const SCHEMATHESIS: &str = "PORTCULLIS_SCHEMATHESIS";
 
+    /// The variable that names the root file system with strongSwan.
+    pub const STRONGSWAN: &str = "PORTCULLIS_STRONGSWAN_ROOT";
+
+    /// The root file system with strongSwan.
+    ///
+    /// # Errors
+    /// If `cargo xtask test` did not say where it is.
+    pub fn strongswan(&self) -> Result<PathBuf> {
+        path(Self::STRONGSWAN)
+    }
+
     /// The program that tests the control API against its description.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod packages;
 mod prometheus;
 mod rust_src;
 pub mod schemathesis;
+pub mod strongswan;
 mod toolchain;
 
 use std::path::PathBuf;
@@ -15,15 +16,21 @@ use anyhow::{Result, bail};
 use crate::workspace;
 use toolchain::Toolchain;
 
-/// Installs what is missing: Debian packages, Prometheus, the sources of `core`, the linker for BPF, what tests the API.
+/// Installs what is missing: Debian packages, Prometheus, the sources of `core`, the linker for BPF, what tests the API,
+/// strongSwan.
 ///
 /// Every step is tried, so that one call shows all there is to mend.
 ///
 /// # Errors
 /// Naming what could not be installed, and the remedy.
 pub fn run() -> Result<()> {
-    let outcomes =
-        [packages::install(), prometheus::install(), ebpf_toolchain().map(drop), schemathesis::install()];
+    let outcomes = [
+        packages::install(),
+        prometheus::install(),
+        ebpf_toolchain().map(drop),
+        schemathesis::install(),
+        strongswan::install(),
+    ];
     let failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).map(|e| format!("{e:#}")).collect();
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
 }

@@ -112,5 +112,6 @@ fn with_artefacts(artefacts: &Artefacts) -> Command {
     let mut command = workspace::cargo();
     command.env(Artefacts::BINARY, &artefacts.binary).env(Artefacts::XDP_OBJECT, &artefacts.xdp_object);
     command.env(Artefacts::SCHEMATHESIS, setup::schemathesis::program());
+    command.env(Artefacts::STRONGSWAN, setup::strongswan::root());
     command
 }

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::workspace;
 
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Keys of Debian's archive.
+pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Fetches the lists of the machine's own sources.
 pub fn update() -> Result<()> {
@@ -88,7 +89,7 @@ fn archive_of(prefix: &str, archives: &Path) -> Result<PathBuf> {
 }
 
 /// The Debian mirrors in the machine's apt configuration, without those of security updates.
-fn mirrors() -> Result<Vec<String>> {
+pub fn mirrors() -> Result<Vec<String>> {
     let output = apt_get().args(["update", "--print-uris"]).output().context("asking apt for its mirrors")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut mirrors: Vec<_> = text
@@ -101,6 +102,18 @@ fn mirrors() -> Result<Vec<String>> {
     mirrors.dedup();
     anyhow::ensure!(!mirrors.is_empty(), "the apt configuration of this machine names no Debian mirror");
     Ok(mirrors)
+}
+
+/// How this machine's apt fetches, as lines of its configuration: proxies, retries, whether old lists will do.
+pub fn fetching() -> Result<Vec<String>> {
+    const ABOUT: [&str; 4] = ["Acquire::Check-", "Acquire::http", "Acquire::ftp", "Acquire::Retries"];
+    let output = Command::new("apt-config")
+        .args(["dump", "--no-empty", "--format", "%F \"%v\"%n", "Acquire"])
+        .output()
+        .context("asking apt for its configuration")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let is_about = |line: &&str| ABOUT.iter().any(|start| line.starts_with(start));
+    Ok(text.lines().filter(is_about).map(str::to_owned).collect())
 }
 
 fn apt_get() -> Command {

@@ -23,6 +23,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "curl", package: "curl", why: "asks the control API as another program would" },
     Tool { program: "openssl", package: "openssl", why: "makes the certificate of the control API" },
     Tool { program: "python3", package: "python3-venv", why: "runs what tests the control API" },
+    Tool { program: "mmdebstrap", package: "mmdebstrap", why: "makes the root file system of strongSwan" },
     Tool { program: "tshark", package: "tshark", why: "a decoder that is not ours reads what we sent" },
 ];
 
@@ -64,7 +65,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).chain(administration).map(|d| d.join(program)).find(|p| p.is_file())
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     // The owner of our own entry in /proc is our effective user.
     use std::os::unix::fs::MetadataExt;
     Path::new("/proc/self").metadata().is_ok_and(|m| m.uid() == 0)
