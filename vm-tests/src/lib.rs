@@ -36,6 +36,7 @@ mod process;
 pub mod prometheus;
 mod relay;
 pub mod status;
+pub mod strongswan;
 mod tcp_flow;
 mod topology;
 mod udp_flow;

@@ -145,7 +145,13 @@ impl Side {
     }
 }
 
-fn config_of(side: Side, options: PairOptions, artefacts: &Artefacts, secret: &Path) -> Result<DaemonConfig> {
+/// The file that ships for a side, as `options` say.
+pub(crate) fn config_of(
+    side: Side,
+    options: PairOptions,
+    artefacts: &Artefacts,
+    secret: &Path,
+) -> Result<DaemonConfig> {
     let file = artefacts.config.join(side.gateway_name()).with_extension("yaml");
     let mut config = DaemonConfig::read(&file)?;
     let connection = format!("connections/{}", side.connection());
@@ -172,7 +178,7 @@ fn config_of(side: Side, options: PairOptions, artefacts: &Artefacts, secret: &P
 }
 
 /// A secret of 32 random octets, hexadecimal, that only root can read.
-fn write_secret(path: &Path) -> Result<()> {
+pub(crate) fn write_secret(path: &Path) -> Result<()> {
     let mut random = [0; 32];
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
     let text: String = random.iter().map(|octet| format!("{octet:02x}")).collect();

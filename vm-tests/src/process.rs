@@ -62,8 +62,20 @@ impl Process {
     /// # Errors
     /// Also if the kernel cannot pretend to be that one.
     pub fn start_on(kernel: Kernel, namespace: &Namespace, command: &mut Command) -> Result<Self> {
+        Self::start_prepared(|| kernel.enter(), namespace, command)
+    }
+
+    /// Like [`Process::start`], from a thread that `prepare` has run on: the program inherits what that did to it.
+    ///
+    /// # Errors
+    /// Also those of `prepare`.
+    pub(crate) fn start_prepared(
+        prepare: impl FnOnce() -> Result<()> + Send,
+        namespace: &Namespace,
+        command: &mut Command,
+    ) -> Result<Self> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self::spawn(kernel, namespace, command)
+        Self::spawn(prepare, namespace, command)
     }
 
     /// Like [`Process::start`], with the output in `log`, so that the program can outlive this process.
@@ -73,15 +85,19 @@ impl Process {
     pub fn start_logging(namespace: &Namespace, command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
         command.stdout(file.try_clone()?).stderr(file);
-        Self::spawn(Kernel::AsItIs, namespace, command)
+        Self::spawn(|| Ok(()), namespace, command)
     }
 
-    fn spawn(kernel: Kernel, namespace: &Namespace, command: &mut Command) -> Result<Self> {
+    fn spawn(
+        prepare: impl FnOnce() -> Result<()> + Send,
+        namespace: &Namespace,
+        command: &mut Command,
+    ) -> Result<Self> {
         command.stdin(Stdio::null()).process_group(0);
         let (mut child, cleanup) = guarded_by(|| {
             // On a thread of its own, which ends with what restricts it.
             let child = namespace.enter(|| {
-                kernel.enter()?;
+                prepare()?;
                 anyhow::Ok(command.spawn()?)
             });
             let mut child = child.with_context(|| format!("starting {:?}", command.get_program()))?;
