@@ -22,6 +22,7 @@ mod sa_table;
 mod sizes;
 mod starts;
 mod status_items;
+mod strongswan;
 mod three_sites;
 mod units;
 
