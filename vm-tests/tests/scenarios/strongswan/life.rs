@@ -1,4 +1,4 @@
-//! New keys from either end under numbered traffic, and DELETE from either end.
+//! A life with strongSwan: new keys from either end under numbered traffic, its questions while idle, DELETE from either end.
 
 use portcullis_vm_tests::Side;
 use portcullis_vm_tests::status::ConnectionStatus;
@@ -35,7 +35,12 @@ fn either_end_rekeys_child_and_ike_sa_and_nothing_is_lost() {
 }
 
 /// Both ends have exactly one IKE SA with one child in use, with other SPIs than before, the same at both.
-fn renewed(scene: &Scene, what: &str, spis: impl Fn(&IkeSa) -> (String, String), start: impl FnOnce()) {
+pub(super) fn renewed(
+    scene: &Scene,
+    what: &str,
+    spis: impl Fn(&IkeSa) -> (String, String),
+    start: impl FnOnce(),
+) {
     let before = spis(&scene.wait_up().1);
     start();
     let is_new = |sas: &[IkeSa]| matches!(sas, [sa] if super::is_up(sa) && spis(sa) != before);
@@ -51,6 +56,21 @@ fn renewed(scene: &Scene, what: &str, spis: impl Fn(&IkeSa) -> (String, String),
         .a
         .wait_connection(OURS, SOON, agrees)
         .unwrap_or_else(|error| panic!("{what}: {error:#}\n{theirs:#?}"));
+}
+
+/// RFC 7296 section 2.4: an empty INFORMATIONAL is answered.
+#[test]
+fn strongswan_asks_whether_we_live_and_is_answered() {
+    let mut scene = Scene::new("udp-then-tcp", &[]);
+    let pair = &mut scene.pair;
+    pair.settings.set(&format!("connections/{THEIRS}/dpd_delay"), "1s");
+    pair.b.load(&pair.settings).unwrap();
+    let scene = scene.up();
+    for line in ["sending DPD request", "parsed INFORMATIONAL response"] {
+        assert!(scene.pair.b.wait_log(SOON, |l| l.contains(line)).is_some(), "{line}\n{}", scene.logs());
+    }
+    wait_answered(&scene.pair.lab);
+    scene.finish();
 }
 
 #[test]
