@@ -236,6 +236,37 @@ fn a_large_request_is_lost_where_the_path_is_narrower_and_the_small_one_is_not()
     }
 }
 
+/// Transport policy rule 3: the path MTU is lowered until the largest packets pass again, and only on the way that it was
+/// lowered for.
+#[test]
+fn a_lowered_path_mtu_lets_large_requests_pass_again() {
+    for (shape, carrier) in [(XDP, Carrier::Ip), (XDP, Carrier::Udp), (TUN, Carrier::Udp), (TUN, Carrier::Ip)]
+    {
+        let mut tunnel = Tunnel::new(shape);
+        tunnel.set_path(carrier, false);
+        tunnel.b.gateway.ip(&["link", "set", "wan0", "mtu", "1400"]);
+        let large = EchoRequest { size: EchoSize::PathMtu, ..request(&tunnel, carrier, false, 0) };
+        let mut sequence = 0;
+        let mut lowered = 0;
+        let answered = loop {
+            sequence += 2;
+            tunnel.a.plane.send_echo(EchoRequest { sequence, ..large });
+            tunnel.a.plane.send_echo(EchoRequest { size: EchoSize::Small, sequence: sequence + 1, ..large });
+            let reply = next_reply(&mut tunnel.a).sequence;
+            if reply == sequence {
+                break lowered;
+            }
+            assert_eq!(reply, sequence + 1, "the small one passes");
+            tunnel.a.plane.lower_path_mtu(PATH);
+            lowered += 1;
+            assert!(lowered < 10, "{shape:?} {carrier:?}");
+        };
+        // 1492, 1472, 1450, 1420 and 1400.
+        assert_eq!(answered, 5);
+        tunnel.assert_balanced();
+    }
+}
+
 /// RFC 4303 section 3.3.4 and transport policy rule 3: no router may cut a request that measures.
 #[test]
 fn requests_forbid_fragmentation_and_replies_do_not() {

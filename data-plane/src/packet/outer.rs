@@ -122,7 +122,9 @@ impl OuterHeader {
 
     /// True if both lead from the same end to the same other end by the same carrier, whatever they let routers do.
     pub fn is_same_way(&self, other: &Self) -> bool {
-        let way = |header: &Self| (header.source, header.destination, header.remote_port, header.udp);
+        // Without UDP a port means nothing.
+        let way =
+            |header: &Self| (header.source, header.destination, header.udp.then_some(header.remote_port));
         way(self) == way(other)
     }
 
@@ -286,6 +288,20 @@ mod tests {
         let mut bytes = vec![0; 70000];
         assert_eq!(header.push(&mut PacketBuf::new(&mut bytes, 19, 10).unwrap(), &FIELDS), None);
         assert_eq!(header.push(&mut PacketBuf::new(&mut bytes, 100, 65516).unwrap(), &FIELDS), None);
+    }
+
+    /// An ESP echo over IP knows no port, and goes the way of its path all the same.
+    #[test]
+    fn a_port_tells_ways_apart_in_udp_alone() {
+        let is_same_way = |carrier| {
+            let of = |remote_port| {
+                let path = Path { remote_port, ..path("192.0.2.1", "192.0.2.2", carrier) };
+                OuterHeader::new(&path, TunnelOptions::default()).unwrap()
+            };
+            of(4500).is_same_way(&of(0))
+        };
+        assert!(is_same_way(Carrier::Ip));
+        assert!(!is_same_way(Carrier::Udp));
     }
 
     fn path(local: &str, remote: &str, carrier: Carrier) -> Path {

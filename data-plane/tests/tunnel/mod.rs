@@ -54,7 +54,7 @@ pub struct Side {
 }
 
 /// How to build a tunnel.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub mode: Mode,
     pub workers: u8,
