@@ -46,7 +46,7 @@ pub struct Connection {
     pub detail: String,
     /// `udp` or `tcp`, while an IKE SA is up.
     pub ike_transport: Option<String>,
-    /// `ip` or `udp`, while ESP may leave.
+    /// `ip`, `udp` or `tcp`, while ESP may leave.
     pub esp_transport: Option<String>,
     /// Seconds until the next attempt, if one is planned.
     pub next_attempt_in_seconds: Option<u64>,

@@ -13,7 +13,7 @@ use crate::status::{Evidence, Reason, State, Verification};
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A connection changed state, reason or evidence.
+    /// A connection changed state, reason, evidence or carrier.
     StateChanged {
         /// Name of the connection.
         connection: Arc<str>,
@@ -25,6 +25,8 @@ pub enum Event {
         reason: Reason,
         /// What proves it.
         evidence: Evidence,
+        /// What carries its ESP, while ESP may leave.
+        esp_transport: Option<EspTransport>,
         /// One sentence for the operator.
         detail: String,
     },

@@ -135,6 +135,22 @@ labelled! {
     }
 }
 
+/// How ESP of a connection travels now, and why: the one answer that status, metrics, events and log give.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Standing {
+    pub(crate) state: State,
+    pub(crate) reason: Reason,
+    pub(crate) evidence: Evidence,
+    pub(crate) esp_transport: Option<EspTransport>,
+}
+
+impl Standing {
+    /// Without an SA that carries ESP.
+    pub(crate) const fn without_esp(state: State, reason: Reason) -> Self {
+        Self { state, reason, evidence: Evidence::None, esp_transport: None }
+    }
+}
+
 /// One connection.
 #[derive(Clone, Debug)]
 pub struct ConnectionStatus {
@@ -146,6 +162,8 @@ pub struct ConnectionStatus {
     pub reason: Reason,
     /// What proves it.
     pub evidence: Evidence,
+    /// What carries its ESP, while ESP may leave.
+    pub esp_transport: Option<EspTransport>,
     /// One sentence for the operator: cause and remedy of a failure, or empty.
     pub detail: String,
     /// When the next attempt is due, if one is planned.

@@ -1,4 +1,4 @@
-//! The first line at once, then one summary with the number held back.
+//! The first line, or the first few, at once, then one summary with the number held back.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,6 +12,22 @@ const MAX_KINDS: usize = 16_384;
 
 /// What is alike: the connection and what happened to it.
 pub type Kind = (String, &'static str);
+
+/// How lines that are alike are limited.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// What is alike.
+    pub kind: Kind,
+    /// Lines written at once, at least one, before others are held back.
+    pub burst: u64,
+}
+
+impl Limit {
+    /// Only the first line of this kind is written at once.
+    pub fn one(kind: Kind) -> Self {
+        Self { kind, burst: 1 }
+    }
+}
 
 /// Remembers what was written lately.
 #[derive(Debug, Default)]
@@ -31,6 +47,8 @@ pub enum Admission {
 #[derive(Debug)]
 struct Held {
     since: Instant,
+    /// Lines that may still be written at once.
+    left: u64,
     /// Boxed: most kinds never have a second line.
     last: Option<Box<Line>>,
     count: u64,
@@ -38,8 +56,13 @@ struct Held {
 
 impl LogLimit {
     /// Decides about a line.
-    pub fn admit(&mut self, kind: Kind, line: &Line, now: Instant) -> Admission {
+    pub fn admit(&mut self, limit: Limit, line: &Line, now: Instant) -> Admission {
+        let Limit { kind, burst } = limit;
         match self.kinds.get_mut(&kind) {
+            Some(held) if held.left > 0 => {
+                held.left -= 1;
+                Admission::Write
+            }
             Some(held) => {
                 held.count += 1;
                 held.last = Some(Box::new(line.clone()));
@@ -47,7 +70,8 @@ impl LogLimit {
             }
             None => {
                 if self.kinds.len() < MAX_KINDS {
-                    self.kinds.insert(kind, Held { since: now, last: None, count: 0 });
+                    let left = burst.saturating_sub(1);
+                    self.kinds.insert(kind, Held { since: now, left, last: None, count: 0 });
                 }
                 Admission::Write
             }
@@ -63,7 +87,7 @@ impl LogLimit {
                 (true, Some(line)) => {
                     summaries.push((*line, held.count));
                     // The next ones are held back too, so that a storm gives one line a window.
-                    *held = Held { since: now, last: None, count: 0 };
+                    *held = Held { since: now, left: 0, last: None, count: 0 };
                     true
                 }
                 (true, None) => false,
@@ -103,7 +127,24 @@ mod tests {
         assert_eq!(limit.admit(kind("x"), &line, start + 3 * WINDOW), Admission::Write);
     }
 
-    fn kind(connection: &str) -> Kind {
-        (connection.to_owned(), "test")
+    #[test]
+    fn a_burst_is_written_and_what_follows_is_held_back_until_it_is_quiet() {
+        let mut limit = LogLimit::default();
+        let start = Instant::now();
+        let line = Line::for_test("a");
+        let mut admit = |at| limit.admit(Limit { burst: 2, ..kind("x") }, &line, at);
+        let admissions = [admit(start), admit(start), admit(start)];
+        assert_eq!(admissions, [Admission::Write, Admission::Write, Admission::HoldBack]);
+        assert_eq!(limit.expire(start + WINDOW).len(), 1);
+        let mut admit = |at| limit.admit(Limit { burst: 2, ..kind("x") }, &line, at);
+        assert_eq!(admit(start + WINDOW), Admission::HoldBack, "a storm that goes on");
+        limit.expire(start + 2 * WINDOW);
+        assert!(limit.expire(start + 3 * WINDOW).is_empty());
+        let mut admit = |at| limit.admit(Limit { burst: 2, ..kind("x") }, &line, at);
+        assert_eq!([admit(start + 3 * WINDOW), admit(start + 3 * WINDOW)], [Admission::Write; 2]);
+    }
+
+    fn kind(connection: &str) -> Limit {
+        Limit::one((connection.to_owned(), "test"))
     }
 }

@@ -102,9 +102,9 @@ impl Observer {
     fn log(&self, line: Line) {
         let admission = match &line.limit {
             None => Admission::Write,
-            Some(key) => {
-                let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
-                limit.admit(key.clone(), &line, Instant::now())
+            Some(limit) => {
+                let mut written = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+                written.admit(limit.clone(), &line, Instant::now())
             }
         };
         match admission {

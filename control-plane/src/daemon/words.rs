@@ -4,10 +4,15 @@
 
 use portcullis_data_plane::event::DataPlaneEvent;
 use portcullis_ike::event::Event;
+use portcullis_ike::path::EspTransport;
 use portcullis_ike::status::{Reason, State, Verdict};
 use tracing::Level;
 
-use super::log_limit::Kind;
+use super::log_limit::{Kind, Limit};
+
+/// Changes to one state of one connection, evidence and carrier included, that are written at once. With the timers that ship a
+/// window sees fewer; only a connection that goes on and on has the log lag behind.
+const STATE_BURST: u64 = 8;
 
 /// One line of the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,32 +23,53 @@ pub struct Line {
     pub connection: Option<String>,
     /// What happened.
     pub message: String,
+    /// How its ESP travels from here on, if that has changed.
+    pub standing: Option<Standing>,
     /// Lines of this kind are rate-limited.
-    pub limit: Option<Kind>,
+    pub limit: Option<Limit>,
+}
+
+/// How ESP of a connection travels, in the words of status, metrics and events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    state: &'static str,
+    reason: &'static str,
+    evidence: &'static str,
+    esp_transport: Option<&'static str>,
 }
 
 impl Line {
     /// Writes it; `held_back` lines like it were not written.
     pub fn write(&self, held_back: Option<u64>) {
         let connection = self.connection.as_deref();
+        let (state, reason) = (self.standing.map(|s| s.state), self.standing.map(|s| s.reason));
+        let evidence = self.standing.map(|s| s.evidence);
+        let esp_transport = self.standing.and_then(|s| s.esp_transport);
         let message = match held_back {
             Some(1) | None => self.message.clone(),
             Some(count) => format!("{} ({count} like this in the last 10 s)", self.message),
         };
         match self.level {
-            Level::ERROR => tracing::error!(connection, "{message}"),
-            Level::WARN => tracing::warn!(connection, "{message}"),
-            Level::INFO => tracing::info!(connection, "{message}"),
-            _ => tracing::debug!(connection, "{message}"),
+            Level::ERROR => {
+                tracing::error!(connection, state, reason, evidence, esp_transport, "{message}");
+            }
+            Level::WARN => tracing::warn!(connection, state, reason, evidence, esp_transport, "{message}"),
+            Level::INFO => tracing::info!(connection, state, reason, evidence, esp_transport, "{message}"),
+            _ => tracing::debug!(connection, state, reason, evidence, esp_transport, "{message}"),
         }
     }
 
     fn new(level: Level, connection: &str, message: String) -> Self {
-        Self { level, connection: Some(connection.to_owned()), message, limit: None }
+        Self { level, connection: Some(connection.to_owned()), message, standing: None, limit: None }
+    }
+
+    /// About the gateway; `what` of `kind` is rate-limited.
+    fn about(level: Level, message: String, kind: Kind) -> Self {
+        Self { level, connection: None, message, standing: None, limit: Some(Limit::one(kind)) }
     }
 
     fn limited(mut self, what: &'static str) -> Self {
-        self.limit = Some((self.connection.clone().unwrap_or_default(), what));
+        self.limit = Some(Limit::one((self.connection.clone().unwrap_or_default(), what)));
         self
     }
 
@@ -56,8 +82,16 @@ impl Line {
 /// The line for an event, if it has one.
 pub fn of_event(event: &Event) -> Option<Line> {
     Some(match event {
-        Event::StateChanged { connection, to, reason, detail, .. } => {
-            state_line(connection, *to, *reason, detail).limited(to.label())
+        Event::StateChanged { connection, to, reason, evidence, esp_transport, detail, .. } => {
+            let line = state_line(connection, *to, *reason, detail);
+            let standing = Standing {
+                state: to.label(),
+                reason: reason.label(),
+                evidence: evidence.label(),
+                esp_transport: esp_transport.map(EspTransport::label),
+            };
+            let limit = Limit { kind: (connection.to_string(), to.label()), burst: STATE_BURST };
+            Line { standing: Some(standing), limit: Some(limit), ..line }
         }
         Event::IkeEstablished {
             connection,
@@ -147,36 +181,27 @@ pub fn of_data_plane_event(event: &DataPlaneEvent) -> Option<Line> {
             let message = format!(
                 "something removed {missing} policies of the guard; they are back. Find out what: traffic could have left in clear"
             );
-            let limit = Some((String::new(), "guard_restored"));
-            Some(Line { level: Level::ERROR, connection: None, message, limit })
+            Some(Line::about(Level::ERROR, message, (String::new(), "guard_restored")))
         }
         DataPlaneEvent::TunRestored { name } => {
             let message = format!(
                 "something removed TUN device {name} or switched it off; it is back with our routes. Traffic on it was stopped meanwhile"
             );
-            Some(Line {
-                level: Level::WARN,
-                connection: None,
-                message,
-                limit: Some((name.to_string(), "tun")),
-            })
+            Some(Line::about(Level::WARN, message, (name.to_string(), "tun")))
         }
         DataPlaneEvent::InterfaceLost { name } => {
             let message = format!("interface {name} is gone; its traffic is stopped until it is back");
-            let limit = Some((name.to_string(), "interface_lost"));
-            Some(Line { level: Level::ERROR, connection: None, message, limit })
+            Some(Line::about(Level::ERROR, message, (name.to_string(), "interface_lost")))
         }
         DataPlaneEvent::InterfaceReturned { name, is_used: true } => {
             let message = format!("interface {name} is back and in use");
-            let limit = Some((name.to_string(), "interface_returned"));
-            Some(Line { level: Level::INFO, connection: None, message, limit })
+            Some(Line::about(Level::INFO, message, (name.to_string(), "interface_returned")))
         }
         DataPlaneEvent::InterfaceReturned { name, is_used: false } => {
             let message = format!(
                 "interface {name} is another device than at the start: AF_XDP cannot use it, its traffic is stopped. Restart the daemon; a service manager with a watchdog does"
             );
-            let limit = Some((name.to_string(), "interface_returned"));
-            Some(Line { level: Level::ERROR, connection: None, message, limit })
+            Some(Line::about(Level::ERROR, message, (name.to_string(), "interface_returned")))
         }
         _ => None,
     }
@@ -266,6 +291,26 @@ mod tests {
         assert!(!line.message.contains("192.0.2.77"), "{}", line.message);
     }
 
+    #[test]
+    fn a_change_of_state_says_what_status_says() {
+        let event = Event::StateChanged {
+            connection: "x".into(),
+            from: State::Suspect,
+            to: State::DirectUdp,
+            reason: Reason::IpUnanswered,
+            evidence: Evidence::Echo,
+            esp_transport: Some(EspTransport::Udp),
+            detail: String::new(),
+        };
+        let standing = Standing {
+            state: "direct_udp",
+            reason: "ip_unanswered",
+            evidence: "echo",
+            esp_transport: Some("udp"),
+        };
+        assert_eq!(of_event(&event).unwrap().standing, Some(standing));
+    }
+
     fn changed(reason: Reason) -> Event {
         Event::StateChanged {
             connection: "x".into(),
@@ -273,6 +318,7 @@ mod tests {
             to: State::Blocked,
             reason,
             evidence: Evidence::None,
+            esp_transport: None,
             detail: "what to do".to_owned(),
         }
     }

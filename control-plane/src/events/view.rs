@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use portcullis_data_plane::event::DataPlaneEvent;
 use portcullis_ike::event::Event;
+use portcullis_ike::path::EspTransport;
 use portcullis_ike::status::Verdict;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -29,7 +30,7 @@ impl EventView {
     /// An event of an endpoint, if a reader is to see it.
     pub fn of(event: &Event) -> Option<Self> {
         let (kind, connection, more) = match event {
-            Event::StateChanged { connection, from, to, reason, evidence, detail } => (
+            Event::StateChanged { connection, from, to, reason, evidence, esp_transport, detail } => (
                 "state_changed",
                 connection,
                 json!({
@@ -37,6 +38,7 @@ impl EventView {
                     "to": to.label(),
                     "reason": reason.label(),
                     "evidence": evidence.label(),
+                    "esp_transport": esp_transport.map(EspTransport::label),
                     "detail": detail,
                 }),
             ),

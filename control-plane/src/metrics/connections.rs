@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use portcullis_ike::path::EspCarrier;
 use portcullis_ike::status::{Evidence, IkeSaStatus, Reason, State};
 use portcullis_ike::time::Time;
 
@@ -48,10 +47,9 @@ pub(super) fn add(page: &mut Page, snapshot: &Snapshot, shown: &Shown<'_>) {
             ike.sample([name(c), ("transport", sa.transport.label().into())], 1u64);
         }
     }
-    let esp = page.gauge("connection_esp_transport", "What carries ESP of the newest IKE SA; always 1");
+    let esp = page.gauge("connection_esp_transport", "What carries ESP, while ESP may leave; always 1");
     for c in &own {
-        let carrier = c.ike_sas.first().and_then(|(_, sa)| sa.esp_path).map(|path| path.carrier);
-        if let Some(carrier) = carrier.and_then(EspCarrier::transport) {
+        if let Some(carrier) = c.status.and_then(|status| status.esp_transport) {
             esp.sample([name(c), ("transport", carrier.label().into())], 1u64);
         }
     }

@@ -85,7 +85,8 @@ fn falls_refusals_and_returns_are_counted_once_each() {
     let (metrics, snapshot) = (Metrics::new(), snapshot(1));
     let change = |from, to, reason| {
         let (connection, evidence, detail) = ("c0".into(), Evidence::None, String::new());
-        let event = Event::StateChanged { connection, from, to, reason, evidence, detail };
+        let esp_transport = None;
+        let event = Event::StateChanged { connection, from, to, reason, evidence, esp_transport, detail };
         metrics.observe(&snapshot.config, &event);
     };
     change(State::Suspect, State::Tcp, Reason::EspUnreachable);
@@ -231,6 +232,7 @@ fn one_of_every_event(metrics: &Metrics, config: &Config) {
             to: State::Blocked,
             reason: Reason::IkeTcpUnreachable,
             evidence: Evidence::None,
+            esp_transport: None,
             detail: String::new(),
         },
         Event::StateChanged {
@@ -239,6 +241,7 @@ fn one_of_every_event(metrics: &Metrics, config: &Config) {
             to: State::Tcp,
             reason: Reason::EspUnreachable,
             evidence: Evidence::Echo,
+            esp_transport: None,
             detail: String::new(),
         },
         Event::StateChanged {
@@ -247,6 +250,7 @@ fn one_of_every_event(metrics: &Metrics, config: &Config) {
             to: State::DirectIp,
             reason: Reason::Returned,
             evidence: Evidence::Echo,
+            esp_transport: None,
             detail: String::new(),
         },
         Event::IkeEstablished {
@@ -391,6 +395,7 @@ fn connection(name: &Arc<str>, number: u64) -> ConnectionStatus {
         state: State::DirectIp,
         reason: Reason::None,
         evidence: Evidence::Inbound,
+        esp_transport: Some(EspTransport::Ip),
         detail: String::new(),
         next_attempt: None,
         ike_sas: vec![IkeSaStatus {

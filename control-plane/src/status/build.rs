@@ -47,7 +47,7 @@ fn connection(merged: &Merged<'_>, clock: &Clock) -> Connection {
         evidence: status.map_or(Evidence::None, |s| s.evidence).label().to_owned(),
         detail: status.map(|s| s.detail.clone()).unwrap_or_default(),
         ike_transport: newest.map(|sa| sa.transport.label().to_owned()),
-        esp_transport: newest.and_then(esp_transport).map(str::to_owned),
+        esp_transport: status.and_then(|s| s.esp_transport).map(|esp| esp.label().to_owned()),
         next_attempt_in_seconds: status.and_then(|s| s.next_attempt).map(|at| clock.until(at).as_secs()),
         policy: Policy {
             on_unreachable: on_unreachable(merged.config.ike.esp.on_unreachable).to_owned(),
@@ -55,10 +55,6 @@ fn connection(merged: &Merged<'_>, clock: &Clock) -> Connection {
         },
         ike_sas: merged.ike_sas.iter().map(|(shard, sa)| ike_sa(shard, sa, clock)).collect(),
     }
-}
-
-fn esp_transport(sa: &IkeSaStatus) -> Option<&'static str> {
-    sa.esp_path?.carrier.transport().map(EspTransport::label)
 }
 
 fn on_unreachable(policy: OnUnreachable) -> &'static str {

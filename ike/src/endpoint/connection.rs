@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::action::IkeSaId;
 use crate::config::{ChildConfig, ConnectionConfig, RemoteAddress, StartMode};
-use crate::status::{Evidence, Reason, State};
+use crate::status::{Reason, Standing, State};
 use crate::time::Time;
 use crate::transport::backoff::Backoff;
 use crate::transport::fallback::Fallback;
@@ -32,7 +32,7 @@ pub(crate) struct Connection {
     /// Commands that wait for their outcome.
     pub(crate) pending: Vec<Pending>,
     /// What was reported last.
-    pub(crate) reported: (State, Reason, Evidence),
+    pub(crate) reported: Standing,
     /// Children that were lost or could not be made are tried again then.
     pub(crate) children_at: Option<Time>,
     /// When its ESP last fell into TCP or was stopped (transport policy rule 5).
@@ -90,7 +90,7 @@ impl Connection {
             child_trouble: BTreeMap::new(),
             live: BTreeSet::new(),
             pending: Vec::new(),
-            reported: (State::Idle, Reason::None, Evidence::None),
+            reported: Standing::without_esp(State::Idle, Reason::None),
             children_at: None,
             last_fall: None,
             has_turn: false,

@@ -11,7 +11,7 @@ use crate::action::IkeSaId;
 use crate::config::ConnectionConfig;
 use crate::event::Event;
 use crate::live::{Outcome, Task};
-use crate::status::{Evidence, Reason, State};
+use crate::status::{Reason, Standing, State};
 use crate::time::Time;
 use crate::transport::backoff::jitter;
 use crate::transport::table;
@@ -268,25 +268,35 @@ impl Endpoint {
         self.reschedule_connection(name);
     }
 
-    /// State, reason and evidence as they are now; a change is an event.
+    /// A connection as it stands now; a change is an event.
     pub(super) fn refresh(&mut self, now: Time, name: &str) {
-        let Some((state, reason, evidence, detail)) = self.describe(name) else { return };
+        let Some((standing, detail)) = self.describe(name) else { return };
         let Some(connection) = self.connections.get_mut(name) else { return };
-        let from = connection.reported.0;
-        if connection.reported != (state, reason, evidence) {
-            connection.reported = (state, reason, evidence);
+        let from = connection.reported.state;
+        if connection.reported != standing {
+            connection.reported = standing;
             let connection = connection.config.name.clone();
-            self.core.event(Event::StateChanged { connection, from, to: state, reason, evidence, detail });
+            let Standing { state: to, reason, evidence, esp_transport } = standing;
+            self.core.event(Event::StateChanged {
+                connection,
+                from,
+                to,
+                reason,
+                evidence,
+                esp_transport,
+                detail,
+            });
         }
         self.settle_commands(now, name);
         self.reschedule_connection(name);
     }
 
     /// How a connection stands, in the words of the transport policy.
-    pub(super) fn describe(&self, name: &str) -> Option<(State, Reason, Evidence, String)> {
+    pub(super) fn describe(&self, name: &str) -> Option<(Standing, String)> {
         let connection = self.connections.get(name)?;
         if let Some(cause) = &self.core.config.guard_missing {
-            return Some((State::Blocked, Reason::GuardMissing, Evidence::None, cause.to_string()));
+            let standing = Standing::without_esp(State::Blocked, Reason::GuardMissing);
+            return Some((standing, cause.to_string()));
         }
         let newest = self.main_sa(name).and_then(|id| self.live.get(&id)).filter(|live| live.is_open());
         if let Some(live) = newest
@@ -304,18 +314,19 @@ impl Endpoint {
             };
             let details = [live.carrier.detail(), connection.child_troubles()];
             let details: Vec<_> = details.into_iter().filter(|detail| !detail.is_empty()).collect();
-            return Some((state, reason, evidence, details.join("; ")));
+            let esp_transport = live.carrier.path().carrier.transport();
+            return Some((Standing { state, reason, evidence, esp_transport }, details.join("; ")));
         }
         if let Some(id) = connection.attempt {
             let reason =
                 self.half_open.get(&id).and_then(HalfOpen::attempt).map_or(Reason::None, |a| a.reason);
-            return Some((State::Connecting, reason, Evidence::None, String::new()));
+            return Some((Standing::without_esp(State::Connecting, reason), String::new()));
         }
         if let Some((state, reason, detail)) = &connection.trouble {
-            return Some((*state, *reason, Evidence::None, detail.clone()));
+            return Some((Standing::without_esp(*state, *reason), detail.clone()));
         }
         let state = if newest.is_some() { State::Connecting } else { State::Idle };
-        Some((state, Reason::None, Evidence::None, String::new()))
+        Some((Standing::without_esp(state, Reason::None), String::new()))
     }
 
     /// Plans the next call for an IKE SA.

@@ -10,13 +10,14 @@ impl Endpoint {
     /// Every configured connection, up or not, by name.
     pub fn status(&self, _now: Time) -> Vec<ConnectionStatus> {
         let describe = |(name, connection): (&std::sync::Arc<str>, &super::Connection)| {
-            let (state, reason, evidence, detail) = self.describe(name)?;
+            let (standing, detail) = self.describe(name)?;
             let live = connection.live.iter().chain(&connection.trial).filter_map(|id| self.live.get(id));
             Some(ConnectionStatus {
                 name: name.clone(),
-                state,
-                reason,
-                evidence,
+                state: standing.state,
+                reason: standing.reason,
+                evidence: standing.evidence,
+                esp_transport: standing.esp_transport,
                 detail,
                 next_attempt: connection.next_attempt,
                 ike_sas: live.map(|live| ike_sa(live)).collect(),
