@@ -189,7 +189,8 @@ pub(crate) struct Carrier {
     has_local_failure: bool,
     rtt: RoundTrips,
     ike_seen: Time,
-    asked_ike: bool,
+    /// When IKE was asked whether the peer lives, in the verification under way, and when it first answered.
+    ike_asked: Option<(Time, Option<Time>)>,
     redial_at: Option<(Time, Time)>,
     stream: Option<StreamId>,
     last_fall: Option<Time>,
@@ -250,7 +251,7 @@ impl Carrier {
             has_local_failure: false,
             rtt: RoundTrips::default(),
             ike_seen: now,
-            asked_ike: false,
+            ike_asked: None,
             redial_at: None,
             stream: basis.stream,
             last_fall: basis.last_fall,
@@ -380,6 +381,9 @@ impl Carrier {
     /// The peer sent something fresh and authentic over IKE.
     pub(crate) fn ike_heard(&mut self, now: Time, rng: &mut Rng) {
         self.ike_seen = now;
+        if let Some((_, answered)) = &mut self.ike_asked {
+            answered.get_or_insert(now);
+        }
         if let Phase::Suspect(suspect) = &mut self.phase
             && suspect.run.is_none()
         {

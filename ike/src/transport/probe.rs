@@ -242,6 +242,12 @@ impl Run {
         self.lanes.iter().any(|lane| lane.transport() == carrier && !lane.sent.is_empty())
     }
 
+    /// Every lane without an answer has been asked since.
+    pub(crate) fn has_asked_since(&self, since: Time) -> bool {
+        let mut open = self.lanes.iter().filter(|lane| !lane.is_answered());
+        open.all(|lane| lane.last_sent.is_some_and(|at| at >= since))
+    }
+
     /// The carriers that it asks on, each once.
     pub(crate) fn carriers(&self) -> Vec<EspTransport> {
         let mut carriers = Vec::new();

@@ -134,7 +134,7 @@ impl Carrier {
         let can_probe = self.is_direct() || self.path.carrier == EspCarrier::Hold;
         let is_free = matches!(self.phase, Phase::Steady) && !self.has_local_failure;
         if self.basis.echo && can_probe && is_free && !self.is_verified {
-            self.asked_ike = false;
+            self.ike_asked = None;
             self.phase = match self.new_run(now, None, 1, rng) {
                 Some(run) => Phase::Probing(run),
                 None => Phase::Steady,
@@ -213,8 +213,8 @@ impl Carrier {
     fn drive_probing(&mut self, now: Time, mut run: Run, rng: &mut Rng) {
         self.send(now, &mut run, rng);
         let is_doubtful = run.carriers().iter().all(|carrier| run.is_doubtful(now, *carrier, 1));
-        if is_doubtful && !self.asked_ike {
-            self.ask_ike();
+        if is_doubtful && self.ike_asked.is_none() {
+            self.ask_ike(now);
         }
         let mode = match self.basis.started_on {
             IkeTransport::Tcp => Mode::First,
@@ -238,7 +238,7 @@ impl Carrier {
 
     fn drive_suspect(&mut self, now: Time, mut suspect: Suspect, rng: &mut Rng) {
         if suspect.run.is_none() && suspect.again_at <= now {
-            self.ask_ike();
+            self.ask_ike(now);
             suspect.run = self.new_run(now, suspect.child, MOST_ASKED, rng);
             if suspect.run.is_none() {
                 suspect.again_at = now + self.policy.probe.idle_interval;
@@ -348,8 +348,23 @@ impl Carrier {
         if self.ike_seen <= run.began() || !may_fall {
             return self.suspect_again(now, rounds, child, run);
         }
+        if self.ike_came_back(run) {
+            self.suspect_again(now, rounds, child, run);
+            if let Phase::Suspect(suspect) = &mut self.phase {
+                suspect.again_at = now;
+            }
+            return;
+        }
         self.conclude(now, is_first, Verdict::Unreachable, run);
         self.fall(now, is_first, rng);
+    }
+
+    /// IKE was silent for as long as echoes were asked, and answered after the last of them: the path was out and is back, and no
+    /// echo has met it yet.
+    fn ike_came_back(&self, run: &Run) -> bool {
+        let Some((asked, Some(answered))) = self.ike_asked else { return false };
+        let was_silent = answered > asked + self.policy.probe.timeout + self.rtt.budget();
+        was_silent && !run.has_asked_since(answered)
     }
 
     /// Undecided: the same again, a little later.
@@ -417,8 +432,8 @@ impl Carrier {
         self.basis.is_initiator || self.direct().is_none_or(|current| current == carrier)
     }
 
-    fn ask_ike(&mut self) {
-        self.asked_ike = true;
+    fn ask_ike(&mut self, now: Time) {
+        self.ike_asked = Some((now, None));
         self.effects.push(Effect::Liveness);
     }
 

@@ -94,6 +94,32 @@ fn silence_of_ike_and_esp_decides_nothing() {
     assert_eq!(machine.state(), (State::DirectIp, Reason::None, Evidence::Echo));
 }
 
+/// Rule 5: IKE yes and echo no, at the same time. A path that comes back when the last echo of a verification has left has lost
+/// them all.
+#[test]
+fn ike_that_comes_back_after_the_last_echo_has_it_asked_once_more() {
+    for is_blocked in [false, true] {
+        let mut machine = proven(&[T::Ip]);
+        machine.ike = false;
+        machine.answers.clear();
+        // Suspect at 8.5 s, the last echoes at 10.5 s and 10.75 s, the budget over at 11.77 s.
+        machine.outbound_until(11.0);
+        assert_eq!(machine.state().0, State::Suspect);
+        machine.ike = true;
+        machine.carrier.ike_heard(machine.now, &mut machine.rng);
+        machine.take();
+        if !is_blocked {
+            machine.answers = vec![T::Ip];
+        }
+        machine.until(11.78);
+        assert_eq!((machine.state().0, machine.unreachable()), (State::Suspect, vec![]));
+        machine.until(16.0);
+        let decided = if is_blocked { vec![11_770 + 3270] } else { vec![] };
+        assert_eq!(machine.unreachable(), decided);
+        assert_eq!(machine.state().0, if is_blocked { State::Blocked } else { State::DirectIp });
+    }
+}
+
 /// Row 17, rule 5: 3 s of traffic without an answer, then the budget.
 #[test]
 fn in_mid_life_a_decision_takes_three_seconds_and_the_budget() {
