@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +12,7 @@ use nix::sys::signal::Signal;
 use crate::api::{ApiAnswer, receive, send};
 use crate::cleanup::{Cleanup, guarded};
 use crate::daemon_config::DaemonConfig;
+use crate::events::EventReader;
 use crate::instance::Instance;
 use crate::kernel::Kernel;
 use crate::metrics::{Metrics, get};
@@ -42,6 +44,7 @@ pub struct Gateway {
     checks_books: bool,
     kernel: Kernel,
     process: Option<Process>,
+    events: OnceLock<EventReader>,
     cleanup: Option<Cleanup>,
 }
 
@@ -82,6 +85,7 @@ impl Gateway {
             checks_books: true,
             kernel: Kernel::AsItIs,
             process: None,
+            events: OnceLock::new(),
             cleanup: Some(cleanup),
         };
         gateway.configure(config)?;
@@ -211,7 +215,7 @@ impl Gateway {
         if self.checks_books {
             self.drained()?;
         }
-        let process = self.process.take().context("the daemon does not run")?;
+        let process = self.take_process()?;
         process.signal(Signal::SIGTERM)?;
         match process.wait(STOP_LIMIT) {
             Some(Exit::Status(0)) => Ok(()),
@@ -225,10 +229,16 @@ impl Gateway {
     /// # Errors
     /// If it does not run.
     pub fn kill(&mut self) -> Result<()> {
-        let process = self.process.take().context("the daemon does not run")?;
+        let process = self.take_process()?;
         process.signal(Signal::SIGKILL)?;
         process.wait(STOP_LIMIT).context("a killed process ends")?;
         Ok(())
+    }
+
+    /// Its events stream ends with it.
+    fn take_process(&mut self) -> Result<Process> {
+        drop(self.events.take());
+        self.process.take().context("the daemon does not run")
     }
 
     /// Sends a signal to the daemon.
@@ -262,6 +272,11 @@ impl Gateway {
     ) -> Result<ApiAnswer> {
         let socket = self.directory.join("control.sock");
         receive(send(&socket, method, path, headers, body)?).with_context(|| self.name.clone())
+    }
+
+    /// Its events, from the oldest that the daemon keeps on.
+    pub fn events(&self) -> &EventReader {
+        self.events.get_or_init(|| EventReader::follow(&self.directory.join("control.sock")))
     }
 
     /// What the daemon says about itself.

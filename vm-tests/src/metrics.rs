@@ -34,6 +34,20 @@ impl Metrics {
         (!values.is_empty()).then(|| values.iter().sum())
     }
 
+    /// The values of `label` in those samples of `name` that are 1 and whose labels include all of `labels`.
+    pub fn ones(&self, name: &str, labels: &[(&str, &str)], label: &str) -> Vec<String> {
+        let is_asked_for =
+            |found: &str| labels.iter().all(|(key, value)| found.contains(&format!("{key}=\"{value}\"")));
+        let of = |found: &str| {
+            let (_, rest) = found.split_once(&format!("{label}=\""))?;
+            rest.split_once('"').map(|(value, _)| value.to_owned())
+        };
+        self.samples()
+            .filter(|(sample, found, value)| *sample == name && *value == 1.0 && is_asked_for(found))
+            .filter_map(|(_, found, _)| of(found))
+            .collect()
+    }
+
     /// How many samples there are.
     pub fn len(&self) -> usize {
         self.samples().count()
@@ -74,6 +88,16 @@ pub(crate) fn get(namespace: &Namespace, address: SocketAddr, path: &str) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ones_are_named_by_their_label() {
+        let metrics = Metrics(
+            "s{connection=\"x\",state=\"tcp\"} 1\ns{connection=\"x\",state=\"idle\"} 0\ns{connection=\"y\",state=\"idle\"} 1\n"
+                .to_owned(),
+        );
+        assert_eq!(metrics.ones("s", &[("connection", "x")], "state"), ["tcp"]);
+        assert_eq!(metrics.ones("s", &[("connection", "z")], "state"), [""; 0]);
+    }
 
     #[test]
     fn samples_are_summed_by_name_and_labels() {

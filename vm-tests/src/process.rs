@@ -191,6 +191,16 @@ impl Process {
             .flatten()
     }
 
+    /// The last line of output so far that `wanted` accepts.
+    pub fn last_line(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        self.seen.read(|seen| seen.lines.iter().rev().find(|line| wanted(line)).cloned())
+    }
+
+    /// How many lines of output there were so far.
+    pub fn lines(&self) -> usize {
+        self.seen.read(|seen| seen.forgotten + seen.lines.len())
+    }
+
     /// The output so far, standard output and standard error in the order they were read.
     pub fn output(&self) -> Vec<String> {
         self.seen.read(|seen| seen.lines.iter().cloned().collect())

@@ -42,6 +42,20 @@ impl<T> Event<T> {
     }
 }
 
+/// How long the views of one thing may differ: a second, and three where more runs than there are cores for, because each view
+/// takes a turn of the processor to be read.
+pub(crate) fn agreement_limit() -> Duration {
+    Duration::from_secs(if is_busy() { 3 } else { 1 })
+}
+
+/// More runs here than there are cores for: times say little.
+pub fn is_busy() -> bool {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().and_then(|load| load.parse::<f64>().ok());
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    load.is_none_or(|load| load > cores as f64)
+}
+
 /// Asks `question` until it answers, at most `limit`; for things outside the process that send no event, such
 /// as the status of a daemon. `None` when the limit passed.
 pub fn until<T>(limit: Duration, mut question: impl FnMut() -> Option<T>) -> Option<T> {

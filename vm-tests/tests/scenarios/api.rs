@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use portcullis_vm_tests::api::{receive, send};
-use portcullis_vm_tests::{CHILD, Gateway, Process, until};
+use portcullis_vm_tests::{CHILD, Gateway, Process, is_busy, until};
 use serde_json::{Value, json};
 
 use super::*;
@@ -285,13 +285,6 @@ fn write_private(path: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-/// More runs here than there are cores for: times say nothing.
-fn is_busy() -> bool {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap();
-    let load: f64 = load.split(' ').next().unwrap().parse().unwrap();
-    load > std::thread::available_parallelism().unwrap().get() as f64
 }
 
 /// A file system of 64 KiB.

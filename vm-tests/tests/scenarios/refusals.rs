@@ -133,6 +133,7 @@ fn a_kernel_that_can_hold_no_guard_is_named_and_nothing_is_set_up() {
 
 fn refused(gateway: &Gateway, side: Side, reason: &str) -> ConnectionStatus {
     let connection = gateway.wait_connection(side.connection(), SOON, |c| c.reason == reason).unwrap();
+    gateway.agreed(side.connection()).unwrap();
     assert!(!connection.is_up());
     connection
 }

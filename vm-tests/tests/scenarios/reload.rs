@@ -33,6 +33,7 @@ fn reload_takes_away_and_adds_and_loses_nothing_of_what_stays() {
     });
     pair.a.signal(Signal::SIGHUP).unwrap();
     pair.a.wait_connection(COMES.0, SOON, |c| c.is_up()).unwrap();
+    pair.a.agreed(COMES.0).unwrap();
     // gw-b has it still, and got its DELETE.
     pair.b.wait_connection(GOES.0, SOON, |c| c.ike_sas.is_empty()).unwrap();
     let status = pair.a.status().unwrap();

@@ -15,6 +15,9 @@ fn killed_gateway_comes_back_on_its_own_pins() {
         pair.gateway_mut(side).start().unwrap();
         pair.wait_up(SOON).unwrap();
         wait_answered(&pair.lab);
+        for side in [Side::A, Side::B] {
+            pair.gateway(side).agreed(side.connection()).unwrap();
+        }
     }
 }
 

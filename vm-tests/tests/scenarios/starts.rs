@@ -48,6 +48,7 @@ fn esp_and_ike_travel_over_ipv6() {
         for side in [Side::A, Side::B] {
             let is_proven = |c: &ConnectionStatus| (&*c.state, &*c.evidence) == ("direct_ip", "echo");
             pair.gateway(side).wait_connection(side.connection(), SOON, is_proven).unwrap();
+            pair.gateway(side).agreed(side.connection()).unwrap();
         }
         let counts = capture.finish().unwrap();
         assert_eq!(counts.inner_clear + counts.esp_tcp, 0);

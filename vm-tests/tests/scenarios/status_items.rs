@@ -14,6 +14,7 @@ fn status_shows_every_item_of_a_connection() {
     for side in [Side::A, Side::B] {
         let is_proven = |c: &ConnectionStatus| c.evidence == "echo";
         pair.gateway(side).wait_connection(side.connection(), SOON, is_proven).unwrap();
+        pair.gateway(side).agreed(side.connection()).unwrap();
     }
     pair.a.verb(&["rekey", Side::A.connection(), "--child", CHILD]).unwrap();
     let pings = Ping::to(Side::B.host().0).run(&pair.lab.host_a).unwrap();

@@ -65,6 +65,10 @@ fn two_initiators_share_a_responder_that_knows_no_addresses() {
     wait_answered(&pair.lab);
     assert_eq!(spis(&pair.b, C), before);
 
+    for name in [C, Side::B.connection()] {
+        pair.b.agreed(name).unwrap();
+    }
+
     // Each has the policy of its own connection: gw-a's networks are none of host-c's business.
     let ping =
         Ping { count: 3, timeout: std::time::Duration::from_millis(100), ..Ping::to(Side::A.host().0) };
