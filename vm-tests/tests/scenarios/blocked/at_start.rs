@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use portcullis_vm_tests::{Blocked, DataPlaneMode, Nat, Side, Way};
 
-use super::{Scene, Stage, measured, within_budget};
+use super::{Scene, Stage, measured, within};
 
-/// attempts × timeout + stagger, shortened.
-const BUDGET: Duration = Duration::from_millis(1000);
+/// attempts × timeout + stagger, shortened. Without an IKE SA `status` has none to say.
+const BUDGET_SECONDS: f64 = 1.0;
+/// `ike.tcp_timeout`, shortened.
+const TCP_TIMEOUT_SECONDS: f64 = 1.0;
 
 #[test]
 fn protocol_50_blocked_leaves_udp_after_a_tcp_start() {
@@ -39,13 +41,45 @@ fn protocol_50_blocked_makes_no_difference_behind_a_nat() {
     }
 }
 
+/// Nothing is asked over UDP once IP has answered, whichever way UDP is blocked.
+#[test]
+fn udp_4500_blocked_one_way_leaves_ip_after_a_tcp_start() {
+    for filters in [&[(Blocked::Udp4500, Way::From(Side::A))], &[(Blocked::Udp4500, Way::From(Side::B))]] {
+        let stage = Scene { filters, ..Scene::USUAL }.start();
+        stage.wait(Side::A, ("direct_ip", "none", "echo"));
+        stage.wait(Side::B, ("direct_ip", "*", "echo"));
+        stage.passes();
+        let counts = stage.router.finish().unwrap();
+        crate::nothing_in_clear(&counts);
+        assert_eq!((counts.esp_udp, counts.esp_tcp), (0, 0), "{filters:?}: {counts:?}");
+    }
+}
+
+/// Where ESP may go in UDP alone, one direction is enough to shut it.
+#[test]
+fn udp_4500_blocked_one_way_is_shut_where_only_udp_is_allowed() {
+    for (filters, what) in [
+        (&[(Blocked::Udp4500, Way::From(Side::A))], "UDP 4500 blocked from the initiator, UDP alone allowed"),
+        (&[(Blocked::Udp4500, Way::From(Side::B))], "UDP 4500 blocked from the responder, UDP alone allowed"),
+    ] {
+        let stage = Scene { filters, esp_transports: "[udp]", ..Scene::USUAL }.start();
+        stage.wait(Side::A, ("blocked", "esp_unreachable", "none"));
+        let verification = stage.verification(Side::A, "unreachable", None);
+        measured(what, verification);
+        within(verification, BUDGET_SECONDS);
+        stage.stays_shut();
+        let (_, counts) = stage.finish();
+        assert_eq!((counts.esp_ip, counts.esp_tcp), (0, 0), "{what}: {counts:?}");
+    }
+}
+
 fn direct_udp(stage: Stage, what: &str, reason: &'static str) {
     let a = stage.wait(Side::A, ("direct_udp", reason, "echo"));
     stage.wait(Side::B, ("direct_udp", "*", "echo"));
     stage.passes();
-    let verification = stage.verification(Side::A, "udp_answered");
+    let verification = stage.verification(Side::A, "answered", Some("udp"));
     measured(what, verification);
-    within_budget(verification, a.ike_sas[0].esp.budget_seconds);
+    within(verification, a.ike_sas[0].esp.budget_seconds);
     let (_, counts) = stage.finish();
     assert!(counts.esp_udp > 0 && counts.esp_tcp == 0, "{counts:?}");
 }
@@ -58,9 +92,9 @@ fn udp_4500_blocked_leaves_ip_after_a_tcp_start() {
     let a = stage.wait(Side::A, ("direct_ip", "none", "echo"));
     stage.wait(Side::B, ("direct_ip", "*", "echo"));
     stage.passes();
-    let verification = stage.verification(Side::A, "ip_answered");
+    let verification = stage.verification(Side::A, "answered", Some("ip"));
     measured("UDP 4500 blocked, TCP start", verification);
-    within_budget(verification, a.ike_sas[0].esp.budget_seconds);
+    within(verification, a.ike_sas[0].esp.budget_seconds);
     let counts = stage.router.finish().unwrap();
     crate::nothing_in_clear(&counts);
     assert_eq!(counts.esp_tcp, 0);
@@ -71,9 +105,13 @@ fn udp_4500_blocked_leaves_ip_after_a_tcp_start() {
 fn udp_4500_blocked_leads_a_udp_start_to_tcp_and_ip() {
     let filters = &[(Blocked::Udp4500, Way::Both)];
     let stage = Scene { transport: "udp-then-tcp", filters, ..Scene::USUAL }.start();
-    let a = stage.wait(Side::A, ("direct_ip", "ike_udp_unreachable", "echo"));
+    let says = ("direct_ip", "ike_udp_unreachable", "echo");
+    let a = stage.wait(Side::A, says);
     assert_eq!(a.ike_transport.as_deref(), Some("tcp"));
-    measured("UDP 4500 blocked, UDP start: until ESP is proven", stage.started.elapsed());
+    let took = stage.came_to(Side::A, says, stage.began());
+    measured("UDP 4500 blocked, UDP start: until ESP is proven", took);
+    // Three requests over UDP, the first waited for 300 ms, each further one twice as long; then TCP; then the verification.
+    within(took, 2.1 + a.ike_sas[0].esp.budget_seconds);
     stage.wait(Side::B, ("direct_ip", "*", "echo"));
     stage.passes();
     let (_, counts) = stage.finish();
@@ -87,9 +125,9 @@ fn both_blocked_is_shut_under_fail_closed_and_returns() {
     let stage = Scene { filters, ..Scene::USUAL }.start();
     let a = stage.wait(Side::A, ("blocked", "esp_unreachable", "none"));
     assert!(a.detail.contains("IKE answered") && a.detail.contains("untouched"), "{}", a.detail);
-    let verification = stage.verification(Side::A, "unreachable");
+    let verification = stage.verification(Side::A, "unreachable", None);
     measured("both blocked, TCP start", verification);
-    within_budget(verification, BUDGET.as_secs_f64());
+    within(verification, BUDGET_SECONDS);
     stage.stays_shut();
 
     // Either carrier: the filter may go in the middle of a verification.
@@ -107,8 +145,11 @@ fn both_blocked_is_shut_under_fail_closed_and_returns() {
 fn tcp_4500_blocked_is_no_ike_after_a_tcp_start() {
     let filters = &[(Blocked::Tcp4500, Way::Both)];
     let stage = Scene { filters, ..Scene::USUAL }.start();
-    stage.wait(Side::A, ("blocked", "ike_tcp_unreachable", "none"));
-    measured("TCP 4500 blocked, TCP start", stage.started.elapsed());
+    let says = ("blocked", "ike_tcp_unreachable", "none");
+    stage.wait(Side::A, says);
+    let took = stage.came_to(Side::A, says, stage.began());
+    measured("TCP 4500 blocked, TCP start", took);
+    within(took, TCP_TIMEOUT_SECONDS);
     stage.stays_shut();
     let (_, counts) = stage.finish();
     assert_eq!((counts.esp_direct(), counts.ike_udp_4500.packets), (0, 0), "tcp: no UDP: {counts:?}");
@@ -119,9 +160,12 @@ fn tcp_4500_blocked_is_no_ike_after_a_tcp_start() {
 fn tcp_4500_blocked_leaves_ike_on_udp_after_a_udp_start() {
     let filters = &[(Blocked::Tcp4500, Way::Both)];
     let stage = Scene { transport: "udp-then-tcp", filters, ..Scene::USUAL }.start();
-    let a = stage.wait(Side::A, ("direct_ip", "ike_tcp_unreachable", "echo"));
+    let says = ("direct_ip", "ike_tcp_unreachable", "echo");
+    let a = stage.wait(Side::A, says);
     assert_eq!(a.ike_transport.as_deref(), Some("udp"));
-    measured("TCP 4500 blocked, UDP start: until ESP is proven", stage.started.elapsed());
+    let took = stage.came_to(Side::A, says, stage.began());
+    measured("TCP 4500 blocked, UDP start: until ESP is proven", took);
+    within(took, TCP_TIMEOUT_SECONDS + a.ike_sas[0].esp.budget_seconds);
     stage.wait(Side::B, ("direct_ip", "*", "echo"));
     stage.passes();
     let (_, counts) = stage.finish();
@@ -133,10 +177,10 @@ fn tcp_4500_blocked_leaves_ike_on_udp_after_a_udp_start() {
 fn all_but_tcp_blocked_is_shut_under_fail_closed() {
     let filters = &[(Blocked::AllButTcp, Way::Both)];
     let stage = Scene { transport: "udp-then-tcp", filters, ..Scene::USUAL }.start();
-    stage.wait(Side::A, ("blocked", "esp_unreachable", "none"));
-    measured("all but TCP blocked, UDP start: until shut", stage.started.elapsed());
-    let verification = stage.verification(Side::A, "unreachable");
-    within_budget(verification, BUDGET.as_secs_f64());
+    let says = ("blocked", "esp_unreachable", "none");
+    stage.wait(Side::A, says);
+    measured("all but TCP blocked, UDP start: until shut", stage.came_to(Side::A, says, stage.began()));
+    within(stage.verification(Side::A, "unreachable", None), BUDGET_SECONDS);
     stage.stays_shut();
     let (_, counts) = stage.finish();
     assert_eq!(counts.esp_tcp, 0);
@@ -160,10 +204,10 @@ fn default_timers_decide_within_3_25_s() {
     let filters = &[(Blocked::Protocol50, Way::Both), (Blocked::Udp4500, Way::Both)];
     let stage = Scene { filters, default_timers: true, ..Scene::USUAL }.start();
     stage.wait(Side::A, ("blocked", "esp_unreachable", "none"));
-    let verification = stage.verification(Side::A, "unreachable");
+    let verification = stage.verification(Side::A, "unreachable", None);
     measured("both blocked, TCP start, timers as they ship", verification);
     assert!(verification >= Duration::from_secs(3), "every attempt was waited for: {verification:?}");
-    within_budget(verification, 3.25);
+    within(verification, 3.25);
     let (_, counts) = stage.finish();
     assert_eq!(counts.esp_tcp, 0);
 }
