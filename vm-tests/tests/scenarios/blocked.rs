@@ -10,6 +10,7 @@ mod broken_streams;
 mod in_mid_life;
 mod in_tcp;
 mod large_udp;
+mod outage_of_many;
 mod policy_flips;
 
 use std::net::IpAddr;
