@@ -3,9 +3,41 @@
 
 use std::time::Duration;
 
+use portcullis_vm_tests::status::ConnectionStatus;
 use portcullis_vm_tests::{Nat, Pair, PairOptions, Ping, Side, until};
 
 use crate::{SOON, artefacts, capture, change, nothing_in_clear, wait_answered};
+
+/// Rows 3 and 12: whichever end is behind the translator, and whatever IKE starts on, ESP settles on UDP, and each end says why
+/// as far as it can know.
+#[test]
+fn either_end_behind_a_nat_and_either_start_settle_on_udp() {
+    for nat in [Nat::BeforeA, Nat::BeforeB] {
+        for transport in ["tcp", "udp-then-tcp"] {
+            let options = PairOptions { nat, transport, ..PairOptions::USUAL };
+            let mut pair = Pair::new(options, &artefacts()).unwrap();
+            let router = capture(&pair);
+            pair.b.start().unwrap();
+            pair.a.start().unwrap();
+            for side in [Side::A, Side::B] {
+                let is_proven = |c: &ConnectionStatus| {
+                    (&*c.state, &*c.reason, &*c.evidence) == ("direct_udp", "nat", "echo")
+                };
+                let gateway = pair.gateway(side);
+                gateway.wait_connection(side.connection(), SOON, is_proven).unwrap();
+                let connection = gateway.agreed(side.connection()).unwrap();
+                assert_eq!(connection.ike_transport.as_deref(), Some("tcp"), "{nat:?}, {transport}");
+                assert_eq!(connection.esp_transport.as_deref(), Some("udp"), "{nat:?}, {transport}");
+            }
+            wait_answered(&pair.lab);
+            let back = Ping { count: 1, ..Ping::to(Side::A.host().0) };
+            assert_eq!(back.run(&pair.lab.host_b).unwrap().answered, 1);
+            let counts = router.finish().unwrap();
+            nothing_in_clear(&counts);
+            assert_eq!((counts.esp_ip, counts.esp_tcp), (0, 0), "{nat:?}, {transport}: {counts:?}");
+        }
+    }
+}
 
 #[test]
 fn idle_end_behind_a_nat_keeps_its_mapping_alive() {
@@ -28,7 +60,7 @@ fn traffic_from_the_far_side_finds_a_rebound_mapping() {
     let pair = behind_nat();
     wait_answered(&pair.lab);
     let before = pair.b.connection(Side::B.connection()).unwrap();
-    let spis = |c: &portcullis_vm_tests::status::ConnectionStatus| {
+    let spis = |c: &ConnectionStatus| {
         let sa = c.ike_sas.first().expect("an IKE SA");
         (sa.spi_i.clone(), sa.children[0].spi_in.clone())
     };
