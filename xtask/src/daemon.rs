@@ -15,7 +15,7 @@ pub fn build() -> Result<Artefacts> {
         println!("using {} and {}", artefacts.binary.display(), artefacts.xdp_object.display());
         return Ok(artefacts);
     }
-    setup::run()?;
+    setup::gateway()?;
     let xdp_object = build_ebpf::run()?;
     println!("building the daemon");
     workspace::run(workspace::cargo().args(["build", "--release", "--package", "portcullis-control-plane"]))?;

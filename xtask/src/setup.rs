@@ -16,7 +16,7 @@ use anyhow::{Result, bail};
 use crate::workspace;
 use toolchain::Toolchain;
 
-/// Installs what is missing: Debian packages, Prometheus, the sources of `core`, the linker for BPF, what tests the API,
+/// Installs what is missing: what builds and runs the gateway, and what tests it, which is Prometheus, schemathesis and
 /// strongSwan.
 ///
 /// Every step is tried, so that one call shows all there is to mend.
@@ -24,13 +24,18 @@ use toolchain::Toolchain;
 /// # Errors
 /// Naming what could not be installed, and the remedy.
 pub fn run() -> Result<()> {
-    let outcomes = [
-        packages::install(),
-        prometheus::install(),
-        ebpf_toolchain().map(drop),
-        schemathesis::install(),
-        strongswan::install(),
-    ];
+    all([gateway(), prometheus::install(), schemathesis::install(), strongswan::install()])
+}
+
+/// Installs what is missing to build and run the gateway: Debian packages, the sources of `core`, the linker for BPF.
+///
+/// # Errors
+/// Naming what could not be installed, and the remedy.
+pub fn gateway() -> Result<()> {
+    all([packages::install(), ebpf_toolchain().map(drop)])
+}
+
+fn all<const N: usize>(outcomes: [Result<()>; N]) -> Result<()> {
     let failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).map(|e| format!("{e:#}")).collect();
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
 }
