@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use portcullis_ike::codec::TrafficSelector;
 use portcullis_ike::config::RemoteAddress;
+use portcullis_ike::shared::Shared;
 
 use super::Config;
 use super::connection::{Child, Connection};
@@ -19,14 +20,14 @@ pub fn check(config: &Config, problems: &Problems) {
     let children: Vec<Named<'_>> = config
         .connections
         .iter()
-        .flat_map(|connection| connection.children.iter().map(move |child| (connection, child)))
+        .flat_map(|connection| connection.children.iter().map(move |child| (&**connection, child)))
         .collect();
     same_packets(&children, problems);
     same_interfaces(config, &children, problems);
 }
 
 /// A responder finds the connection by the two identities (RFC 7296 section 2.15) and, before them, by address.
-fn same_peers(connections: &[Connection], problems: &Problems) {
+fn same_peers(connections: &[Shared<Connection>], problems: &Problems) {
     let mut by_identities: HashMap<_, Vec<&Connection>> = HashMap::new();
     for later in connections {
         let alike = by_identities.entry((&later.ike.local_id, &later.ike.remote_id)).or_default();
