@@ -96,6 +96,8 @@ pub enum DataPlaneEvent {
     },
     /// Addresses or links of this host changed.
     LocalChange,
+    /// Routes of this host changed.
+    RoutesChanged,
     /// Something removed a TUN device of ours or switched it off, and it is back with its routes.
     TunRestored {
         /// Its name.

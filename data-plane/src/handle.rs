@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 
 use crate::config::DataPlaneConfig;
 use crate::guard::Guard;
-use crate::netlink::{Network, TunRoutes};
+use crate::netlink::{Network, Snapshot, TunRoutes};
 use crate::worker::sas::SaTable;
 use crate::worker::shared::Shared;
 pub use report::{DataPlaneReport, InterfacePath, InterfaceReport, SaTableReport};
@@ -64,6 +64,11 @@ impl DataPlane {
     /// whenever no SA takes it (transport policy, "Shut means shut").
     pub fn guard_missing(&self) -> Option<Arc<str>> {
         self.inner.guard_missing.clone()
+    }
+
+    /// The network of this host as it is now.
+    pub fn network(&self) -> Arc<Snapshot> {
+        self.inner.network.snapshot()
     }
 
     /// True while every worker works on devices that are there. One that ended took its sockets with it, as an

@@ -100,7 +100,8 @@ fn changes_of_addresses_and_links_are_told_and_seen() {
     net.gateway.ip(&["addr", "add", "203.0.113.9/24", "dev", "wan0"]);
     expect(&events, &NetworkEvent::AddressAdded(address("203.0.113.9")));
     assert!(network.snapshot().local_addresses().any(|a| a == address("203.0.113.9")));
-    assert!(network.snapshot().route(address("203.0.113.9")).unwrap().local);
+    assert!(network.snapshot().is_local(address("203.0.113.9")));
+    assert!(!network.snapshot().is_local(address("203.0.113.8")), "it is on the link");
     net.gateway.ip(&["addr", "del", "203.0.113.9/24", "dev", "wan0"]);
     expect(&events, &NetworkEvent::AddressRemoved(address("203.0.113.9")));
 
@@ -122,9 +123,10 @@ fn changes_of_addresses_and_links_are_told_and_seen() {
 fn routes_that_come_change_and_go_are_followed() {
     let net = Gateway::new();
     net.gateway.ip(&["addr", "add", "198.51.100.9/24", "dev", "wan0"]);
-    let (network, _events) = start(&net.gateway);
+    let (network, events) = start(&net.gateway);
     let gateway = |to: &str| network.snapshot().route(address(to)).and_then(|r| r.gateway);
     net.gateway.ip(&["route", "add", "10.5.0.0/16", "via", FAR_WAN, "metric", "20"]);
+    expect(&events, &NetworkEvent::RoutesChanged);
     wait_until("it is there", || gateway("10.5.0.1") == Some(address(FAR_WAN)));
     net.gateway.ip(&["route", "add", "10.5.0.0/16", "via", "198.51.100.3", "metric", "10"]);
     wait_until("the lower metric decides", || gateway("10.5.0.1") == Some(address("198.51.100.3")));

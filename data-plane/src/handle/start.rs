@@ -16,7 +16,7 @@ use crate::bpf::BpfError;
 use crate::config::{DataPlaneConfig, InterfaceConfig, Role};
 use crate::event::{DataPlaneEvent, IkeDatagram};
 use crate::guard::{BackendKind, Guard, GuardConfig, GuardError, GuardEvent, GuardSpec};
-use crate::netlink::{Network, RouteError, Snapshot, TunRoutes};
+use crate::netlink::{Network, NetworkEvent, RouteError, Snapshot, TunRoutes};
 use crate::policy::PolicySet;
 use crate::sa_table::{self, TableConfig};
 use crate::sockets::{IpSender, RawEsp, Udp4500};
@@ -205,7 +205,12 @@ fn follow_network(
     let xdp = XdpCell::default();
     let (guard, seen, programs) = (guard.clone(), snapshots.clone(), xdp.clone());
     let config = config.clone();
-    let network = Network::start(move |_| {
+    let network = Network::start(move |event| {
+        if event == NetworkEvent::RoutesChanged {
+            // A lost one is followed by others while routes keep changing.
+            let _ = events.try_send(DataPlaneEvent::RoutesChanged);
+            return;
+        }
         if let Some(snapshot) = seen.get().map(|s| s.load_full()) {
             let updated = guard.update(|spec| {
                 spec.local_addresses = snapshot.local_addresses().collect();

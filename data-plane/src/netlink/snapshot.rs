@@ -75,6 +75,11 @@ impl Snapshot {
         self.interfaces.values().flat_map(|i| i.addresses.iter().copied())
     }
 
+    /// This host takes packets to `address` for its own: it is an address of ours, or a local route covers it.
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        self.route(address).is_some_and(|route| route.local)
+    }
+
     /// The address of ours that a packet to `destination` would have as its source: what the route prefers, else the
     /// first of its family on the interface that leads there, link-local ones last.
     pub fn address_towards(&self, destination: IpAddr) -> Option<IpAddr> {

@@ -53,6 +53,8 @@ pub enum NetworkEvent {
     LinkUp(Arc<str>),
     /// An interface cannot carry packets any more, or is gone.
     LinkDown(Arc<str>),
+    /// Packets may leave another way, or from another address.
+    RoutesChanged,
 }
 
 #[derive(Debug)]
@@ -261,8 +263,9 @@ fn decode(header: &MessageHeader, body: &[u8]) -> Option<Message> {
 }
 
 fn differences(before: &Snapshot, after: &Snapshot) -> Vec<NetworkEvent> {
+    let routes = (!Arc::ptr_eq(&before.routes, &after.routes)).then_some(NetworkEvent::RoutesChanged);
     if Arc::ptr_eq(&before.interfaces, &after.interfaces) {
-        return Vec::new();
+        return routes.into_iter().collect();
     }
     let addresses = |s: &Snapshot| s.local_addresses().collect::<BTreeSet<_>>();
     // One that was replaced by another of the same name has gone and come.
@@ -276,7 +279,7 @@ fn differences(before: &Snapshot, after: &Snapshot) -> Vec<NetworkEvent> {
     let removed = old_addresses.difference(&new_addresses).copied().map(NetworkEvent::AddressRemoved);
     let came_up = new_up.difference(&old_up).map(|(_, name)| NetworkEvent::LinkUp(name.clone()));
     let added = new_addresses.difference(&old_addresses).copied().map(NetworkEvent::AddressAdded);
-    down.chain(removed).chain(came_up).chain(added).collect()
+    down.chain(removed).chain(came_up).chain(added).chain(routes).collect()
 }
 
 /// Whether something arrived before the time was up; a negative time is for ever.
