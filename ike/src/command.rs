@@ -1,6 +1,7 @@
 //! What the operator and the data plane tell an endpoint.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::action::{ChildId, IkeSaId};
 use crate::config::OnUnreachable;
@@ -127,6 +128,18 @@ pub enum Fact {
         /// Operator-readable cause.
         cause: String,
     },
-    /// A local address of ours was added or removed, or a link changed: dead streams may be redialled.
-    LocalChange,
+    /// From now on packets to the peer of a connection leave from this address of ours; `None`: this host has none for them
+    /// (transport policy rules 5 and 11).
+    LocalAddress {
+        /// Name of the connection.
+        connection: Arc<str>,
+        /// The address.
+        address: Option<IpAddr>,
+    },
+    /// Addresses, links or routes of this host have changed: what failed for a local cause may work again.
+    LocalChange {
+        /// Of the addresses that IKE SAs use ([`local_addresses`](crate::endpoint::Endpoint::local_addresses)), those that
+        /// this host does not have now.
+        gone: Arc<[IpAddr]>,
+    },
 }

@@ -9,7 +9,7 @@
 
 use ::core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rand_core::SeedableRng as _;
@@ -25,6 +25,7 @@ use crate::status::Reason;
 use crate::stream::Frame;
 use crate::time::Time;
 
+mod address;
 mod commands;
 mod connection;
 mod cookie;
@@ -80,6 +81,8 @@ pub struct Endpoint {
     is_shutting_down: bool,
     unprotected_at: Option<Time>,
     races: self::race::Races,
+    /// Addresses of IKE SAs that this host does not have.
+    gone: Arc<[IpAddr]>,
 }
 
 /// Whose turn it is at some time.
@@ -139,6 +142,7 @@ impl Endpoint {
             is_shutting_down: false,
             unprotected_at: None,
             races: BTreeMap::new(),
+            gone: Arc::default(),
         };
         endpoint.set_connections(now, connections);
         endpoint
@@ -278,7 +282,7 @@ impl Endpoint {
     }
 
     /// Whether an address is that of a configured peer.
-    fn standing(&self, remote: std::net::IpAddr) -> Standing {
+    fn standing(&self, remote: IpAddr) -> Standing {
         if self.peers.has(remote) { Standing::Peer } else { Standing::Stranger }
     }
 

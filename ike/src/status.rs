@@ -70,6 +70,8 @@ labelled! {
         None => "none",
         /// A NAT was found on the path.
         Nat => "nat",
+        /// An address of ours or the peer's has changed: nothing is known of NATs on the new path, so ESP is in UDP.
+        AddressChanged => "address_changed",
         /// IP was not answered, UDP was.
         IpUnanswered => "ip_unanswered",
         /// The peer did not agree to SEPARATE_TRANSPORTS.

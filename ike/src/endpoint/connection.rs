@@ -41,6 +41,14 @@ pub(crate) struct Connection {
     pub(crate) backoff: Backoff,
     /// The attempt that is planned has waited for its turn already.
     pub(crate) has_turn: bool,
+    /// This host has no address that leads to the peer.
+    pub(crate) lacks_address: bool,
+    /// Our address is another one than that of its IKE SA, which cannot follow: a new one takes its place.
+    pub(crate) must_move: bool,
+    /// When our address became another one than theirs.
+    pub(crate) left_at: Time,
+    /// The IKE SA that has taken the place of those on an address before, and when they are deleted at the latest.
+    pub(crate) moved_to: Option<(IkeSaId, Time)>,
     /// Falling back to TCP and coming back.
     pub(crate) fallback: Fallback,
     /// The IKE SA, half-open or live, that tries direct carriers while ESP is in TCP.
@@ -94,6 +102,10 @@ impl Connection {
             children_at: None,
             last_fall: None,
             has_turn: false,
+            lacks_address: false,
+            must_move: false,
+            left_at: Time::ZERO,
+            moved_to: None,
             trial: None,
             trial_at: None,
             trial_has_turn: false,
@@ -121,7 +133,13 @@ impl Connection {
 
     /// Nothing is under way and something is wanted.
     pub(crate) fn should_start(&self) -> bool {
-        self.can_initiate() && !self.wanted.is_empty() && self.attempt.is_none() && self.live.is_empty()
+        let is_wanted = self.can_initiate() && !self.wanted.is_empty();
+        is_wanted && self.attempt.is_none() && self.lacks_sa() && !self.lacks_address
+    }
+
+    /// There is no IKE SA, or none on our address.
+    pub(crate) fn lacks_sa(&self) -> bool {
+        self.live.is_empty() || self.must_move
     }
 
     /// What is wrong with some of its children, in one sentence; empty if nothing is.

@@ -449,6 +449,7 @@ impl Endpoint {
         }
         if !refused {
             self.cancel_attempt_beside(&name, id);
+            self.note_move(now, id);
             self.settle_duplicates(now, id);
             self.plan_trial(now, &name);
         }

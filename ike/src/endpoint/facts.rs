@@ -28,6 +28,9 @@ impl Endpoint {
                 if !is_echo && carrier.direct().is_some() {
                     self.trial_inbound(now, id);
                 }
+                if !is_echo {
+                    self.traffic_has_moved(now, id);
+                }
                 self.touch(now, id);
             }
             Fact::Outbound { child } => {
@@ -78,26 +81,8 @@ impl Endpoint {
                 }
                 self.child_task(now, child, Task::DeleteChild(child));
             }
-            Fact::LocalChange => {
-                let names: Vec<_> = self.connections.keys().cloned().collect();
-                for name in names {
-                    if let Some(connection) = self.connections.get_mut(&name)
-                        && connection.next_attempt.is_some()
-                    {
-                        connection.plan_attempt(now);
-                    }
-                    self.refresh(now, &name);
-                }
-                let ids: Vec<_> = self.live.keys().copied().collect();
-                for id in ids {
-                    if let Some(live) = self.live.get_mut(&id) {
-                        live.redial_now(now);
-                        live.carrier.local_change(now, &mut self.core.rng);
-                        live.carry_out(&mut self.core, now);
-                    }
-                    self.touch(now, id);
-                }
-            }
+            Fact::LocalAddress { connection, address } => self.local_address(now, &connection, address),
+            Fact::LocalChange { gone } => self.local_change(now, gone),
         }
     }
 

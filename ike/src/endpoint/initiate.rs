@@ -290,7 +290,7 @@ impl Endpoint {
         let traffic = half_open.traffic;
         let Role::Initiator(Initiator { mut attempt, .. }) = half_open.role else { return };
         if let Some(connection) = self.connections.get_mut(&attempt.config.name)
-            && !connection.live.is_empty()
+            && !connection.lacks_sa()
         {
             // The peer was faster: its IKE SA is there.
             connection.attempt = None;

@@ -8,7 +8,7 @@ use super::half_open::{Attempt, HalfOpen, InitiatorState, Purpose, Role};
 use super::peers::Peers;
 use super::{Connection, Endpoint, Timer};
 use crate::action::IkeSaId;
-use crate::config::ConnectionConfig;
+use crate::config::{ConnectionConfig, RemoteAddress};
 use crate::event::Event;
 use crate::live::{Outcome, Task};
 use crate::status::{Reason, Standing, State};
@@ -35,6 +35,12 @@ impl Endpoint {
         }
         for new in &wanted {
             self.apply_esp_policy(now, &new.name, new.esp.on_unreachable);
+            let kept = self.connections.get(&new.name).map(|connection| connection.config.local_address);
+            if let (Some(before), Some(address)) = (kept, new.local_address)
+                && before != Some(address)
+            {
+                self.take_address(now, &new.name, address, false);
+            }
         }
         wanted.retain(|new| !self.connections.contains_key(&new.name));
         let names: Vec<_> = wanted.iter().map(|config| config.name.clone()).collect();
@@ -81,6 +87,7 @@ impl Endpoint {
         connection.wanted.clear();
         connection.fallback.start_as_configured();
         connection.next_attempt = None;
+        (connection.must_move, connection.moved_to) = (false, None);
         connection.children_at = None;
         connection.trouble = None;
         connection.child_trouble.clear();
@@ -252,6 +259,9 @@ impl Endpoint {
             self.refresh(now, name);
         }
         self.trial_due(now, name);
+        if self.connections.get(name).and_then(|c| c.moved_to).is_some_and(|(_, at)| at <= now) {
+            self.leave_address(now, name);
+        }
         let Some(connection) = self.connections.get_mut(name) else { return };
         if connection.children_at.is_some_and(|at| at <= now) {
             connection.children_at = None;
@@ -322,6 +332,10 @@ impl Endpoint {
                 self.half_open.get(&id).and_then(HalfOpen::attempt).map_or(Reason::None, |a| a.reason);
             return Some((Standing::without_esp(State::Connecting, reason), String::new()));
         }
+        if connection.lacks_address && connection.can_initiate() && !connection.wanted.is_empty() {
+            let detail = "this host has no address, or no route, for packets to the peer";
+            return Some((State::LocalDown, Reason::NoRoute, Evidence::None, detail.into()));
+        }
         if let Some((state, reason, detail)) = &connection.trouble {
             return Some((Standing::without_esp(*state, *reason), detail.clone()));
         }
@@ -352,7 +366,8 @@ impl Endpoint {
 
     fn reschedule_connection(&mut self, name: &str) {
         let Some(connection) = self.connections.get(name) else { return };
-        let times = [connection.next_attempt, connection.children_at, connection.trial_at];
+        let moved = connection.moved_to.map(|(_, at)| at);
+        let times = [connection.next_attempt, connection.children_at, connection.trial_at, moved];
         let at = times.into_iter().flatten().min();
         let timer = Timer::Connection(connection.config.name.clone());
         self.schedule(timer, at);
@@ -377,7 +392,7 @@ impl Endpoint {
 
     pub(super) fn wait_for_next_attempt(&mut self, now: Time, name: &str) {
         let Some(connection) = self.connections.get_mut(name) else { return };
-        if !connection.wanted.is_empty() && connection.can_initiate() && connection.live.is_empty() {
+        if !connection.wanted.is_empty() && connection.can_initiate() && connection.lacks_sa() {
             let wait = connection.backoff.next(&mut self.core.rng);
             connection.plan_attempt(now + wait);
         }
@@ -482,6 +497,8 @@ impl Endpoint {
             return self.trial_failed(now, &name);
         }
         connection.live.remove(&id);
+        self.reconsider_move(now, &name, id);
+        let Some(connection) = self.connections.get_mut(&name) else { return };
         if !connection.live.is_empty() {
             self.use_what_is_left(now, &name);
             return;
@@ -489,6 +506,9 @@ impl Endpoint {
         self.drop_trial(now, &name);
         let Some(connection) = self.connections.get_mut(&name) else { return };
         match reason {
+            Reason::PeerSilent if live.carrier.lacks_address() => {
+                connection.trouble = Some((State::LocalDown, Reason::NoRoute, live.carrier.detail()));
+            }
             Reason::PeerSilent => {
                 let row = table::life::PEER_DEAD;
                 let detail = format!(
@@ -567,5 +587,9 @@ fn is_same(old: &ConnectionConfig, new: &ConnectionConfig) -> bool {
     // What happens when ESP does not pass may change while SAs live.
     let mut new = new.clone();
     new.esp.on_unreachable = old.esp.on_unreachable;
+    // So may our address, which what we initiate follows.
+    if new.remote_address != RemoteAddress::Any {
+        new.local_address = old.local_address;
+    }
     same_secrets && format!("{old:?}") == format!("{new:?}")
 }

@@ -95,7 +95,7 @@ impl Endpoint {
     }
 
     /// Rule 8: the initiator tries, with SEPARATE_TRANSPORTS and echo, as long as the policy is to fall back.
-    fn may_try(&self, name: &str) -> bool {
+    pub(super) fn may_try(&self, name: &str) -> bool {
         let Some(connection) = self.connections.get(name) else { return false };
         let main = self.main_sa(name).and_then(|id| self.live.get(&id));
         connection.trial.is_none()

@@ -360,6 +360,10 @@ impl LiveSa {
         let Some(link) = self.link.tcp_mut() else { return };
         let down_since = link.down_since;
         link.up(stream);
+        if let Some(remote) = core.streams.get(stream).map(|s| s.remote).filter(|_| stream.is_accepted()) {
+            link.remote = remote;
+            self.carrier.peer_has_address(now, remote.ip());
+        }
         self.carrier.stream_is(Some(stream));
         if let Some(down_since) = down_since
             && self.esp_seen.is_some_and(|seen| seen >= down_since)

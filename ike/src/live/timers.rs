@@ -1,5 +1,7 @@
 //! What is due when on a live IKE SA.
 
+use std::net::IpAddr;
+
 use super::dispatch::Which;
 use super::{Active, LiveSa, Outcome, Task, TrialSa};
 use crate::action::Action;
@@ -253,6 +255,33 @@ impl LiveSa {
             && link.redial_at.is_some()
         {
             link.redial_at = Some(now);
+        }
+    }
+
+    /// Our address is another one from now on (transport policy rule 11): the originator dials again from there, and ESP is
+    /// verified from there, if this IKE SA can follow. False if another has to take its place.
+    pub(crate) fn change_address(&mut self, core: &mut Core, now: Time, address: IpAddr) -> bool {
+        let can_follow = self.separate && self.carrier.allows_udp();
+        if can_follow || self.carrier.belongs_in_tcp() {
+            self.send_from(core, now, address);
+            self.carrier.change_address(now, address, &mut core.rng);
+            self.carry_out(core, now);
+        }
+        can_follow
+    }
+
+    /// IKE leaves from this address from now on, and over TCP on another stream.
+    pub(crate) fn send_from(&mut self, core: &mut Core, now: Time, address: IpAddr) {
+        let link = match &mut self.link {
+            Link::Udp(path) => return path.local.set_ip(address),
+            Link::Tcp(link) if link.is_originator && link.local.ip() != address => link,
+            Link::Tcp(_) => return,
+        };
+        let (current, dialling) = link.change_address(address, now);
+        current.into_iter().chain(dialling).for_each(|stream| core.close_stream(stream));
+        if current.is_some() {
+            self.carrier.stream_is(None);
+            self.stream_event(core, false);
         }
     }
 

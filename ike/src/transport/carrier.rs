@@ -16,7 +16,7 @@
 //! ```
 //!
 //! The initiator chooses the direct carrier, the responder follows; both follow address and port within it. `follow` moves
-//! the path, `verify` asks and decides, `fall` is ESP in TCP and the way back, `unverified` is what there is without ESP echo,
+//! the path, `address` knows where an end has moved, `verify` asks and decides, `fall` is ESP in TCP and the way back, `unverified` is what there is without ESP echo,
 //! `report` says how it stands. Decisions come out as [`Effect`]s, which the caller takes after every input.
 
 use core::time::Duration;
@@ -38,6 +38,7 @@ use crate::shared::Shared;
 use crate::status::{Evidence, Reason, Verification};
 use crate::time::Time;
 
+mod address;
 mod fall;
 mod follow;
 mod in_tcp;
@@ -170,6 +171,11 @@ pub(crate) struct Carrier {
     evidence: Evidence,
     /// Where ESP in UDP goes to, whatever the carrier is.
     udp_remote: SocketAddr,
+    /// Our address: ESP comes to it, or is being verified from it.
+    local: IpAddr,
+    /// It is none of this host's, or leads nowhere.
+    is_address_gone: bool,
+    moved: address::Moved,
     nat_on_ip: bool,
     /// What verifications and returns have measured.
     measured: Reason,
@@ -232,6 +238,9 @@ impl Carrier {
             phase: Phase::Steady,
             effects: Vec::new(),
             udp_remote: basis.remote,
+            local: path.local,
+            is_address_gone: false,
+            moved: address::Moved::default(),
             nat_on_ip: false,
             measured: Reason::None,
             is_verified: false,
@@ -419,16 +428,8 @@ impl Carrier {
             Phase::Steady | Phase::Probing(_) | Phase::Suspect(_) if fails && self.is_direct() => {
                 self.phase = Phase::LocalDown;
             }
-            Phase::LocalDown if !fails => self.after_local_down(now, rng),
+            Phase::LocalDown if !fails && !self.is_address_gone => self.after_local_down(now, rng),
             _ => {}
-        }
-        self.drive(now, rng);
-    }
-
-    /// Addresses, routes or links here have changed: a local cause may be gone.
-    pub(crate) fn local_change(&mut self, now: Time, rng: &mut Rng) {
-        if matches!(self.phase, Phase::LocalDown) {
-            self.after_local_down(now, rng);
         }
         self.drive(now, rng);
     }
@@ -548,13 +549,15 @@ impl Carrier {
     fn allowed(&self) -> Vec<DirectCarrier> {
         let nat = self.nat();
         let needs_udp = nat.0 || nat.1;
+        let is_known = !self.moved.leaves_nat_unknown();
+        let may_be_ip = |ip| is_known && (!needs_udp || Some(ip) == self.direct());
         let allowed = self.policy.transports.iter().copied();
-        allowed.filter(|c| !needs_udp || *c == DirectCarrier::Udp || Some(*c) == self.direct()).collect()
+        allowed.filter(|carrier| *carrier == DirectCarrier::Udp || may_be_ip(*carrier)).collect()
     }
 
     /// How an echo takes a direct carrier.
     fn route(&self, carrier: DirectCarrier) -> EchoRoute {
-        let local = SocketAddr::new(self.path.local, self.path.local_port);
+        let local = SocketAddr::new(self.local, self.path.local_port);
         let remote = match carrier {
             DirectCarrier::Ip => SocketAddr::new(self.basis.ike_remote, self.udp_remote.port()),
             DirectCarrier::Udp => self.udp_remote,
@@ -565,6 +568,7 @@ impl Carrier {
     /// Outbound ESP takes this carrier.
     fn set_carrier(&mut self, carrier: DirectCarrier) {
         self.path.carrier = EspCarrier::Direct(carrier);
+        self.path.local = self.local;
         self.path.remote_port = self.udp_remote.port();
         self.path.remote = match carrier {
             DirectCarrier::Ip => self.basis.ike_remote,

@@ -163,6 +163,22 @@ impl TcpLink {
         was_current
     }
 
+    /// Our address is this one from now on: streams from another one are given up and returned, and the next dial is due.
+    pub(crate) fn change_address(
+        &mut self,
+        address: IpAddr,
+        now: Time,
+    ) -> (Option<StreamId>, Option<StreamId>) {
+        self.local.set_ip(address);
+        let given_up = (self.current.take(), self.dialling.take().map(|(stream, _)| stream));
+        if given_up.0.is_some() {
+            self.down_since = Some(now);
+        }
+        self.backoff.reset();
+        self.redial_at = Some(now);
+        given_up
+    }
+
     /// A dial has been started.
     pub(crate) fn dialled(&mut self, stream: StreamId, give_up: Time) {
         self.dialling = Some((stream, give_up));
@@ -193,6 +209,23 @@ mod tests {
         let wait = link.next_timeout().unwrap().since(now);
         assert!(wait >= Duration::from_secs(1) && wait < Duration::from_secs(2), "{wait:?}");
         assert_eq!(link.down_since, Some(now));
+    }
+
+    #[test]
+    fn from_another_address_the_originator_dials_at_once_whatever_the_back_off() {
+        let mut rng = crate::crypto::Rng::from_seed([0; 32]);
+        let [current, failed, under_way] = [1, 2, 3].map(StreamId::dialled);
+        let mut link = TcpLink::on_stream(true, ADDRESS, ADDRESS, current);
+        let (lost, now) = (Time::ZERO + Duration::from_secs(10), Time::ZERO + Duration::from_secs(12));
+        let other = IpAddr::from([192, 0, 2, 7]);
+        assert_eq!(link.change_address(other, lost), (Some(current), None));
+        link.dialled(failed, lost);
+        link.down(failed, lost, &mut rng);
+        assert!(link.next_timeout() > Some(lost));
+        link.dialled(under_way, now + Duration::from_secs(10));
+        assert_eq!(link.change_address(other, now), (None, Some(under_way)));
+        assert_eq!((link.next_timeout(), link.local.ip()), (Some(now), other));
+        assert_eq!(link.down_since, Some(lost), "there has been none since");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod tcp;
 mod trace;
 mod world;
 
+mod address;
 mod echo;
 mod ends;
 mod fallback;

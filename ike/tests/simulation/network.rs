@@ -172,6 +172,14 @@ impl Nat {
         Some(SocketAddr::new(self.inside, port))
     }
 
+    /// The node inside has another address, if it was this one's.
+    pub fn move_inside(&mut self, from: IpAddr, to: IpAddr) {
+        if self.inside == from {
+            self.inside = to;
+            self.ports.clear();
+        }
+    }
+
     /// The mappings are lost: the next packets get new ports.
     pub fn rebind(&mut self) {
         self.ports.clear();

@@ -15,6 +15,8 @@ use portcullis_ike::{Endpoint, Time};
 pub struct Node {
     pub endpoint: Endpoint,
     pub address: IpAddr,
+    /// Other addresses that it has.
+    pub also: Vec<IpAddr>,
     pub spis: Arc<Mutex<SpiTable>>,
     pub inbound: BTreeMap<u32, Inbound>,
     pub outbound: BTreeMap<ChildId, Outbound>,
@@ -100,6 +102,7 @@ impl Node {
             on_unreachable: connections[0].esp.on_unreachable,
             endpoint,
             address,
+            also: Vec::new(),
             spis,
             inbound: BTreeMap::new(),
             outbound: BTreeMap::new(),
@@ -133,6 +136,10 @@ impl Node {
         self.path_mtus.clear();
         self.accepting.clear();
         self.streams.clear();
+    }
+
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.address == address || self.also.contains(&address)
     }
 
     pub fn install_inbound(&mut self, sa: InboundChildSa) {

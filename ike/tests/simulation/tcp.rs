@@ -138,6 +138,13 @@ impl World {
         self.tcp.0.iter_mut().for_each(|connection| connection.is_forgotten = true);
     }
 
+    /// One node's connections lead nowhere any more, and nobody is told.
+    pub fn forget_streams_of(&mut self, n: usize) {
+        for connection in &mut self.tcp.0 {
+            connection.is_forgotten |= connection.ends.iter().flatten().any(|end| end.node == n);
+        }
+    }
+
     /// A node's process ends: its kernel closes what it had.
     pub fn close_streams_of(&mut self, n: usize) {
         for stream in self.nodes[n].streams.keys().copied().collect::<Vec<_>>() {

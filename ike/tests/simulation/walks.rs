@@ -7,7 +7,8 @@ use std::time::Duration;
 use portcullis_ike::command::CommandKind;
 use portcullis_ike::config::{OnUnreachable, RemoteAddress, StartMode, StartTransport};
 
-use crate::configuration::{A, NAT, Pair};
+use crate::address::OTHER;
+use crate::configuration::{A, B, NAT, Pair};
 use crate::echo::falls_are_apart;
 use crate::esp::Flow;
 use crate::network::{Nat, Protocol, Tcp, Weather};
@@ -56,6 +57,11 @@ fn walk(seed: u64) {
     }
     world.trace.line(world.now, "fair weather".into());
     world.weather = Weather::default();
+    for (node, address) in [A, B].into_iter().enumerate() {
+        if world.nodes[node].address != address {
+            world.renumber(node, address);
+        }
+    }
     world.traffic = Some(Duration::from_millis(200));
     for node in 0..2 {
         world.command(node, CommandKind::Up { child: None });
@@ -118,7 +124,7 @@ fn world(seed: u64) -> World {
 
 fn step(world: &mut World) {
     let node = usize::try_from(world.random(2)).unwrap();
-    match world.random(16) {
+    match world.random(17) {
         0 | 1 => world.command(node, CommandKind::RekeyChild { child: None }),
         2 | 3 => world.command(node, CommandKind::RekeyIke),
         4 => {
@@ -136,10 +142,20 @@ fn step(world: &mut World) {
         }
         11 => world.rebind_nat(),
         12 | 13 => change_weather(world),
+        14 => change_address(world, node),
         _ => world.command(node, CommandKind::Up { child: None }),
     }
     let pause = [5, 30, 300, 3000, 20_000][usize::try_from(world.random(5)).unwrap()];
     world.run_for(Duration::from_millis(pause));
+}
+
+fn change_address(world: &mut World, node: usize) {
+    match world.random(4) {
+        0 => world.lose_address(node),
+        1 => world.renumber(node, [A, B][node]),
+        // A peer that names its peer's address lets an IKE SA follow it, and makes none with it.
+        _ => world.renumber(0, OTHER),
+    }
 }
 
 fn change_weather(world: &mut World) {

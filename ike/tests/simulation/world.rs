@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use portcullis_ike::Time;
 use portcullis_ike::action::{Action, PuzzleId};
-use portcullis_ike::command::{Command, CommandKind};
-use portcullis_ike::config::{ConnectionConfig, EndpointConfig};
+use portcullis_ike::command::{Command, CommandKind, Fact};
+use portcullis_ike::config::{ConnectionConfig, EndpointConfig, RemoteAddress};
 use portcullis_ike::event::Event;
 use portcullis_ike::path::UdpPath;
 use portcullis_ike::puzzle::{Puzzle, Search, Step};
@@ -172,6 +172,45 @@ impl World {
         }
     }
 
+    /// A node's address is replaced by another one: packets from and to the old one vanish, and so do its connections.
+    pub fn renumber(&mut self, node: usize, address: IpAddr) {
+        self.trace.line(self.now, format!("node {node} has {address}"));
+        let old = core::mem::replace(&mut self.nodes[node].address, address);
+        self.forget_streams_of(node);
+        if let Some(nat) = &mut self.nat {
+            nat.move_inside(old, address);
+        }
+        self.tell_address(node, Some(address));
+    }
+
+    /// Packets of a node leave from another address, and it keeps the one that it had.
+    pub fn prefer(&mut self, node: usize, address: IpAddr) {
+        self.trace.line(self.now, format!("node {node} prefers {address}"));
+        let old = core::mem::replace(&mut self.nodes[node].address, address);
+        self.nodes[node].also.push(old);
+        self.tell_address(node, Some(address));
+    }
+
+    /// A node has no address any more.
+    pub fn lose_address(&mut self, node: usize) {
+        self.trace.line(self.now, format!("node {node} has no address"));
+        self.nodes[node].address = IpAddr::from([0, 0, 0, 0]);
+        self.forget_streams_of(node);
+        self.tell_address(node, None);
+    }
+
+    fn tell_address(&mut self, n: usize, address: Option<IpAddr>) {
+        let (now, node) = (self.now, &mut self.nodes[n]);
+        if node.config.1[0].remote_address != RemoteAddress::Any {
+            node.config.1[0].local_address = address.or(node.config.1[0].local_address);
+            node.endpoint.fact(now, Fact::LocalAddress { connection: "c".into(), address });
+        }
+        let used = node.endpoint.local_addresses().into_iter();
+        let gone = used.filter(|address| !node.has_address(*address)).collect();
+        self.nodes[n].endpoint.fact(now, Fact::LocalChange { gone });
+        self.carry_out();
+    }
+
     pub fn saw(&self, node: usize, is_it: impl Fn(&Event) -> bool) -> usize {
         self.nodes[node].saw(is_it)
     }
@@ -198,11 +237,14 @@ impl World {
         from: SocketAddr,
         to: SocketAddr,
     ) -> Option<(usize, SocketAddr, SocketAddr)> {
+        if !self.nodes.iter().any(|node| node.has_address(from.ip())) {
+            return None;
+        }
         let (from, to) = match &mut self.nat {
             Some(nat) => (nat.outbound(from), nat.inbound(to)?),
             None => (from, to),
         };
-        let peer = self.nodes.iter().position(|node| node.address == to.ip())?;
+        let peer = self.nodes.iter().position(|node| node.has_address(to.ip()))?;
         Some((peer, from, to))
     }
 

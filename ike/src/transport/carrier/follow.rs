@@ -43,7 +43,7 @@ impl Carrier {
         arrival: Arrival,
         rng: &mut Rng,
     ) {
-        if self.basis.in_tcp {
+        if self.basis.in_tcp || self.has_left(arrival.local) {
             return;
         }
         if arrival.is_echo {
@@ -114,13 +114,18 @@ impl Carrier {
             return;
         }
         self.nat_on_ip = true;
+        self.leave_ip(now);
+    }
+
+    /// Only UDP will do. Where the carrier is not ours to choose, ESP waits for what arrives on it.
+    pub(super) fn leave_ip(&mut self, now: Time) {
         self.hold_until = None;
         self.confirm = None;
         if self.direct() == Some(DirectCarrier::Udp) {
             return;
         }
         self.evidence = Evidence::None;
-        if !self.policy.transports.contains(&DirectCarrier::Udp) {
+        if !self.allows_udp() {
             self.phase = Phase::Steady;
             self.probe_at = None;
             if self.allows_tcp() {
@@ -143,7 +148,7 @@ impl Carrier {
 
     /// The side that chooses takes another carrier, and shows it to the peer.
     pub(super) fn choose(&mut self, now: Time, carrier: DirectCarrier) {
-        if self.direct() == Some(carrier) {
+        if self.direct() == Some(carrier) && self.path.local == self.local {
             return;
         }
         self.hold_until = None;
@@ -172,8 +177,8 @@ impl Carrier {
         if carrier != DirectCarrier::Udp || is_same || !self.may_move(now) {
             return;
         }
-        if self.basis.nat.0 {
-            // RFC 7296 section 2.23: an end behind a NAT follows nobody, unless an echo says that the peer is there.
+        if self.basis.nat.0 || self.moved.we {
+            // RFC 7296 section 2.23: an end behind a NAT, as we may be, follows nobody, unless an echo says that the peer is there.
             if self.basis.echo {
                 self.moved_at = Some(now);
                 self.confirm(now, carrier, arrival, Then::Move, rng);
@@ -201,7 +206,7 @@ impl Carrier {
             self.path.remote = remote.ip();
             self.path.remote_port = remote.port();
         }
-        self.path.local = local;
+        (self.path.local, self.local) = (local, local);
         if before != (self.udp_remote, self.path.local) {
             self.moved_at = Some(now);
         }

@@ -9,6 +9,11 @@ impl Carrier {
     /// State, reason and evidence as the policy's last paragraphs define them.
     pub(crate) fn state(&self) -> (State, Reason, Evidence) {
         match &self.phase {
+            Phase::Unreachable(_) => {}
+            _ if self.is_address_gone => return (State::LocalDown, Reason::NoRoute, self.evidence),
+            _ => {}
+        }
+        match &self.phase {
             Phase::LocalDown => return (State::LocalDown, Reason::NoRoute, self.evidence),
             Phase::Unreachable(_) => return (State::Blocked, Reason::EspUnreachable, Evidence::None),
             Phase::InTcp(trial) => {
@@ -62,6 +67,7 @@ impl Carrier {
                     took.as_secs_f64()
                 )
             }
+            _ if self.is_address_gone => self.lacks_address_detail(),
             (Phase::Suspect(_), Some(verification)) if verification.verdict == Verdict::Undecided => {
                 format!(
                     "no ESP echo came back on {}, which is not decided yet: IKE is silent too, or ESP has fallen within \
@@ -90,6 +96,7 @@ impl Carrier {
         let nat = self.nat();
         let on_udp = self.path.carrier == EspCarrier::Direct(DirectCarrier::Udp);
         match (self.measured, self.basis.reason) {
+            _ if self.moved.leaves_nat_unknown() => Reason::AddressChanged,
             (Reason::Returned, _) => Reason::Returned,
             (_, reason) if reason != Reason::None => reason,
             _ if on_udp && (nat.0 || nat.1) => Reason::Nat,

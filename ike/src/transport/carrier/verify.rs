@@ -305,7 +305,8 @@ impl Carrier {
 
     /// A carrier has answered: it is used.
     fn proven(&mut self, now: Time, carrier: DirectCarrier, run: &Run) {
-        if self.direct() != Some(carrier) || self.evidence != Evidence::Echo {
+        let has_moved = self.path.local != self.local;
+        if self.direct() != Some(carrier) || self.evidence != Evidence::Echo || has_moved {
             self.choose(now, carrier);
             self.evidence = Evidence::Echo;
             self.ask_path_mtu(now);
@@ -340,7 +341,7 @@ impl Carrier {
         run: &Run,
         rng: &mut Rng,
     ) {
-        if self.has_local_failure {
+        if self.has_local_failure || self.is_address_gone {
             self.phase = Phase::LocalDown;
             return;
         }
@@ -396,8 +397,8 @@ impl Carrier {
 
     /// The carrier that the answers speak for, and whether that is the last word.
     fn choice(&self, now: Time, run: &Run, mode: Mode, is_over: bool) -> Option<(DirectCarrier, bool)> {
-        let current = self.direct();
         let allowed = self.allowed();
+        let current = self.direct().filter(|carrier| allowed.contains(carrier));
         let is_complete = |carrier: &DirectCarrier| run.is_complete((*carrier).into());
         let best = allowed.iter().copied().find(|carrier| is_complete(carrier));
         if is_over {

@@ -215,7 +215,7 @@ fn local_errors_are_local_down_and_decide_nothing() {
     machine.outbound_until(60.0);
     assert_eq!((machine.state().0, machine.unreachable()), (State::LocalDown, vec![]));
     // An address has come, and sending fails still.
-    machine.carrier.local_change(machine.now, &mut machine.rng);
+    machine.carrier.local_change(machine.now, false, &mut machine.rng);
     machine.take();
     machine.outbound_until(62.0);
     assert_eq!(machine.state().0, State::Suspect);
