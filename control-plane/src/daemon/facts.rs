@@ -12,19 +12,10 @@ use super::shard::home_of;
 use crate::config::Config;
 use crate::net::route::Shards;
 
-/// Whom a fact concerns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Concerns {
-    /// One shard.
-    Shard(usize),
-    /// All of them.
-    Every,
-}
-
-/// The fact in an event, if the endpoints have to know.
-pub fn fact(event: DataPlaneEvent, config: &Arc<Config>, shards: Shards) -> Option<(Concerns, Fact)> {
-    let of = |child: DataChildId| Concerns::Shard(shard_of(child.0, shards));
-    let of_path = |path: PathId| (Concerns::Shard(shard_of(path.0, shards)), IkeSaId(path.0));
+/// The fact in an event and the shard that it concerns, if an endpoint has to know.
+pub fn fact(event: DataPlaneEvent, config: &Arc<Config>, shards: Shards) -> Option<(usize, Fact)> {
+    let of = |child: DataChildId| shard_of(child.0, shards);
+    let of_path = |path: PathId| (shard_of(path.0, shards), IkeSaId(path.0));
     Some(match event {
         DataPlaneEvent::Inbound { child, carrier, source, local, is_highest, is_echo, spi: _ } => {
             let carrier = transport(carrier)?;
@@ -50,10 +41,12 @@ pub fn fact(event: DataPlaneEvent, config: &Arc<Config>, shards: Shards) -> Opti
             let connection = config.connection(&policy.connection)?;
             let fact =
                 Fact::Acquire { connection: policy.connection.to_string(), child: policy.child.to_string() };
-            (Concerns::Shard(home_of(&connection.ike, shards)), fact)
+            (home_of(&connection.ike, shards), fact)
         }
-        DataPlaneEvent::LocalChange => (Concerns::Every, Fact::LocalChange),
-        DataPlaneEvent::GuardRestored { .. }
+        // What has changed, each shard finds out for its own connections.
+        DataPlaneEvent::LocalChange
+        | DataPlaneEvent::RoutesChanged
+        | DataPlaneEvent::GuardRestored { .. }
         | DataPlaneEvent::TunRestored { .. }
         | DataPlaneEvent::InterfaceLost { .. }
         | DataPlaneEvent::InterfaceReturned { .. } => return None,
@@ -98,15 +91,15 @@ mod tests {
         let event = DataPlaneEvent::EchoReply { child, identifier, sequence, nonce, carrier, source, local };
         let (child, ike_sa, carrier) = (ChildId(NUMBER), IkeSaId(NUMBER), EspTransport::Udp);
         let expected = Fact::EchoReply { child, identifier, sequence, nonce, carrier, source, local };
-        assert_eq!(of(event), Some((Concerns::Shard(2), expected)));
+        assert_eq!(of(event), Some((2, expected)));
 
         let failed = DataPlaneEvent::LocalSend { path, failure: Some(LocalFailure::LinkDown) };
         let expected = Fact::LocalSend { ike_sa, failure: Some("the link is down".to_owned()) };
-        assert_eq!(of(failed), Some((Concerns::Shard(2), expected)));
+        assert_eq!(of(failed), Some((2, expected)));
         let works = DataPlaneEvent::LocalSend { path, failure: None };
-        assert_eq!(of(works), Some((Concerns::Shard(2), Fact::LocalSend { ike_sa, failure: None })));
+        assert_eq!(of(works), Some((2, Fact::LocalSend { ike_sa, failure: None })));
         let doubt = DataPlaneEvent::PathDoubt { path };
-        assert_eq!(of(doubt), Some((Concerns::Shard(2), Fact::PathDoubt { ike_sa })));
+        assert_eq!(of(doubt), Some((2, Fact::PathDoubt { ike_sa })));
     }
 
     #[test]
@@ -118,11 +111,11 @@ mod tests {
             let event = DataPlaneEvent::Inbound { child, spi, carrier, source, local, is_highest, is_echo };
             let (child, carrier) = (ChildId(NUMBER), EspTransport::Ip);
             let expected = Fact::Inbound { child, carrier, source, local, is_highest, is_echo };
-            assert_eq!(of(event), Some((Concerns::Shard(2), expected)));
+            assert_eq!(of(event), Some((2, expected)));
         }
     }
 
-    fn of(event: DataPlaneEvent) -> Option<(Concerns, Fact)> {
+    fn of(event: DataPlaneEvent) -> Option<(usize, Fact)> {
         let text = "data_plane: { interfaces: { wan0: { role: wan } } }\n";
         let config =
             config::parse(text, None, &Secrets::Skip).unwrap_or_else(|(errors, _)| panic!("{errors:?}"));

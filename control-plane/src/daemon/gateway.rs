@@ -12,8 +12,7 @@ use portcullis_ike::command::{CommandKind, Fact};
 use tokio::sync::oneshot;
 
 use super::clock::Clock;
-use super::facts::Concerns;
-use super::input::{Input, InputSender};
+use super::input::{Input, InputSender, NetworkChange};
 use super::observer::Observer;
 use super::shard::home_of;
 use crate::api::ApiCounters;
@@ -164,14 +163,17 @@ impl Gateway {
         outcomes.map_err(|_| CommandError::TimedOut)?.map_err(CommandError::Failed)
     }
 
-    /// Tells endpoints what the data plane saw.
-    pub async fn tell(&self, concerns: Concerns, fact: Fact) {
-        let shards = match concerns {
-            Concerns::Shard(shard) => shard..shard + 1,
-            Concerns::Every => 0..self.inputs.len(),
-        };
-        for input in self.inputs.get(shards).unwrap_or_default() {
-            let _ = input.send(Input::Fact(fact.clone())).await;
+    /// Tells an endpoint what the data plane saw.
+    pub async fn tell(&self, shard: usize, fact: Fact) {
+        if let Some(input) = self.inputs.get(shard) {
+            let _ = input.send(Input::Fact(fact)).await;
+        }
+    }
+
+    /// Tells every shard that this host's network has changed.
+    pub async fn tell_network_change(&self, change: NetworkChange) {
+        for input in self.inputs.iter() {
+            let _ = input.send(Input::NetworkChanged(change)).await;
         }
     }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use portcullis_data_plane::event::DataPlaneEvent;
 use portcullis_ike::action::PuzzleId;
 use portcullis_ike::command::{CommandKind, Fact};
 use portcullis_ike::endpoint::StreamDown;
@@ -15,6 +16,26 @@ use crate::snapshot::ShardSnapshot;
 
 /// Where a shard listens.
 pub type InputSender = mpsc::Sender<Input>;
+
+/// What has changed about the network of this host.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum NetworkChange {
+    /// Routes alone.
+    Routes,
+    /// Addresses or links.
+    Addresses,
+}
+
+impl NetworkChange {
+    /// The one that an event tells of.
+    pub fn of(event: &DataPlaneEvent) -> Option<Self> {
+        match event {
+            DataPlaneEvent::LocalChange => Some(Self::Addresses),
+            DataPlaneEvent::RoutesChanged => Some(Self::Routes),
+            _ => None,
+        }
+    }
+}
 
 /// One thing for a shard to deal with.
 #[derive(Debug)]
@@ -58,6 +79,8 @@ pub enum Input {
     },
     /// The data plane saw something.
     Fact(Fact),
+    /// Addresses, links or routes of this host have changed.
+    NetworkChanged(NetworkChange),
     /// A search for the solution of a puzzle has ended.
     Puzzle {
         /// The search.

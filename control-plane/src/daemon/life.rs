@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::clock::Clock;
 use super::facts;
 use super::gateway::Gateway;
-use super::input::{Input, InputSender};
+use super::input::{Input, InputSender, NetworkChange};
 use super::observer::Observer;
 use super::privilege;
 use super::shard::{ShardHandle, ShardParts};
@@ -262,8 +262,11 @@ fn receive_from_data_plane(receivers: Receivers, delivery: Delivery, gateway: &A
     tokio::spawn(async move {
         while let Some(event) = events.recv().await {
             gateway.hear_data_plane(&event);
-            if let Some((concerns, fact)) = facts::fact(event, &gateway.config(), shards) {
-                gateway.tell(concerns, fact).await;
+            if let Some(change) = NetworkChange::of(&event) {
+                gateway.tell_network_change(change).await;
+            }
+            if let Some((shard, fact)) = facts::fact(event, &gateway.config(), shards) {
+                gateway.tell(shard, fact).await;
             }
         }
     });

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::carry_out::{Hands, Outcome};
 use super::clock::Clock;
-use super::input::{Input, InputSender};
+use super::input::{Input, InputSender, NetworkChange};
 use super::observer::Observer;
 use super::sources::Sources;
 use super::spi_source::TableSpis;
@@ -30,6 +31,8 @@ use crate::snapshot::{Handshake, ShardSnapshot};
 const QUEUE: usize = 4096;
 /// How long the peers have to answer our DELETEs at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// Addresses, links and routes often change many at a time; connections look at them this long after the first.
+const NETWORK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a shard needs.
 pub struct ShardParts {
@@ -98,6 +101,11 @@ struct Shard {
     next_request: u64,
     config: Arc<Config>,
     sources: Sources,
+    data_plane: DataPlane,
+    /// The network of this host has changed, and is looked at then.
+    network_change: Option<(Time, NetworkChange)>,
+    /// Addresses that IKE SAs use and this host does not have.
+    gone: Arc<[IpAddr]>,
 }
 
 impl Shard {
@@ -107,11 +115,17 @@ impl Shard {
         let guard_missing = data_plane.guard_missing();
         let endpoint_config = EndpointConfig { shard, key_log, guard_missing, ..config.ike.endpoint.clone() };
         let mut sources = Sources::default();
-        sources.follow(&config, |_| true);
+        let found = sources.follow(&config, &data_plane.network(), None);
         let connections = connections_of(shard, shards, &config, &sources);
         let spis = Box::new(TableSpis::new(data_plane.clone()));
-        let endpoint = Endpoint::new(endpoint_config, connections, spis, seed, clock.now());
+        let mut endpoint = Endpoint::new(endpoint_config, connections, spis, seed, clock.now());
+        for (connection, address) in found.into_iter().filter(|(_, address)| address.is_none()) {
+            endpoint.fact(clock.now(), Fact::LocalAddress { connection, address });
+        }
         Self {
+            data_plane: data_plane.clone(),
+            network_change: None,
+            gone: Arc::default(),
             endpoint,
             hands: Hands::new(Arc::clone(&config), data_plane, sockets, input, network),
             clock,
@@ -133,10 +147,15 @@ impl Shard {
             if end.is_some_and(|end| self.endpoint.is_drained() || self.clock.now() >= end) {
                 return;
             }
-            let deadline = [self.endpoint.poll_timeout(), end].into_iter().flatten().min();
+            let network = self.network_change.map(|(at, _)| at);
+            let deadline = [self.endpoint.poll_timeout(), end, network].into_iter().flatten().min();
             tokio::select! {
                 () = sleep_until(deadline.map(|time| self.clock.instant(time))) => {
-                    self.endpoint.handle_timeout(self.clock.now());
+                    let now = self.clock.now();
+                    self.endpoint.handle_timeout(now);
+                    if let Some((_, change)) = self.network_change.take_if(|(at, _)| *at <= now) {
+                        self.follow_network(now, change);
+                    }
                 }
                 input = queue.recv() => match input {
                     Some(Input::Shutdown) => {
@@ -168,19 +187,21 @@ impl Shard {
             }
             // The endpoint has closed this stream already.
             Input::StreamUp { .. } | Input::StreamBytes { .. } | Input::StreamDown { .. } => {}
-            Input::Fact(fact) => {
-                if fact == Fact::LocalChange {
-                    self.follow_routes(now);
-                }
-                self.endpoint.fact(now, fact);
+            Input::Fact(fact) => self.endpoint.fact(now, fact),
+            Input::NetworkChanged(change) => {
+                let (_, due) = self.network_change.get_or_insert((now + NETWORK_PAUSE, change));
+                *due = change.max(*due);
             }
             Input::Puzzle { search, solution } => self.endpoint.handle_puzzle(now, search, solution),
             Input::Command { connection, kind, reply } => self.command(now, connection, kind, reply),
             Input::Configure(config) => {
                 self.hands.configure(Arc::clone(&config));
                 self.config = config;
-                self.sources.follow(&self.config, |_| false);
+                let found = self.sources.follow(&self.config, &self.data_plane.network(), None);
                 self.set_connections(now);
+                for (connection, address) in found {
+                    self.endpoint.fact(now, Fact::LocalAddress { connection, address });
+                }
             }
             Input::Inspect(reply) => {
                 let _ = reply.send(self.inspect(now));
@@ -189,13 +210,21 @@ impl Shard {
         }
     }
 
-    /// Addresses or routes have changed: connections without an IKE SA start from the address that leads to their
-    /// peer now. Others keep theirs.
-    fn follow_routes(&mut self, now: Time) {
-        let status = self.endpoint.status(now);
-        let is_up = |name: &str| status.iter().any(|c| &*c.name == name && !c.ike_sas.is_empty());
-        if self.sources.follow(&self.config, |name| !is_up(name)) {
-            self.set_connections(now);
+    /// Connections follow the address that leads to their peer; IKE SAs hear when theirs is gone (transport policy rules 5
+    /// and 11).
+    fn follow_network(&mut self, now: Time, change: NetworkChange) {
+        let network = self.data_plane.network();
+        let changes = self.sources.follow(&self.config, &network, Some(change));
+        let has_changed = change == NetworkChange::Addresses || !changes.is_empty();
+        for (connection, address) in changes {
+            self.endpoint.fact(now, Fact::LocalAddress { connection, address });
+        }
+        let used = self.endpoint.local_addresses().into_iter();
+        let gone: Arc<[IpAddr]> = used.filter(|address| !network.is_local(*address)).collect();
+        // Routes that concern no connection are none of its business: attempts keep their waits.
+        if has_changed || gone != self.gone {
+            self.gone = Arc::clone(&gone);
+            self.endpoint.fact(now, Fact::LocalChange { gone });
         }
     }
 

@@ -1,49 +1,70 @@
-//! Our address for each connection that does not configure one. NAT detection needs it before the first message
-//! leaves (RFC 7296 section 2.23).
+//! Our address for each connection: the configured one while this host has it, else the one that routes to the peer. NAT
+//! detection needs it before the first message leaves (RFC 7296 section 2.23), and IKE SAs follow it (transport policy rule 11).
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use portcullis_data_plane::netlink::Snapshot;
 use portcullis_ike::config::RemoteAddress;
 
+use super::input::NetworkChange;
 use crate::config::Config;
 use crate::net::source_towards;
 
-/// Addresses by connection, as the routes to its peer were when they were looked up.
+/// Addresses by connection, as the network was when they were looked up.
 #[derive(Debug, Default)]
 pub struct Sources(HashMap<Arc<str>, Source>);
 
-#[derive(Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Source {
-    peer: IpAddr,
+    /// What it holds for: the peer, and `local.address`.
+    of: (IpAddr, Option<IpAddr>),
     address: Option<IpAddr>,
+    /// What our own copy of the routes said. It knows two tables and no rules, but when these have changed it knows at once.
+    routed: Option<IpAddr>,
 }
 
 impl Sources {
-    /// Looks up what is not known yet, towards peers that have moved, and what `again` says. True if anything has changed.
-    pub fn follow(&mut self, config: &Config, again: impl Fn(&str) -> bool) -> bool {
+    /// Looks up what is not known yet, towards peers that have moved, and all that a change may concern. Returns what is different now.
+    pub fn follow(
+        &mut self,
+        config: &Config,
+        network: &Snapshot,
+        change: Option<NetworkChange>,
+    ) -> Vec<(Arc<str>, Option<IpAddr>)> {
         let connections = config.connections.iter().map(|connection| &connection.ike);
         let names: HashSet<&str> =
             config.connections.iter().map(|connection| &*connection.ike.name).collect();
         self.0.retain(|name, _| names.contains(&**name));
-        let mut has_changed = false;
-        for connection in connections.filter(|connection| connection.local_address.is_none()) {
+        let mut changes = Vec::new();
+        for connection in connections {
             let RemoteAddress::Ip(peer) = connection.remote_address else { continue };
-            let known = self.0.get(&connection.name).filter(|known| known.peer == peer);
-            let known = known.and_then(|known| known.address);
-            if known.is_none() || again(&connection.name) {
-                let address = source_towards(peer);
-                has_changed |= address != known;
-                self.0.insert(Arc::clone(&connection.name), Source { peer, address });
+            let of = (peer, connection.local_address);
+            let known = self.0.get(&connection.name).copied().filter(|known| known.of == of);
+            let routed = network.address_towards(peer);
+            let address = match (connection.local_address, known) {
+                (Some(configured), _) => network.is_local(configured).then_some(configured),
+                (None, Some(known)) if change.is_none() => known.address,
+                (None, Some(known)) if change == Some(NetworkChange::Routes) && known.routed == routed => {
+                    known.address
+                }
+                // What the kernel did not say, for want of a descriptor perhaps, has not changed.
+                (None, known) => {
+                    source_towards(peer).unwrap_or_else(|_| known.and_then(|known| known.address))
+                }
+            };
+            self.0.insert(Arc::clone(&connection.name), Source { of, address, routed });
+            if known.is_none_or(|known| known.address != address) {
+                changes.push((Arc::clone(&connection.name), address));
             }
         }
-        has_changed
+        changes
     }
 
-    /// The address of a connection, if there was a route.
+    /// The address of a connection, if there is one.
     pub fn of(&self, name: &str) -> Option<IpAddr> {
-        self.0.get(name)?.address
+        self.0.get(name).and_then(|source| source.address)
     }
 }
 
@@ -52,9 +73,28 @@ mod tests {
     use super::*;
     use crate::config::{self, Secrets};
 
+    /// Transport policy rule 5: `local_down`, once.
+    #[test]
+    fn a_configured_address_counts_while_this_host_has_it() {
+        let text = "data_plane: { mode: tun, interfaces: { lo: { role: wan } } }\n\
+            connections:\n  \
+              one:\n    \
+                local: { id: a.example, auth: psk, secret_file: /x, address: 192.0.2.9 }\n    \
+                remote: { address: 192.0.2.1, id: b.example, auth: psk }\n    \
+                ike: { proposals: [aes256gcm16-prfsha384-x25519] }\n    \
+                children: { net: { local_ts: [10.1.0.0/24], remote_ts: [10.2.0.0/24] } }\n";
+        let config = config::parse(text, None, &Secrets::Skip)
+            .unwrap_or_else(|(errors, _)| panic!("{errors:?}"))
+            .config;
+        let (mut sources, network) = (Sources::default(), Snapshot::default());
+        assert_eq!(sources.follow(&config, &network, None), [(Arc::from("one"), None)]);
+        assert_eq!(sources.follow(&config, &network, Some(NetworkChange::Addresses)), []);
+        assert_eq!(sources.of("one"), None);
+    }
+
     #[test]
     fn a_peer_that_moved_is_looked_up_again() {
-        let mut sources = Sources::default();
+        let (mut sources, network) = (Sources::default(), Snapshot::default());
         for (peer, ours) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1")] {
             let text = format!(
                 "data_plane: {{ interfaces: {{ wan0: {{ role: wan }} }} }}\n\
@@ -64,9 +104,10 @@ mod tests {
             );
             let config =
                 config::parse(&text, None, &Secrets::Skip).unwrap_or_else(|(errors, _)| panic!("{errors:?}"));
-            assert!(sources.follow(&config.config, |_| false));
-            assert_eq!(sources.of("c"), Some(ours.parse().unwrap()));
-            assert!(!sources.follow(&config.config, |_| false), "nothing is new");
+            let ours: IpAddr = ours.parse().unwrap();
+            assert_eq!(sources.follow(&config.config, &network, None), [(Arc::from("c"), Some(ours))]);
+            assert_eq!(sources.of("c"), Some(ours));
+            assert_eq!(sources.follow(&config.config, &network, None), [], "nothing is new");
         }
     }
 }

@@ -336,6 +336,7 @@ impl Live {
             DataPlaneEvent::TunRestored { .. } => {
                 self.tun_restores.inc();
             }
+            DataPlaneEvent::RoutesChanged => {}
             // Every one is also a local change.
             DataPlaneEvent::InterfaceLost { .. } | DataPlaneEvent::InterfaceReturned { .. } => {}
             // Counted from the snapshot.

@@ -6,9 +6,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use super::bind::past_guard;
 
 /// The address that packets to `peer` leave from, if there is a route. Nothing is sent.
-pub fn source_towards(peer: IpAddr) -> Option<IpAddr> {
-    let source = route(peer).ok()?;
-    (!source.is_unspecified()).then_some(source)
+///
+/// # Errors
+/// What keeps the kernel from telling.
+pub fn source_towards(peer: IpAddr) -> io::Result<Option<IpAddr>> {
+    use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable};
+    match route(peer) {
+        Ok(source) => Ok(Some(source).filter(|source| !source.is_unspecified())),
+        Err(error)
+            if matches!(
+                error.kind(),
+                AddrNotAvailable | HostUnreachable | NetworkDown | NetworkUnreachable
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn route(peer: IpAddr) -> io::Result<IpAddr> {
@@ -30,7 +44,7 @@ mod tests {
         let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
         // Setting a socket policy needs CAP_NET_ADMIN.
         if past_guard(&UdpSocket::bind((loopback, 0)).unwrap(), false).is_ok() {
-            assert_eq!(source_towards(loopback), Some(loopback));
+            assert_eq!(source_towards(loopback).unwrap(), Some(loopback));
         }
     }
 }
