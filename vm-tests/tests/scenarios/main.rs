@@ -1,6 +1,7 @@
 //! Scenarios: real gateways, real packets, judged from outside. One module each, its description at its head.
 #![cfg(feature = "root-tests")]
 
+mod address;
 mod api;
 mod api_described;
 mod blocked;
