@@ -334,7 +334,7 @@ impl Endpoint {
         }
         if connection.lacks_address && connection.can_initiate() && !connection.wanted.is_empty() {
             let detail = "this host has no address, or no route, for packets to the peer";
-            return Some((State::LocalDown, Reason::NoRoute, Evidence::None, detail.into()));
+            return Some((Standing::without_esp(State::LocalDown, Reason::NoRoute), detail.into()));
         }
         if let Some((state, reason, detail)) = &connection.trouble {
             return Some((Standing::without_esp(*state, *reason), detail.clone()));
