@@ -24,6 +24,13 @@ use crate::time::Time;
 /// An IKE SA on an address before is deleted this long after another has taken its place, even if nothing has come in there.
 const LEAVE_AFTER: Duration = Duration::from_secs(5);
 
+/// A trouble whose cause may have been here, and be over. The wait after any other goes on, such as that after the peer's
+/// DELETE (rule 9): addresses and links of a host change for many reasons.
+fn may_be_local(trouble: Reason) -> bool {
+    use Reason::{IkeTcpUnreachable, IkeUdpUnreachable, IkeUnreachable, NoRoute, PeerSilent};
+    matches!(trouble, IkeTcpUnreachable | IkeUdpUnreachable | IkeUnreachable | NoRoute | PeerSilent)
+}
+
 impl Endpoint {
     /// The addresses of ours that IKE SAs use.
     pub fn local_addresses(&self) -> BTreeSet<IpAddr> {
@@ -53,6 +60,7 @@ impl Endpoint {
         for name in names {
             if let Some(connection) = self.connections.get_mut(&name)
                 && connection.next_attempt.is_some()
+                && connection.trouble.as_ref().is_some_and(|(_, reason, _)| may_be_local(*reason))
             {
                 connection.plan_attempt(now);
             }
