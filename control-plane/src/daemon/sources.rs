@@ -26,7 +26,8 @@ struct Source {
 }
 
 impl Sources {
-    /// Looks up what is not known yet, towards peers that have moved, and all that a change may concern. Returns what is different now.
+    /// Looks up what is not known yet, towards peers that have moved, and all that a change may concern. Returns what is
+    /// different now.
     pub fn follow(
         &mut self,
         config: &Config,

@@ -16,8 +16,9 @@
 //! ```
 //!
 //! The initiator chooses the direct carrier, the responder follows; both follow address and port within it. `follow` moves
-//! the path, `address` knows where an end has moved, `verify` asks and decides, `fall` is ESP in TCP and the way back, `unverified` is what there is without ESP echo,
-//! `report` says how it stands. Decisions come out as [`Effect`]s, which the caller takes after every input.
+//! the path, `address` knows where an end has moved, `verify` asks and decides, `fall` is ESP in TCP and the way back,
+//! `unverified` is what there is without ESP echo, `report` says how it stands. Decisions come out as [`Effect`]s, which the
+//! caller takes after every input.
 
 use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
