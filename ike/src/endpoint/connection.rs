@@ -89,7 +89,7 @@ impl Connection {
         let mut connection = Self {
             child_configs: config.children.iter().cloned().map(Arc::new).collect(),
             backoff: Backoff::new(config.ike.retry_min, config.ike.retry_max),
-            fallback: Fallback::new(config.esp.fallback),
+            fallback: Fallback::default(),
             config: Arc::new(config),
             wanted: BTreeSet::new(),
             attempt: None,

@@ -331,7 +331,7 @@ impl Endpoint {
             RemoteAddress::Any => None,
         };
         let last_fall = remembered.and_then(|connection| connection.last_fall);
-        let returns = remembered.map_or(Returns::new(config.esp.fallback), |c| c.fallback.returns);
+        let returns = remembered.map_or(Returns::default(), |c| c.fallback.returns);
         let in_tcp = table::esp_belongs_in_tcp(link.transport(), settled.separate);
         // Why ESP is in TCP, where the initiator has not said so already.
         let reason = match reason {

@@ -81,7 +81,10 @@ impl Endpoint {
 
     /// NO_PROPOSAL_CHOSEN for the child on TCP without SEPARATE_TRANSPORTS (rule 9).
     pub(super) fn refused_in_tcp(&mut self, now: Time, name: &str) -> ExchangeError {
-        let reason = self.connections.get_mut(name).map(|connection| connection.fallback.refused(now));
+        let reason = self.connections.get_mut(name).map(|connection| {
+            let timers = &connection.config.esp.fallback;
+            connection.fallback.refused(timers, now)
+        });
         match reason {
             Some(Reason::PeerRefusedTcp) => ExchangeError::Policy(Reason::PeerRefusedTcp),
             _ => ExchangeError::Peer(NotifyType::NO_PROPOSAL_CHOSEN),

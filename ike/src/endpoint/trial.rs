@@ -37,7 +37,7 @@ impl Endpoint {
         let Some(connection) = self.connections.get_mut(name) else { return };
         let returns = &mut connection.fallback.returns;
         if returns.next_try().is_none_or(|at| at < now) {
-            returns.fell(now, &mut self.core.rng);
+            returns.fell(&connection.config.esp.fallback, now, &mut self.core.rng);
         }
         connection.trial_at = returns.next_try();
     }
@@ -235,7 +235,7 @@ impl Endpoint {
     pub(super) fn trial_failed(&mut self, now: Time, name: &str) {
         let Some(connection) = self.connections.get_mut(name) else { return };
         connection.trial = None;
-        connection.fallback.returns.failed(now, &mut self.core.rng);
+        connection.fallback.returns.failed(&connection.config.esp.fallback, now, &mut self.core.rng);
         self.core.counters.trials_failed += 1;
         self.plan_trial(now, name);
         self.refresh(now, name);

@@ -6,9 +6,8 @@ use crate::status::Reason;
 use crate::time::Time;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(crate) struct Fallback {
-    timers: FallbackTimers,
     refused_until: Option<Time>,
     had_separate_child: bool,
     next_is_in_tcp: bool,
@@ -17,17 +16,6 @@ pub(crate) struct Fallback {
 }
 
 impl Fallback {
-    /// Nothing has happened yet.
-    pub(crate) fn new(timers: FallbackTimers) -> Self {
-        Self {
-            returns: Returns::new(timers),
-            timers,
-            refused_until: None,
-            had_separate_child: false,
-            next_is_in_tcp: false,
-        }
-    }
-
     /// The next IKE SA is to carry ESP in TCP, without SEPARATE_TRANSPORTS (rows 16 and 17).
     pub(crate) fn reestablish_in_tcp(&mut self) {
         self.next_is_in_tcp = true;
@@ -55,11 +43,11 @@ impl Fallback {
     }
 
     /// NO_PROPOSAL_CHOSEN for the child, on TCP without SEPARATE_TRANSPORTS: what it means (rule 9).
-    pub(crate) fn refused(&mut self, now: Time) -> Reason {
+    pub(crate) fn refused(&mut self, timers: &FallbackTimers, now: Time) -> Reason {
         if !self.had_separate_child {
             return Reason::NoProposalChosen;
         }
-        self.refused_until = Some(now + self.timers.refused_for);
+        self.refused_until = Some(now + timers.refused_for);
         Reason::PeerRefusedTcp
     }
 
@@ -83,11 +71,11 @@ mod tests {
     /// Rule 9.
     #[test]
     fn a_refusal_is_one_of_tcp_only_if_the_proposals_are_known_to_suit() {
-        let mut fallback = Fallback::new(FallbackTimers::default());
-        assert_eq!(fallback.refused(at(1)), Reason::NoProposalChosen);
+        let mut fallback = Fallback::default();
+        assert_eq!(fallback.refused(&FallbackTimers::DEFAULT, at(1)), Reason::NoProposalChosen);
         assert!(!fallback.peer_refuses_tcp(at(1)));
         fallback.separate_child_made();
-        assert_eq!(fallback.refused(at(2)), Reason::PeerRefusedTcp);
+        assert_eq!(fallback.refused(&FallbackTimers::DEFAULT, at(2)), Reason::PeerRefusedTcp);
         assert!(fallback.peer_refuses_tcp(at(2 + 899)) && !fallback.peer_refuses_tcp(at(2 + 900)));
         fallback.policy_changed();
         assert!(!fallback.peer_refuses_tcp(at(3)));
@@ -96,7 +84,7 @@ mod tests {
     /// Rule 7: "next try from the configured start".
     #[test]
     fn one_attempt_goes_into_tcp_and_the_next_starts_as_configured() {
-        let mut fallback = Fallback::new(FallbackTimers::default());
+        let mut fallback = Fallback::default();
         fallback.reestablish_in_tcp();
         assert!(fallback.next_is_in_tcp() && fallback.take_next());
         assert!(!fallback.take_next());

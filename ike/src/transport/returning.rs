@@ -13,9 +13,8 @@ use crate::time::Time;
 const JITTER_PERCENT: u32 = 20;
 
 /// What has to outlive a fall: its tries, and the returns before it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Returns {
-    timers: FallbackTimers,
     next: Option<Time>,
     tries: u32,
     relapses: u32,
@@ -23,29 +22,22 @@ pub(crate) struct Returns {
 }
 
 impl Returns {
-    /// Nothing has fallen yet.
-    pub(crate) const fn new(timers: FallbackTimers) -> Self {
-        Self { timers, next: None, tries: 0, relapses: 0, returned_at: None }
-    }
-
     /// ESP has moved into TCP.
-    pub(crate) fn fell(&mut self, now: Time, rng: &mut impl Rng) {
-        let is_relapse = self.returned_at.is_some_and(|at| now < at + self.timers.relapse_within);
+    pub(crate) fn fell(&mut self, timers: &FallbackTimers, now: Time, rng: &mut impl Rng) {
+        let is_relapse = self.returned_at.is_some_and(|at| now < at + timers.relapse_within);
         self.relapses = if is_relapse { self.relapses.saturating_add(1) } else { 0 };
         let wait = match self.relapses {
-            0 => self.timers.trial_first,
-            n => doubled(self.timers.hold_down, n - 1, self.timers.hold_down_longest),
+            0 => timers.trial_first,
+            n => doubled(timers.hold_down, n - 1, timers.hold_down_longest),
         };
         self.tries = 0;
         self.next = Some(now + jittered(wait, rng));
     }
 
     /// A try has failed.
-    pub(crate) fn failed(&mut self, now: Time, rng: &mut impl Rng) {
+    pub(crate) fn failed(&mut self, timers: &FallbackTimers, now: Time, rng: &mut impl Rng) {
         self.tries = self.tries.saturating_add(1);
-        self.next = Some(
-            now + jittered(doubled(self.timers.trial_first, self.tries, self.timers.trial_longest), rng),
-        );
+        self.next = Some(now + jittered(doubled(timers.trial_first, self.tries, timers.trial_longest), rng));
     }
 
     /// ESP is back on a direct carrier.
@@ -98,8 +90,8 @@ mod tests {
     #[test]
     fn tries_double_from_30_s_to_15_min() {
         let mut rng = crate::crypto::Rng::from_seed([1; 32]);
-        let mut returns = Returns::new(FallbackTimers::default());
-        returns.fell(Time::ZERO, &mut rng);
+        let mut returns = Returns::default();
+        returns.fell(&FallbackTimers::DEFAULT, Time::ZERO, &mut rng);
         let mut now = Time::ZERO;
         for plain in [30, 60, 120, 240, 480, 900, 900, 900] {
             let next = returns.next_try().unwrap();
@@ -107,7 +99,7 @@ mod tests {
             now = next;
             returns.tried();
             assert_eq!(returns.next_try(), None);
-            returns.failed(now, &mut rng);
+            returns.failed(&FallbackTimers::DEFAULT, now, &mut rng);
         }
     }
 
@@ -115,19 +107,19 @@ mod tests {
     #[test]
     fn a_relapse_waits_out_a_hold_down_that_doubles() {
         let mut rng = crate::crypto::Rng::from_seed([1; 32]);
-        let mut returns = Returns::new(FallbackTimers::default());
+        let mut returns = Returns::default();
         let mut now = Time::ZERO;
-        returns.fell(now, &mut rng);
+        returns.fell(&FallbackTimers::DEFAULT, now, &mut rng);
         for plain in [60, 120, 240, 480, 960, 1920, 3600, 3600] {
             returns.returned(now);
             assert_eq!(returns.next_try(), None);
             now = now + (FallbackTimers::DEFAULT.relapse_within - Duration::from_secs(1));
-            returns.fell(now, &mut rng);
+            returns.fell(&FallbackTimers::DEFAULT, now, &mut rng);
             within(returns.next_try().unwrap().since(now), plain);
         }
         returns.returned(now);
         now = now + FallbackTimers::DEFAULT.relapse_within;
-        returns.fell(now, &mut rng);
+        returns.fell(&FallbackTimers::DEFAULT, now, &mut rng);
         within(returns.next_try().unwrap().since(now), 30);
     }
 

@@ -129,7 +129,7 @@ impl Carrier {
         self.probe_at = None;
         self.hold_until = None;
         self.last_fall = Some(now);
-        self.returns.fell(now, rng);
+        self.returns.fell(&self.policy.fallback, now, rng);
         self.effects.push(Effect::Fell);
     }
 
@@ -171,7 +171,7 @@ impl Carrier {
         });
         let Some(mut run) = trial else {
             if is_due {
-                self.returns.failed(now, rng);
+                self.returns.failed(&self.policy.fallback, now, rng);
             }
             self.phase = Phase::InTcp(None);
             return;
@@ -187,7 +187,7 @@ impl Carrier {
             }
             None if is_over => {
                 self.measured = Reason::TrialFailed;
-                self.returns.failed(now, rng);
+                self.returns.failed(&self.policy.fallback, now, rng);
                 self.phase = Phase::InTcp(None);
             }
             _ => self.phase = Phase::InTcp(Some(run)),

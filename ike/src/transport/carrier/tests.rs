@@ -1,7 +1,7 @@
 //! Rules, one by one. What two ends make of each other is walked in the simulation.
 
 use super::*;
-use crate::config::{FallbackTimers, UnverifiedTimeout};
+use crate::config::UnverifiedTimeout;
 use crate::status::{State, Verdict};
 use DirectCarrier::{Ip, Udp};
 use rand_core::SeedableRng as _;
@@ -24,7 +24,6 @@ const BASE: Basis = Basis {
     last_fall: None,
     reason: Reason::None,
 };
-const RETURNS: Returns = Returns::new(FallbackTimers::DEFAULT);
 const RESPONDER: Basis = Basis { is_initiator: false, ..BASE };
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 const CHILD: ChildId = ChildId(1);
@@ -60,7 +59,7 @@ impl Machine {
 
     fn with(basis: Basis, policy: EspPolicy) -> Self {
         Self {
-            carrier: Carrier::new(basis, RETURNS, policy.into(), Time::ZERO),
+            carrier: Carrier::new(basis, Returns::default(), policy.into(), Time::ZERO),
             rng: Rng::from_seed([3; 32]),
             now: Time::ZERO,
             answers: Vec::new(),
@@ -201,7 +200,7 @@ fn esp_that_belongs_in_tcp_follows_the_stream_and_nothing_else() {
             ..BASE
         };
         let policy = EspPolicy { on_unreachable: OnUnreachable::TcpFallback, ..EspPolicy::default() };
-        let mut carrier = Carrier::new(basis, RETURNS, policy.into(), Time::ZERO);
+        let mut carrier = Carrier::new(basis, Returns::default(), policy.into(), Time::ZERO);
         let mut rng = Rng::from_seed([1; 32]);
         assert_eq!(carrier.path().carrier, EspCarrier::Stream(first));
         assert!(!carrier.path().echo.direct, "an echo over a direct carrier is ESP outside of TCP");
