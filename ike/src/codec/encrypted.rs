@@ -162,6 +162,8 @@ impl<'a> Protected<'a> {
         let mut bytes = writer.into_bytes();
         put(&mut bytes, LENGTH_AT, &len.to_be_bytes());
         put(&mut bytes, header_at + 2, &payload_len.to_be_bytes());
+        // Responses and requests are kept for retransmission: no more than they need.
+        bytes.reserve_exact(total - bytes.len());
         bytes.resize(body_at + layout.iv_len, 0);
         bytes.extend_from_slice(content);
         bytes.resize(total, 0);
