@@ -1,6 +1,6 @@
 //! The ordered policies and the search through them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::protect::Protect;
@@ -56,11 +56,8 @@ impl Spd {
     /// workers have seen.
     pub fn build(set: &PolicySet, known: &mut HashMap<PolicyKey, Arc<Protect>>, version: u32) -> Self {
         let entries: Vec<_> = set.policies.iter().map(|policy| SpdEntry::new(policy, known)).collect();
-        known.retain(|key, _| {
-            entries
-                .iter()
-                .any(|e| matches!(&e.action, Action::Protect { protect, .. } if protect.key() == key))
-        });
+        let named: HashSet<&PolicyKey> = entries.iter().filter_map(SpdEntry::key).collect();
+        known.retain(|key, _| named.contains(key));
         Self { entries, version }
     }
 
@@ -111,6 +108,14 @@ impl SpdEntry {
             Disposition::Discard => Action::Discard,
         };
         Self { local: policy.local.clone(), remote: policy.remote.clone(), action }
+    }
+
+    /// The child that it protects for.
+    fn key(&self) -> Option<&PolicyKey> {
+        match &self.action {
+            Action::Protect { protect, .. } => Some(protect.key()),
+            Action::Bypass | Action::Discard => None,
+        }
     }
 
     /// A route-based policy takes what the kernel routed into its TUN and nothing else; every other policy
