@@ -254,8 +254,8 @@ fn install_narrowed(tunnel: &Tunnel, narrow: &Side) {
             let selectors = SaSelectors { local: local.clone(), remote: remote.into() };
             (inbound.common.selectors, outbound.common.selectors) = (selectors.clone(), selectors);
         }
-        side.plane.install_inbound(&inbound).unwrap();
-        side.plane.install_outbound(&outbound).unwrap();
+        side.plane.install_inbound(inbound).unwrap();
+        side.plane.install_outbound(outbound).unwrap();
         assert!(side.plane.use_outbound(CHILD));
     }
 }

@@ -121,12 +121,12 @@ impl Hands {
                     spi: Spi(sa.spi),
                     replay_window: Some(self.config.data_plane.replay_window),
                 };
-                return installed(child, self.data_plane.install_inbound(&sa));
+                return installed(child, self.data_plane.install_inbound(sa));
             }
             Action::InstallOutbound(sa) => {
                 let child = sa.common.child;
                 let sa = OutboundSa { common: self.common(&sa.common), spi: Spi(sa.spi) };
-                return installed(child, self.data_plane.install_outbound(&sa));
+                return installed(child, self.data_plane.install_outbound(sa));
             }
             Action::UseOutbound { child } => {
                 if !self.data_plane.use_outbound(DataChildId(child.0)) {

@@ -9,7 +9,7 @@ use portcullis_esp::Usage;
 use super::{DataPlane, lock};
 use crate::echo::EchoRequest;
 use crate::policy::PolicyKey;
-use crate::sa::{ChildId, InboundSa, OutboundSa, Path, PathId, SaSelectors, SaUsage};
+use crate::sa::{ChildId, InboundSa, OutboundSa, Path, PathId, SaCommon, SaSelectors, SaUsage};
 use crate::sa_table::{self, OutboundIndex, TableFull};
 use crate::spd;
 use crate::worker::command::Command;
@@ -41,6 +41,8 @@ pub(super) struct Children {
 struct Pair {
     inbound: Option<Spi>,
     outbound: Option<OutboundPart>,
+    /// Both directions were negotiated with the same ones, as a rule: kept once.
+    selectors: Option<SaSelectors>,
 }
 
 #[derive(Clone)]
@@ -69,7 +71,7 @@ impl DataPlane {
     ///
     /// # Errors
     /// See [`InstallError`].
-    pub fn install_inbound(&self, sa: &InboundSa) -> Result<(), InstallError> {
+    pub fn install_inbound(&self, mut sa: InboundSa) -> Result<(), InstallError> {
         let inner = &*self.inner;
         let path = inner.shared.paths.get(sa.common.path).ok_or(InstallError::UnknownPath(sa.common.path))?;
         let tun = lock(&inner.policies).interface(&sa.common.policy);
@@ -77,9 +79,12 @@ impl DataPlane {
         let mut children = lock(&inner.children);
         let owner = children.least_loaded(inner.shared.workers.len());
         let extra = InboundExtra { path, tun, facts: InboundFacts::default(), echo: EchoState::default() };
-        inner.table.install_inbound(sa, owner, extra, self.now_ns())?;
+        children.share(&mut sa.common);
+        inner.table.install_inbound(&sa, owner, extra, self.now_ns())?;
         children.count(owner, 1);
-        children.pairs.entry(sa.common.child).or_default().inbound = Some(sa.spi);
+        let pair = children.pairs.entry(sa.common.child).or_default();
+        pair.inbound = Some(sa.spi);
+        pair.selectors = Some(sa.common.selectors);
         Ok(())
     }
 
@@ -87,16 +92,17 @@ impl DataPlane {
     ///
     /// # Errors
     /// See [`InstallError`].
-    pub fn install_outbound(&self, sa: &OutboundSa) -> Result<(), InstallError> {
+    pub fn install_outbound(&self, mut sa: OutboundSa) -> Result<(), InstallError> {
         let inner = &*self.inner;
         let path = inner.shared.paths.get(sa.common.path).ok_or(InstallError::UnknownPath(sa.common.path))?;
         let mut children = lock(&inner.children);
         let owner = children.least_loaded(inner.shared.workers.len());
         let extra = OutboundExtra { path: path.clone(), reported: OncePerSecond::default() };
-        let index = inner.table.install_outbound(sa, owner, extra, self.now_ns())?;
+        children.share(&mut sa.common);
+        let index = inner.table.install_outbound(&sa, owner, extra, self.now_ns())?;
         children.count(owner, 1);
         path.add_outbound(sa.spi, index);
-        let (policy, selectors) = (sa.common.policy.clone(), sa.common.selectors.clone());
+        let SaCommon { policy, selectors, .. } = sa.common;
         let part = OutboundPart { index, path, policy, selectors };
         children.pairs.entry(sa.common.child).or_default().outbound = Some(part);
         Ok(())
@@ -215,6 +221,14 @@ impl DataPlane {
 }
 
 impl Children {
+    /// Replaces selectors by equal ones that the other direction has already.
+    fn share(&self, common: &mut SaCommon) {
+        let known = self.pairs.get(&common.child).and_then(|pair| pair.selectors.as_ref());
+        if let Some(known) = known.filter(|known| **known == common.selectors) {
+            common.selectors = known.clone();
+        }
+    }
+
     fn least_loaded(&mut self, workers: usize) -> u8 {
         self.owned.resize(workers, 0);
         let least = self.owned.iter().enumerate().min_by_key(|(_, owned)| **owned);

@@ -115,10 +115,10 @@ impl Tunnel {
     /// A pair of SAs on both sides, in use; returns the inbound SPIs.
     pub fn install(&self, child: ChildId, lifetime: Lifetime) -> (Spi, Spi) {
         let (spi_a, spi_b) = (self.a.plane.allocate_spi().unwrap(), self.b.plane.allocate_spi().unwrap());
-        self.a.plane.install_inbound(&self.a.inbound(child, spi_a, lifetime)).unwrap();
-        self.b.plane.install_inbound(&self.b.inbound(child, spi_b, lifetime)).unwrap();
-        self.a.plane.install_outbound(&self.a.outbound(child, spi_b, lifetime)).unwrap();
-        self.b.plane.install_outbound(&self.b.outbound(child, spi_a, lifetime)).unwrap();
+        self.a.plane.install_inbound(self.a.inbound(child, spi_a, lifetime)).unwrap();
+        self.b.plane.install_inbound(self.b.inbound(child, spi_b, lifetime)).unwrap();
+        self.a.plane.install_outbound(self.a.outbound(child, spi_b, lifetime)).unwrap();
+        self.b.plane.install_outbound(self.b.outbound(child, spi_a, lifetime)).unwrap();
         assert!(self.a.plane.use_outbound(child) && self.b.plane.use_outbound(child));
         (spi_a, spi_b)
     }
