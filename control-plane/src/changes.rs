@@ -28,7 +28,7 @@ pub use difference::Difference;
 pub use gauges::Gauges;
 pub use opened::Opened;
 pub use refusal::{Precondition, Refusal};
-pub use running::Running;
+pub use running::{Pulse, Running};
 
 /// How a configuration file is read again.
 pub type Load = Box<dyn Fn() -> Result<Checked, Refused> + Send + Sync>;

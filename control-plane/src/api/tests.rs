@@ -31,7 +31,7 @@ use tower::ServiceExt;
 use super::access::Peer;
 use super::{Api, routes};
 use crate::audit::AuditLog;
-use crate::changes::{Changes, Gauges, Opened, Running};
+use crate::changes::{Changes, Gauges, Opened, Pulse, Running};
 use crate::config::{self, Config, Refused, Secrets};
 use crate::daemon::CommandError;
 use crate::events::Events;
@@ -216,6 +216,11 @@ impl Running for Idle {
             self.applied.fetch_add(1, Ordering::SeqCst);
             Ok(())
         })
+    }
+
+    fn pulse(&self) -> BoxFuture<'_, Option<Pulse>> {
+        let configured = self.config.load().connections.len();
+        Box::pin(async move { Some(Pulse { configured, up: 0, is_guarded: true }) })
     }
 
     fn snapshot(&self) -> BoxFuture<'_, Option<Snapshot>> {

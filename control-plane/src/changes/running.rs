@@ -9,6 +9,17 @@ use crate::config::Config;
 use crate::daemon::CommandError;
 use crate::snapshot::Snapshot;
 
+/// What supervisors and load balancers ask for every few seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pulse {
+    /// Connections.
+    pub configured: usize,
+    /// Connections with an IKE SA.
+    pub up: usize,
+    /// The guard is whole.
+    pub is_guarded: bool,
+}
+
 /// A gateway that runs.
 pub trait Running: Send + Sync {
     /// The configuration in force.
@@ -19,6 +30,9 @@ pub trait Running: Send + Sync {
 
     /// Takes another configuration by difference: the guard first; untouched SAs stay up.
     fn apply(&self, config: Config) -> BoxFuture<'_, anyhow::Result<()>>;
+
+    /// Whether the gateway lives, at the cost of a message to each shard; `None` if one does not answer.
+    fn pulse(&self) -> BoxFuture<'_, Option<Pulse>>;
 
     /// Everything at this moment; `None` if a shard does not answer.
     fn snapshot(&self) -> BoxFuture<'_, Option<Snapshot>>;

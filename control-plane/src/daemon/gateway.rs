@@ -16,12 +16,12 @@ use super::input::{Input, InputSender, NetworkChange};
 use super::observer::Observer;
 use super::shard::home_of;
 use crate::api::ApiCounters;
-use crate::changes::{Gauges, Running};
+use crate::changes::{Gauges, Pulse, Running};
 use crate::config::Config;
 use crate::events::Events;
 use crate::net::Counters;
 use crate::net::route::Shards;
-use crate::snapshot::{ControlSnapshot, ShardSnapshot, Snapshot};
+use crate::snapshot::{ControlSnapshot, Snapshot};
 
 /// An operator hears of an outcome, or that there is none, within this time.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -113,7 +113,7 @@ impl Gateway {
     /// Everything at this moment; `None` if a shard does not answer.
     pub async fn snapshot(&self) -> Option<Snapshot> {
         let mut shards = Vec::with_capacity(self.inputs.len());
-        for answer in self.ask_all().await? {
+        for answer in self.ask_all(Input::Inspect).await? {
             shards.push(answer);
         }
         Some(Snapshot {
@@ -123,6 +123,16 @@ impl Gateway {
             data_plane: self.data_plane.report(),
             turned_away: self.counters.read(),
             control: self.control(),
+        })
+    }
+
+    /// See [`Running::pulse`].
+    pub async fn pulse(&self) -> Option<Pulse> {
+        let up = self.ask_all(Input::Pulse).await?;
+        Some(Pulse {
+            configured: self.config().connections.len(),
+            up: up.into_iter().sum(),
+            is_guarded: self.data_plane.is_guarded(),
         })
     }
 
@@ -205,11 +215,9 @@ impl Gateway {
 
     /// Shards that hold IKE SAs of a connection.
     async fn holders(&self, name: &str) -> BTreeSet<usize> {
-        let answers = self.ask_all().await.unwrap_or_default();
-        let holds = |answer: &ShardSnapshot| {
-            answer.connections.iter().any(|status| &*status.name == name && !status.ike_sas.is_empty())
-        };
-        answers.iter().enumerate().filter(|(_, answer)| holds(answer)).map(|(shard, _)| shard).collect()
+        let question = |reply| Input::Holds { connection: name.to_owned(), reply };
+        let answers = self.ask_all(question).await.unwrap_or_default();
+        answers.into_iter().enumerate().filter_map(|(shard, holds)| holds.then_some(shard)).collect()
     }
 
     async fn command_shards(
@@ -236,19 +244,19 @@ impl Gateway {
         last
     }
 
-    async fn ask_all(&self) -> Option<Vec<ShardSnapshot>> {
+    async fn ask_all<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Input) -> Option<Vec<T>> {
         let ask = async {
             let mut answers = Vec::with_capacity(self.inputs.len());
             for input in self.inputs.iter() {
                 let (reply, answer) = oneshot::channel();
-                input.send(Input::Inspect(reply)).await.ok()?;
+                input.send(question(reply)).await.ok()?;
                 answers.push(answer);
             }
-            let mut snapshots = Vec::with_capacity(answers.len());
+            let mut answered = Vec::with_capacity(answers.len());
             for answer in answers {
-                snapshots.push(answer.await.ok()?);
+                answered.push(answer.await.ok()?);
             }
-            Some(snapshots)
+            Some(answered)
         };
         tokio::time::timeout(ANSWER_TIMEOUT, ask).await.ok().flatten()
     }
@@ -265,6 +273,10 @@ impl Running for Gateway {
 
     fn apply(&self, config: Config) -> BoxFuture<'_, anyhow::Result<()>> {
         Box::pin(self.take(config))
+    }
+
+    fn pulse(&self) -> BoxFuture<'_, Option<Pulse>> {
+        Box::pin(Gateway::pulse(self))
     }
 
     fn snapshot(&self) -> BoxFuture<'_, Option<Snapshot>> {

@@ -101,6 +101,15 @@ pub enum Input {
     Configure(Arc<Config>),
     /// Somebody wants to know how things are.
     Inspect(oneshot::Sender<ShardSnapshot>),
+    /// Whether this shard has an IKE SA of a connection.
+    Holds {
+        /// Name of the connection.
+        connection: String,
+        /// Whether.
+        reply: oneshot::Sender<bool>,
+    },
+    /// Somebody wants to know whether this shard lives, and of how many connections with an IKE SA.
+    Pulse(oneshot::Sender<usize>),
     /// Delete every SA, then end.
     Shutdown,
 }

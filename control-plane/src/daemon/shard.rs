@@ -206,6 +206,12 @@ impl Shard {
             Input::Inspect(reply) => {
                 let _ = reply.send(self.inspect(now));
             }
+            Input::Holds { connection, reply } => {
+                let _ = reply.send(self.endpoint.is_up(&connection));
+            }
+            Input::Pulse(reply) => {
+                let _ = reply.send(self.endpoint.connections_up());
+            }
             Input::Shutdown => {}
         }
     }

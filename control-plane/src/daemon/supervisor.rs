@@ -6,7 +6,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use super::gateway::Gateway;
-use crate::status;
+use crate::changes::Pulse;
 
 /// How often the status line is renewed and held-back log lines are summarised.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
@@ -38,13 +38,10 @@ pub fn attend(gateway: Arc<Gateway>) {
             ticks.tick().await;
             gateway.summarise_log();
             // No answer means no sign of life: the service manager restarts us.
-            let Some(snapshot) = gateway.snapshot().await else { continue };
+            let Some(Pulse { configured, up, .. }) = gateway.pulse().await else { continue };
             if watchdog.is_some() && gateway.is_forwarding() {
                 notify(&[NotifyState::Watchdog]);
             }
-            let configured = snapshot.config.connections.len();
-            let up =
-                status::connections(&snapshot).filter(|connection| !connection.ike_sas.is_empty()).count();
             notify(&[NotifyState::Status(&format!("{up} of {configured} connections up"))]);
         }
     });

@@ -83,6 +83,11 @@ impl DataPlaneReport {
 }
 
 impl DataPlane {
+    /// The guard is whole.
+    pub fn is_guarded(&self) -> bool {
+        self.inner.guard.state().installed
+    }
+
     /// The state of everything now.
     pub fn report(&self) -> DataPlaneReport {
         let inner = &*self.inner;

@@ -25,6 +25,16 @@ impl Endpoint {
         };
         self.connections.iter().filter_map(describe).collect()
     }
+
+    /// A connection has an IKE SA.
+    pub fn is_up(&self, connection: &str) -> bool {
+        self.connections.get(connection).is_some_and(|connection| !connection.live.is_empty())
+    }
+
+    /// How many connections have an IKE SA.
+    pub fn connections_up(&self) -> usize {
+        self.connections.iter().filter(|(_, connection)| !connection.live.is_empty()).count()
+    }
 }
 
 fn ike_sa(live: &LiveSa) -> IkeSaStatus {
