@@ -40,8 +40,9 @@ const FIRST_OCTETS: [u8; 32] =
     *b"IKETCP\x01\x00\0\0\0\0\x01\x02\x03\x04\x05\x06\x07\x08\0\0\0\0\0\0\0\0\x21\x20\x22\x08";
 /// A stranger has this long before its stream is closed.
 const STRANGER_LIMIT: Duration = Duration::from_secs(10);
-/// Memory that has not shrunk for this long is what is kept.
-const SETTLED_AFTER: Duration = Duration::from_secs(3);
+/// Memory that has not shrunk for this long is what is kept: longer than the window in which log lines that are alike are
+/// remembered.
+const SETTLED_AFTER: Duration = Duration::from_secs(12);
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 /// BPF maps with entries for an SA, and how many: an inbound slot is steered by, both directions have keys.
 const ENTRIES: [(&str, u64); 2] = [("STEER", 1), ("KEYS", 2)];
