@@ -74,6 +74,7 @@ impl EchoRoute {
             remote: remote.ip(),
             remote_port: remote.port(),
             echo: EchoAnswers::default(),
+            takes_tcp: false,
         })
     }
 }

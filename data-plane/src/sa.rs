@@ -50,6 +50,9 @@ pub struct Path {
     pub remote_port: u16,
     /// Which echo requests of the peer are answered, whatever the carrier.
     pub echo: EchoAnswers,
+    /// Inbound packets that come in a TCP stream pass. If not they are opened, so that a forged one is none of the peer's,
+    /// reported and dropped as `carrier_refused` (transport policy rule 7).
+    pub takes_tcp: bool,
 }
 
 /// Which ESP echo requests of the peer are answered (transport policy rules 3 and 6).

@@ -335,7 +335,15 @@ fn a_dead_neighbour_is_told_until_it_lives() {
         tunnel.a.gateway.sysctl("net.ipv4.neigh.wan0.retrans_time_ms", "20");
         let nobody = address("198.51.100.9");
         let (local, echo) = (tunnel.a.wan_address(false), EchoAnswers::default());
-        let path = Path { carrier, local, local_port: 4500, remote: nobody, remote_port: 4500, echo };
+        let path = Path {
+            carrier,
+            local,
+            local_port: 4500,
+            remote: nobody,
+            remote_port: 4500,
+            echo,
+            takes_tcp: true,
+        };
         tunnel.a.plane.update_path(PATH, path);
         assert_eq!(failure_under_traffic(&mut tunnel).unwrap(), "the next hop does not answer");
         tunnel.b.gateway.ip(&["addr", "add", "198.51.100.9/24", "dev", "wan0"]);
@@ -351,7 +359,15 @@ fn an_icmp_error_is_a_doubt_about_its_path() {
         let (local, remote) = (tunnel.a.wan_address(false), tunnel.b.wan_address(false));
         let echo = EchoAnswers::default();
         // Nobody listens there: the kernel answers "port unreachable".
-        let path = Path { carrier: Carrier::Udp, local, local_port: 4500, remote, remote_port: 4501, echo };
+        let path = Path {
+            carrier: Carrier::Udp,
+            local,
+            local_port: 4500,
+            remote,
+            remote_port: 4501,
+            echo,
+            takes_tcp: true,
+        };
         tunnel.a.plane.update_path(PATH, path);
         under_traffic(&mut tunnel, |event| {
             (*event == DataPlaneEvent::PathDoubt { path: PATH }).then_some(())
@@ -480,7 +496,8 @@ fn other(carrier: Carrier) -> Carrier {
 
 fn set_answers(side: &Side, remote: IpAddr, echo: EchoAnswers) {
     let (carrier, local) = (Carrier::Udp, side.wan_address(false));
-    side.plane.update_path(PATH, Path { carrier, local, local_port: 4500, remote, remote_port: 4500, echo });
+    let path = Path { carrier, local, local_port: 4500, remote, remote_port: 4500, echo, takes_tcp: true };
+    side.plane.update_path(PATH, path);
 }
 
 /// The next change of A's local failure while host A sends.

@@ -169,6 +169,29 @@ fn esp_that_is_not_accepted_stays_with_the_control_plane() {
     tunnel.assert_balanced();
 }
 
+/// Transport policy rules 5 and 7: under fail-closed the control plane hears what is the peer's, and it goes no further; what
+/// is forged it does not even hear.
+#[test]
+fn a_path_that_takes_no_tcp_reports_and_drops_what_is_authentic() {
+    let mut tunnel = Tunnel::new(TUN);
+    let runtime = runtime();
+    let joined = Joined::new(&tunnel, &runtime);
+    tunnel.b.set_stream_path(Carrier::Udp, false);
+    let spi = tunnel.first_spis.1.0.to_be_bytes();
+    joined.b.port.deliver(joined.b.local, joined.b.remote, &[&spi[..], &[0, 0, 0, 1], &[0x55; 60]].concat());
+    wait_until("the forged one is dropped", || dropped(&tunnel.b, DropReason::IcvFailure) == 1);
+    assert_eq!(dropped(&tunnel.b, DropReason::CarrierRefused), 0);
+    send_until(&tunnel, "it is refused", || dropped(&tunnel.b, DropReason::CarrierRefused) > 0);
+    let first = tunnel.b.event(|event| match event {
+        DataPlaneEvent::Inbound { carrier, is_highest, .. } => Some((*carrier, *is_highest)),
+        _ => None,
+    });
+    assert!(matches!(first, (Carrier::Stream(_), true)), "{first:?}");
+    assert!(tunnel.b.plane.usage(CHILD).unwrap().0.packets > 0, "it was opened");
+    assert_eq!(tunnel.b.sent(Sink::Tun), 0, "and went nowhere");
+    tunnel.assert_balanced();
+}
+
 #[test]
 fn what_is_no_esp_of_ours_is_dropped_and_counted() {
     let tunnel = Tunnel::new(TUN);

@@ -54,15 +54,16 @@ pub enum Action {
         stream: StreamId,
     },
     /// What becomes of the ESP packets in a stream (RFC 9329 section 3), from the next frame on. Until this is said, and
-    /// after `ike_sa: None`, every octet goes to `handle_stream_bytes`, which drops ESP and counts it. While they are
-    /// accepted the caller takes them out of the octets and opens them, like those of a direct carrier.
+    /// after `ike_sa: None`, every octet goes to `handle_stream_bytes`. While they are accepted the caller takes them out of
+    /// the octets and opens them, like those of a direct carrier; what becomes of them then is their path's to say
+    /// ([`EspPath::takes_tcp`](crate::path::EspPath::takes_tcp)).
     AcceptEsp {
         /// The connection.
         stream: StreamId,
         /// Those of this IKE SA's children, and no others (RFC 9329 section 5); or none.
         ike_sa: Option<IkeSaId>,
     },
-    /// Open this ESP packet: it is one that is accepted on its stream, and arrived before the caller had heard of
+    /// Open this ESP packet: it is one that is opened on its stream, and arrived before the caller had heard of
     /// [`Action::AcceptEsp`].
     DeliverEsp {
         /// The connection that it came on.

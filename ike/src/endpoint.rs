@@ -210,7 +210,7 @@ impl Endpoint {
                         .count_in(IkeTransport::Tcp, (message.len() + crate::stream::IKE_OVERHEAD) as u64);
                     self.handle_message(now, Source::Tcp(stream), &message);
                 }
-                Ok(Some(Frame::Esp(packet))) => self.esp_in_tcp(now, stream, packet),
+                Ok(Some(Frame::Esp(packet))) => self.esp_in_tcp(stream, packet),
                 Err(_) => {
                     self.core.reject("broken_framing");
                     self.lose_stream(now, stream);

@@ -165,6 +165,9 @@ pub struct EspPath {
     pub remote_port: u16,
     /// Which echo requests of the peer are answered.
     pub echo: EchoAnswers,
+    /// Inbound packets that come in TCP pass. If not they are opened, so that a forged one decides nothing, reported and
+    /// dropped (transport policy rules 5 and 7).
+    pub takes_tcp: bool,
 }
 
 /// Which ESP echo requests of the peer the data plane answers for an IKE SA (transport policy rules 3 and 6).

@@ -240,6 +240,7 @@ impl Hands {
                 stream: path.echo.stream,
                 ip_only_from: path.echo.ip_only_from,
             },
+            takes_tcp: path.takes_tcp,
         }
     }
 

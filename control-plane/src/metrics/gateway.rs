@@ -210,7 +210,8 @@ fn ike(page: &mut Page, snapshot: &Snapshot) {
         .only(sum(|c| c.stream_reconnects));
     page.counter("ike_esp_in_tcp_delivered", "ESP packets that came in TCP and went to the data plane")
         .only(sum(|c| c.esp_in_tcp_delivered));
-    let dropped = page.counter("ike_esp_in_tcp_dropped", "ESP packets that came in TCP and were dropped");
+    let dropped = page
+        .counter("ike_esp_in_tcp_dropped", "ESP packets that came in TCP and did not reach the data plane");
     sample_by_reason(dropped, counters.iter().map(|c| &c.esp_in_tcp_dropped));
     page.counter("ike_returns", "Trials that brought ESP from TCP back to a direct carrier")
         .only(sum(|c| c.returns));

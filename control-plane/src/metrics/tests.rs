@@ -355,7 +355,7 @@ fn snapshot(connections: usize) -> Snapshot {
             .collect(),
         counters: Counters {
             rejected: [("invalid_syntax", 1)].into(),
-            esp_in_tcp_dropped: [("carrier_refused", 1)].into(),
+            esp_in_tcp_dropped: [("unknown_spi", 1)].into(),
             ..Counters::default()
         },
         handshakes: numbers().map(|i| (IkeSaId(i), handshake)).collect(),
@@ -414,6 +414,7 @@ fn connection(name: &Arc<str>, number: u64) -> ConnectionStatus {
                 remote: address,
                 remote_port: 4500,
                 echo: EchoAnswers::default(),
+                takes_tcp: false,
             }),
             esp: EspStatus {
                 echo: true,

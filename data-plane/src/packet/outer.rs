@@ -306,7 +306,15 @@ mod tests {
 
     fn path(local: &str, remote: &str, carrier: Carrier) -> Path {
         let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
-        Path { carrier, local, local_port: 4500, remote, remote_port: 9999, echo: EchoAnswers::default() }
+        Path {
+            carrier,
+            local,
+            local_port: 4500,
+            remote,
+            remote_port: 9999,
+            echo: EchoAnswers::default(),
+            takes_tcp: false,
+        }
     }
 
     fn built(path: &Path, options: TunnelOptions) -> Vec<u8> {

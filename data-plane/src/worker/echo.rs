@@ -414,7 +414,15 @@ mod tests {
     fn path(echo: EchoAnswers) -> Arc<PathState> {
         let table = PathTable::default();
         let [local, remote] = [1, 2].map(|host| IpAddr::from([192, 0, 2, host]));
-        let path = Path { carrier: Carrier::Shut, local, local_port: 4500, remote, remote_port: 4500, echo };
+        let path = Path {
+            carrier: Carrier::Shut,
+            local,
+            local_port: 4500,
+            remote,
+            remote_port: 4500,
+            echo,
+            takes_tcp: true,
+        };
         table.update(PathId(1), path, TunnelOptions::default(), &Streams::none());
         let state = table.get(PathId(1)).unwrap();
         state.add_outbound(OURS, INDEX);

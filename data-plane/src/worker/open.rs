@@ -62,6 +62,9 @@ impl Worker {
             }
         }
         batch.notify_lifetime(child, opened.event);
+        if matches!(arrival.carrier, Carrier::Stream(_)) && !sa.extra.path.current().path.takes_tcp {
+            return self.discard(batch, packet, DropReason::CarrierRefused);
+        }
         if is_echo {
             return self.take_aggfrag(batch, packet, spi, arrival);
         }

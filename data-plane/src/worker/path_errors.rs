@@ -105,6 +105,7 @@ mod tests {
             remote,
             remote_port: 4501,
             echo: EchoAnswers::default(),
+            takes_tcp: false,
         };
         let table = PathTable::default();
         table.update(PathId(1), path, TunnelOptions::default(), &crate::stream::Streams::none());

@@ -141,6 +141,7 @@ mod tests {
             remote: [192, 0, 2, 2].into(),
             remote_port: 4500,
             echo: EchoAnswers::default(),
+            takes_tcp: false,
         };
         table.update(PathId(1), path, TunnelOptions::default(), &Streams::none());
         let state = table.get(PathId(1)).unwrap();
@@ -170,6 +171,7 @@ mod tests {
             remote: remote.into(),
             remote_port: ports.1,
             echo: EchoAnswers::default(),
+            takes_tcp: false,
         };
         let update = |path| table.update(PathId(1), path, TunnelOptions::default(), &Streams::none());
         update(path(Carrier::Ip, [192, 0, 2, 2]));
@@ -189,8 +191,15 @@ mod tests {
             let address = [192, 0, 2, id as u8].into();
             let carrier = Carrier::Ip;
             let (local, remote) = (address, address);
-            let path =
-                Path { carrier, local, local_port: 0, remote, remote_port: 0, echo: EchoAnswers::default() };
+            let path = Path {
+                carrier,
+                local,
+                local_port: 0,
+                remote,
+                remote_port: 0,
+                echo: EchoAnswers::default(),
+                takes_tcp: false,
+            };
             table.update(PathId(id), path, TunnelOptions::default(), &Streams::none());
         }
         let [one, two] = [1, 2].map(|id| table.get(PathId(id)).unwrap());

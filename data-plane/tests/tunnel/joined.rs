@@ -101,12 +101,21 @@ impl Ike for Speaker {
 
 impl Side {
     pub fn use_stream(&self, key: StreamKey) {
+        self.set_stream_path(Carrier::Stream(key), true);
+    }
+
+    pub fn set_stream_path(&self, carrier: Carrier, takes_tcp: bool) {
         let (local, remote) = (self.wan_address(false), self.other_wan_address());
-        let carrier = Carrier::Stream(key);
-        self.plane.update_path(
-            PATH,
-            Path { carrier, local, local_port: 4500, remote, remote_port: 4500, echo: Default::default() },
-        );
+        let path = Path {
+            carrier,
+            local,
+            local_port: 4500,
+            remote,
+            remote_port: 4500,
+            echo: Default::default(),
+            takes_tcp,
+        };
+        self.plane.update_path(PATH, path);
     }
 }
 

@@ -107,7 +107,8 @@ impl Tunnel {
         for (side, other) in [(&self.a, &self.b), (&self.b, &self.a)] {
             let (local, remote) = (side.wan_address(outer_v6), other.wan_address(outer_v6));
             let echo = EchoAnswers { direct: true, ..EchoAnswers::default() };
-            let path = Path { carrier, local, local_port: 4500, remote, remote_port: 4500, echo };
+            let path =
+                Path { carrier, local, local_port: 4500, remote, remote_port: 4500, echo, takes_tcp: true };
             side.plane.update_path(PATH, path);
         }
     }

@@ -231,6 +231,7 @@ impl Carrier {
                 stream: basis.echo && allows_tcp,
                 ip_only_from: basis.echo.then_some(basis.ike_remote),
             },
+            takes_tcp: allows_tcp && (basis.separate || basis.in_tcp),
         };
         let ike_proves_it =
             basis.separate && basis.started_on == IkeTransport::Udp && basis.first == DirectCarrier::Udp;
@@ -359,7 +360,9 @@ impl Carrier {
 
     /// Authenticated ESP arrived on any child.
     pub(crate) fn inbound(&mut self, now: Time, arrival: Arrival, rng: &mut Rng) {
-        if !arrival.is_echo {
+        // What is refused is no sign that anything passes.
+        let is_refused = arrival.carrier == EspTransport::Tcp && !self.path.takes_tcp;
+        if !arrival.is_echo && !is_refused {
             if let Some(watch) = self.watches.iter_mut().find(|watch| watch.id == arrival.child) {
                 watch.heard(now);
             }

@@ -173,8 +173,11 @@ impl World {
         inbound.highest = inbound.highest.max(packet.sequence);
         let Route { carrier, from, to, .. } = packet.route;
         let child = common.child;
-        let is_refused =
-            carrier == EspTransport::Tcp && node.config.1[0].esp.on_unreachable == OnUnreachable::FailClosed;
+        let is_refused = carrier == EspTransport::Tcp && !node.paths[&common.ike_sa].takes_tcp;
+        if carrier == EspTransport::Tcp && !is_refused {
+            let policy = node.on_unreachable;
+            assert_eq!(policy, OnUnreachable::TcpFallback, "node {n} takes ESP in TCP under fail-closed");
+        }
         let is_echo = matches!(packet.content, Content::Request(..) | Content::Reply(_));
         if let (Content::Data(number), false) = (packet.content, is_refused) {
             let flow = self.flows.entry(packet.flow.clone()).or_default();
@@ -190,6 +193,7 @@ impl World {
             node.endpoint.fact(now, fact);
         }
         match packet.content {
+            _ if is_refused => {}
             Content::Request(echo, reply_spi) => self.answer_echo(n, child, &packet.route, echo, reply_spi),
             Content::Reply(Echo { identifier, sequence, nonce, .. }) => {
                 let (source, local) = (from, to.ip());
@@ -345,7 +349,6 @@ impl World {
 
     /// `Action::DeliverEsp`.
     pub fn deliver_esp(&mut self, n: usize, stream: StreamId, packet: &[u8]) {
-        self.assert_tcp_is_allowed(n);
         let Some((spi, number)) = packet.split_first_chunk::<4>() else { return };
         let number = number.try_into().map(u64::from_be_bytes);
         // A bit that was changed on the way: it does not decrypt.

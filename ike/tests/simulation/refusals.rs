@@ -284,11 +284,39 @@ fn esp_in_tcp_is_dropped_and_counted_under_fail_closed() {
         let frame = [&[0, 10][..], &spi.to_be_bytes(), &[0, 0, 0, 1]].concat();
         world.nodes[1].endpoint.handle_stream_bytes(now, stream, &frame);
     }
-    let dropped = world.nodes[1].endpoint.counters().esp_in_tcp_dropped;
-    assert_eq!(dropped, [("carrier_refused", 1), ("unknown_spi", 1)].into());
+    let counters = world.nodes[1].endpoint.counters();
+    assert_eq!(counters.esp_in_tcp_delivered, 1, "to be opened, which shows whether it is the peer's");
+    assert_eq!(counters.esp_in_tcp_dropped, [("unknown_spi", 1)].into());
     world.run_for(Duration::from_secs(60));
     world.assert_settled(1);
     world.shut_down_and_check();
+}
+
+/// Transport policy rule 5: a forged packet never decides, and rule 7 speaks of the peer's. An idle peer, which would send
+/// nothing on a direct carrier for as long as a verification takes, is not cut off by one.
+#[test]
+fn a_forged_frame_under_fail_closed_decides_nothing() {
+    for with_echo in [false, true] {
+        let mut pair = Pair::new(StartTransport::Tcp);
+        if !with_echo {
+            pair.config_b.esp_echo_notify = 50_001;
+        }
+        let mut world = pair.world(1);
+        world.run_for(Duration::from_secs(60));
+        for n in [0, 1] {
+            let stream = *world.nodes[n].streams.keys().next().unwrap();
+            let spi = world.status(n).ike_sas[0].children[0].spis.0;
+            let before = world.nodes[n].events.len();
+            let forged = [&[0, 14][..], &spi.to_be_bytes(), &[0xff; 8]].concat();
+            let now = world.now;
+            world.nodes[n].endpoint.handle_stream_bytes(now, stream, &forged);
+            world.run_for(Duration::from_secs(60));
+            let said = &world.nodes[n].events[before..];
+            assert!(said.is_empty(), "node {n}, echo {with_echo}: {said:?}");
+        }
+        world.assert_settled(1);
+        world.shut_down_and_check();
+    }
 }
 
 /// RFC 7296 section 2.5.

@@ -57,14 +57,6 @@ impl Carrier {
         (self.confirm, self.dummies, self.hold_until, self.probe_at) = (None, None, None, None);
     }
 
-    /// ESP came in TCP and was refused: direct carriers are verified (rule 7).
-    pub(crate) fn refused(&mut self, now: Time, rng: &mut Rng) {
-        if self.basis.separate {
-            self.refused_in_tcp(now, rng);
-            self.drive(now, rng);
-        }
-    }
-
     /// The echoes of a trial on this child: 5 answers in 10 s (rule 8).
     pub(crate) fn trial_run(&self, now: Time, child: crate::action::ChildId, rng: &mut Rng) -> Run {
         Run::new(now, Plan::of_return(&self.policy.probe), &[child], &self.direct_routes(), rng)
@@ -109,6 +101,7 @@ impl Carrier {
     pub(crate) fn set_policy(&mut self, now: Time, on_unreachable: OnUnreachable, rng: &mut Rng) {
         self.policy.on_unreachable = on_unreachable;
         self.path.echo.stream = self.basis.echo && self.allows_tcp();
+        self.path.takes_tcp = self.may_use_tcp();
         match (on_unreachable, &self.phase) {
             (OnUnreachable::FailClosed, _) if self.basis.in_tcp => self.shut(),
             (OnUnreachable::FailClosed, Phase::InTcp(_)) => self.leave_tcp(now, rng),
