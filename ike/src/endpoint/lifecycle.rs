@@ -556,6 +556,8 @@ impl Endpoint {
             }
             live.use_all_again(&mut self.core, now);
         }
+        // Its ESP may be in TCP, where that of the one that is gone was not.
+        self.plan_trial(now, name);
     }
 
     fn forget_connection(&mut self, now: Time, name: &str) {
