@@ -86,6 +86,17 @@ pub enum SeparateTransports {
     Off,
 }
 
+/// What a connection makes of IKE_SA_INIT_FULL_TRANSCRIPT_AUTH (draft-ietf-ipsecme-ikev2-downgrade-prevention section 8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FullTranscriptAuth {
+    /// No IKE SA with a peer that does not announce it.
+    Require,
+    /// Used where the peer announces it.
+    Prefer,
+    /// Not announced.
+    Off,
+}
+
 /// What happens when no direct carrier passes ESP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnUnreachable {
@@ -117,6 +128,8 @@ pub struct IkePolicy {
     pub proposals: Vec<IkeProposal>,
     /// Believe unassigned code points without the peer's vendor ID (transport policy rule 6).
     pub assume_code_points: bool,
+    /// Both IKE_SA_INIT messages authenticated by both ends. Default `Prefer`.
+    pub full_transcript_auth: FullTranscriptAuth,
     /// IKE SA is rekeyed this long after it was made, less up to `rekey_jitter_percent`. Default 4 h.
     pub rekey_after: Duration,
     /// Hard lifetime of an IKE SA. Default 6 h.
@@ -417,6 +430,7 @@ impl Default for IkePolicy {
             separate_transports: SeparateTransports::Prefer,
             proposals: Vec::new(),
             assume_code_points: false,
+            full_transcript_auth: FullTranscriptAuth::Prefer,
             rekey_after: Duration::from_secs(4 * 3600),
             lifetime: Duration::from_secs(6 * 3600),
             rekey_jitter_percent: 10,

@@ -51,6 +51,8 @@ pub(crate) struct LiveSa {
     pub(crate) is_initiator: bool,
     /// SEPARATE_TRANSPORTS is agreed.
     pub(crate) separate: bool,
+    /// Both IKE_SA_INIT messages were authenticated by both ends.
+    pub(crate) full_transcript: bool,
     /// Both sides fragment.
     pub(crate) fragments: bool,
     /// Both sides do additional key exchanges (RFC 9370).

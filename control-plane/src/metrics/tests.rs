@@ -404,6 +404,7 @@ fn connection(name: &Arc<str>, number: u64) -> ConnectionStatus {
             spis: (1, 2),
             transport: IkeTransport::Tcp,
             separate_transports: true,
+            full_transcript_auth: true,
             remote: (address, 4500).into(),
             remote_id: "b.example".to_owned(),
             nat: (false, false),

@@ -7,7 +7,7 @@ use super::Endpoint;
 use super::half_open::{HalfOpen, Purpose, Role};
 use crate::action::IkeSaId;
 use crate::codec::{ExchangeType, NotifyType};
-use crate::config::{ConnectionConfig, OnUnreachable, RemoteAddress, SeparateTransports};
+use crate::config::{ConnectionConfig, FullTranscriptAuth, OnUnreachable, RemoteAddress, SeparateTransports};
 use crate::event::Event;
 use crate::live::{Generation, LiveSa, Outcome, Task, TrialSa};
 use crate::path::{DirectCarrier, IkeTransport};
@@ -150,6 +150,10 @@ impl Endpoint {
                 return self.refuse_setup(now, id, &settled, exchange, message_id, error, Some(name));
             }
         };
+        if !settled.full_transcript && config.ike.full_transcript_auth == FullTranscriptAuth::Require {
+            let error = ExchangeError::Policy(Reason::PeerNoTranscriptAuth);
+            return self.refuse_setup(now, id, &settled, exchange, message_id, error, Some(name));
+        }
         let mut out = auth::response(&settled, &config, message_id, &verified);
         if auth::may_echo(&settled, &config) {
             out.push(payloads::notify(NotifyType(self.core.config.esp_echo_notify)));
@@ -377,12 +381,13 @@ impl Endpoint {
             self.connections.get(&*config.name).map(|c| c.child_configs.clone()).unwrap_or_default();
         let lowest_nonce = (&settled.nonce_i).min(&settled.nonce_r).as_slice().into();
         let additional_ke = !settled.choice.additional.is_empty();
-        let Settled { choice, keys, separate, fragments, .. } = settled;
+        let Settled { choice, keys, separate, full_transcript, fragments, .. } = settled;
         Box::new(LiveSa {
             id,
             child_configs,
             is_initiator,
             separate,
+            full_transcript,
             fragments,
             additional_ke,
             link,

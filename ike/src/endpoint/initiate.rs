@@ -15,7 +15,7 @@ use crate::live::Source;
 use crate::path::{IkeTransport, StreamId, UdpPath};
 use crate::sa::channel::Channel;
 use crate::sa::error::ExchangeError;
-use crate::sa::init::{Ends, InitAnswer, InitSent};
+use crate::sa::init::{Ends, InitAnswer, InitSent, Wishes};
 use crate::sa::payloads::Received;
 use crate::sa::settled::Settled;
 use crate::sa::window::Due;
@@ -87,8 +87,11 @@ impl Endpoint {
         let nonce = self.core.nonce();
         let sent = InitSent::new(
             &config.ike.proposals,
-            attempt.offers_separate.then_some(separate),
-            config.ike.assume_code_points,
+            Wishes {
+                separate: attempt.offers_separate.then_some(separate),
+                assume_code_points: config.ike.assume_code_points,
+                full_transcript: config.ike.full_transcript_auth,
+            },
             nonce,
             &mut self.core.rng,
         );

@@ -8,7 +8,7 @@ use super::core::Traffic;
 use super::half_open::{HalfOpen, Responder, Role};
 use super::puzzles::Admission;
 use crate::codec::{ExchangeType, Flags, Header, Message, NotifyType, encode_message};
-use crate::config::ConnectionConfig;
+use crate::config::{ConnectionConfig, FullTranscriptAuth};
 use crate::event::Event;
 use crate::live::Source;
 use crate::path::UdpPath;
@@ -94,6 +94,9 @@ impl Endpoint {
             proposals: &proposals,
             separate,
             assume_code_points: candidates.iter().any(|config| config.ike.assume_code_points),
+            full_transcript: candidates
+                .iter()
+                .any(|config| config.ike.full_transcript_auth != FullTranscriptAuth::Off),
             puzzle: self.auth_puzzle(admission),
         };
         let id = self.core.new_ike_sa_id();

@@ -140,6 +140,9 @@ impl core::fmt::Display for ExchangeError {
                 "the peer answered NO_ADDITIONAL_SAS: it has no room for another SA, its operator can make some",
             ),
             Self::Peer(notify) => write!(f, "the peer answered {notify}"),
+            Self::Policy(Reason::PeerNoTranscriptAuth) => f.write_str(
+                "the peer does not authenticate both IKE_SA_INIT messages: upgrade it, or set full_transcript_auth: prefer",
+            ),
             Self::Policy(reason) => write!(f, "refused by policy: {reason}"),
             Self::Collision => f.write_str("collides with another exchange"),
             Self::NoSuchChild => f.write_str("the Child SA does not exist"),

@@ -7,12 +7,14 @@ use super::negotiate::{self, IkeChoice};
 use super::payloads::{self, Out, Received};
 use super::settled::{Settled, nat_found};
 use crate::codec::NotifyType;
+use crate::config::FullTranscriptAuth;
 use crate::crypto::digest::nat_detection;
 use crate::crypto::ke::respond;
 use crate::crypto::schedule::{Context, SetupKeys};
 use crate::crypto::{KeMethod, ReusableKe, Rng};
 use crate::proposal::IkeProposal;
 use crate::puzzle::Puzzle;
+use crate::status::Reason;
 use crate::transport::table::Outcome;
 
 /// Guards code points that are not assigned yet (transport policy rule 6).
@@ -39,11 +41,21 @@ pub(crate) struct InitSent {
     cookie: Option<Vec<u8>>,
     /// For the puzzle that went with the cookie.
     solution: Option<Vec<u8>>,
-    offers_separate: Option<NotifyType>,
-    assume_code_points: bool,
+    wishes: Wishes,
     repeats: u8,
     /// RealMessage1: the request as it left last.
     pub(crate) request: Vec<u8>,
+}
+
+/// What an initiator offers and insists on beside its proposals.
+#[derive(Clone, Copy)]
+pub(crate) struct Wishes {
+    /// The notify type of SEPARATE_TRANSPORTS, if it is offered.
+    pub(crate) separate: Option<NotifyType>,
+    /// Unassigned code points are believed without the vendor ID.
+    pub(crate) assume_code_points: bool,
+    /// No IKE SA without IKE_SA_INIT_FULL_TRANSCRIPT_AUTH.
+    pub(crate) full_transcript: FullTranscriptAuth,
 }
 
 /// What a response leads to.
@@ -57,12 +69,10 @@ pub(crate) enum InitAnswer {
 }
 
 impl InitSent {
-    /// Fresh keys and nonce for the first key exchange method of the best proposal. `separate` is the notify type if
-    /// SEPARATE_TRANSPORTS is offered.
+    /// Fresh keys and nonce for the first key exchange method of the best proposal.
     pub(crate) fn new(
         proposals: &[IkeProposal],
-        separate: Option<NotifyType>,
-        assume_code_points: bool,
+        wishes: Wishes,
         nonce: Vec<u8>,
         rng: &mut Rng,
     ) -> Result<Self, ExchangeError> {
@@ -75,8 +85,7 @@ impl InitSent {
             nonce,
             cookie: None,
             solution: None,
-            offers_separate: separate,
-            assume_code_points,
+            wishes,
             repeats: 0,
             request: Vec::new(),
         })
@@ -97,7 +106,10 @@ impl InitSent {
         if negotiate::has_additional_ke(&self.proposals) {
             out.push(payloads::notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED));
         }
-        out.extend(self.offers_separate.map(payloads::notify));
+        if self.wishes.full_transcript != FullTranscriptAuth::Off {
+            out.push(payloads::notify(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH));
+        }
+        out.extend(self.wishes.separate.map(payloads::notify));
         out.push(payloads::vendor_id(VENDOR_ID.to_vec()));
         out
     }
@@ -110,9 +122,11 @@ impl InitSent {
 
     /// What a response says about SEPARATE_TRANSPORTS: agreed to, if it was offered, is there, and is believed.
     pub(crate) fn outcome(&self, received: &Received) -> Outcome {
-        match self.offers_separate {
+        match self.wishes.separate {
             None => Outcome::NotOffered,
-            Some(kind) if believes_separate(received, kind, self.assume_code_points) => Outcome::Agreed,
+            Some(kind) if believes_separate(received, kind, self.wishes.assume_code_points) => {
+                Outcome::Agreed
+            }
             Some(_) => Outcome::NotAnswered,
         }
     }
@@ -161,6 +175,11 @@ impl InitSent {
         if !choice.additional.is_empty() && !received.has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED) {
             return Err(ExchangeError::Payloads("additional key exchanges without IKE_INTERMEDIATE"));
         }
+        let full_transcript = self.wishes.full_transcript != FullTranscriptAuth::Off
+            && received.has(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH);
+        if !full_transcript && self.wishes.full_transcript == FullTranscriptAuth::Require {
+            return Err(ExchangeError::Policy(Reason::PeerNoTranscriptAuth));
+        }
         let shared = self.ke.agree(&ke.data)?;
         let (nonce_i, nonce_r) = (self.nonce.clone(), nonce_r.clone());
         let context = Context { nonce_i: &nonce_i, nonce_r: &nonce_r, spi_i: spis.0, spi_r: spis.1 };
@@ -170,6 +189,7 @@ impl InitSent {
             fragments: received.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED),
             separate: self.outcome(received) == Outcome::Agreed,
             peer_is_portcullis: is_portcullis(received),
+            full_transcript,
             choice,
             keys,
             spis,
@@ -210,6 +230,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) separate: Option<NotifyType>,
     /// One of those connections believes unassigned code points without the vendor ID.
     pub(crate) assume_code_points: bool,
+    /// IKE_SA_INIT_FULL_TRANSCRIPT_AUTH is announced, whether the request has it or not.
+    pub(crate) full_transcript: bool,
     /// Zero bits of the puzzle that has to be solved before IKE_AUTH, if there is one (RFC 8019 section 7.2).
     pub(crate) puzzle: Option<u8>,
 }
@@ -251,6 +273,9 @@ pub(crate) fn respond_to_init(
     if !choice.additional.is_empty() {
         out.push(payloads::notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED));
     }
+    if terms.full_transcript {
+        out.push(payloads::notify(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH));
+    }
     out.extend(separate.map(payloads::notify));
     let puzzle = terms.puzzle.map(|difficulty| {
         Puzzle::new(choice.suite.prf, [&*nonce_r, &spis.1.to_be_bytes()[..]].concat(), difficulty)
@@ -265,6 +290,7 @@ pub(crate) fn respond_to_init(
         nat: nat_found(received, spis.0, 0, ends.local, ends.remote),
         separate: separate.is_some(),
         peer_is_portcullis: is_portcullis(received),
+        full_transcript: terms.full_transcript && received.has(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH),
         fragments,
         choice,
         spis,

@@ -33,6 +33,8 @@ pub(crate) struct Settled {
     pub(crate) separate: bool,
     /// The peer's IKE_SA_INIT carried our vendor ID: unassigned code points mean what we think (transport policy rule 6).
     pub(crate) peer_is_portcullis: bool,
+    /// Both sides authenticate both IKE_SA_INIT messages (draft-ietf-ipsecme-ikev2-downgrade-prevention section 6).
+    pub(crate) full_transcript: bool,
     /// Both sides fragment (RFC 7383 section 2.3).
     pub(crate) fragments: bool,
     /// Additional key exchanges done.
@@ -49,38 +51,10 @@ impl Settled {
 
     /// After one more additional key exchange.
     pub(crate) fn advance(self, shared: &SharedSecret) -> Self {
-        let Self {
-            choice,
-            nonce_i,
-            nonce_r,
-            spis,
-            messages,
-            keys,
-            int_auth,
-            nat,
-            separate,
-            peer_is_portcullis,
-            fragments,
-            rounds,
-            puzzle,
-        } = self;
-        let context = Context { nonce_i: &nonce_i, nonce_r: &nonce_r, spi_i: spis.0, spi_r: spis.1 };
-        let keys = keys.advance(context, shared);
-        Self {
-            keys,
-            rounds: rounds + 1,
-            choice,
-            nonce_i,
-            nonce_r,
-            spis,
-            messages,
-            int_auth,
-            nat,
-            separate,
-            peer_is_portcullis,
-            fragments,
-            puzzle,
-        }
+        let (spi_i, spi_r) = self.spis;
+        let context = Context { nonce_i: &self.nonce_i, nonce_r: &self.nonce_r, spi_i, spi_r };
+        let keys = self.keys.advance(context, shared);
+        Self { keys, rounds: self.rounds + 1, ..self }
     }
 
     /// Adds an IKE_INTERMEDIATE message to what AUTH covers.
@@ -96,8 +70,13 @@ impl Settled {
         id_body: &'a [u8],
         auth_message_id: u32,
     ) -> SignedOctets<'a> {
+        let (own, peers) = match of_initiator {
+            true => (&self.messages.0, &self.messages.1),
+            false => (&self.messages.1, &self.messages.0),
+        };
         SignedOctets {
-            message: if of_initiator { &self.messages.0 } else { &self.messages.1 },
+            message: own,
+            peer_message: self.full_transcript.then_some(peers),
             peer_nonce: if of_initiator { &self.nonce_r } else { &self.nonce_i },
             id_body,
             of_initiator,

@@ -8,6 +8,7 @@ mod settled;
 mod tap;
 mod tcp;
 mod trace;
+mod transcript;
 mod world;
 
 mod address;
