@@ -64,6 +64,19 @@ pub enum Auth {
     Psk(Secret),
 }
 
+/// A post-quantum preshared key (RFC 8784), mixed into the keys of an IKE SA and its children.
+#[derive(Clone, Debug)]
+pub struct Ppk {
+    /// The value of PPK_ID, of type PPK_ID_FIXED.
+    pub id: Arc<[u8]>,
+    /// The key itself.
+    pub secret: Secret,
+    /// No IKE SA without it (`mandatory_or_not`).
+    pub required: bool,
+    /// Offered and taken in IKE_INTERMEDIATE too (RFC 9867), where it protects the identities.
+    pub intermediate: bool,
+}
+
 /// Where a connection's IKE SA starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StartTransport {
@@ -334,6 +347,8 @@ pub struct ConnectionConfig {
     pub remote_id: Identity,
     /// How it proves it.
     pub remote_auth: Auth,
+    /// The PPK for this peer.
+    pub ppk: Option<Ppk>,
     /// The `ike:` section.
     pub ike: Shared<IkePolicy>,
     /// The `esp:` section.

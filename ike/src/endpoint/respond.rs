@@ -16,6 +16,7 @@ use crate::sa::channel::Channel;
 use crate::sa::error::ExchangeError;
 use crate::sa::init::{Ends, Terms, respond_to_init};
 use crate::sa::payloads::{self, Out, Received};
+use crate::sa::ppk::PpkOffer;
 use crate::status::Reason;
 use crate::time::Time;
 use crate::transport::link::{Link, TcpLink};
@@ -97,6 +98,7 @@ impl Endpoint {
             full_transcript: candidates
                 .iter()
                 .any(|config| config.ike.full_transcript_auth != FullTranscriptAuth::Off),
+            ppk: PpkOffer::of_all(candidates.iter().map(|config| config.ppk.as_ref())),
             puzzle: self.auth_puzzle(admission),
         };
         let id = self.core.new_ike_sa_id();

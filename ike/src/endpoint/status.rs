@@ -36,6 +36,7 @@ fn ike_sa(live: &LiveSa) -> IkeSaStatus {
         transport: live.link.transport(),
         separate_transports: live.separate,
         full_transcript_auth: live.full_transcript,
+        ppk: live.has_ppk,
         remote: live.link.remote(),
         remote_id: live.config.remote_id.to_string(),
         nat: live.carrier.nat(),

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 use super::error::ExchangeError;
 use super::negotiate::{self, IkeChoice};
 use super::payloads::{self, Out, Received};
+use super::ppk::{self, PpkOffer, PpkStage};
 use super::settled::{Settled, nat_found};
 use crate::codec::NotifyType;
 use crate::config::FullTranscriptAuth;
@@ -56,6 +57,8 @@ pub(crate) struct Wishes {
     pub(crate) assume_code_points: bool,
     /// No IKE SA without IKE_SA_INIT_FULL_TRANSCRIPT_AUTH.
     pub(crate) full_transcript: FullTranscriptAuth,
+    /// USE_PPK and USE_PPK_INT are offered.
+    pub(crate) ppk: Option<PpkOffer>,
 }
 
 /// What a response leads to.
@@ -103,9 +106,12 @@ impl InitSent {
         out.push(payloads::nonce(self.nonce.clone()));
         out.extend(nat_detection_payloads(spi_i, 0, ends));
         out.push(payloads::notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED));
-        if negotiate::has_additional_ke(&self.proposals) {
+        let may_need_intermediate = self.wishes.ppk.is_some_and(|ppk| ppk.in_intermediate)
+            || negotiate::has_additional_ke(&self.proposals);
+        if may_need_intermediate {
             out.push(payloads::notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED));
         }
+        out.extend(self.wishes.ppk.into_iter().flat_map(PpkOffer::notifications));
         if self.wishes.full_transcript != FullTranscriptAuth::Off {
             out.push(payloads::notify(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH));
         }
@@ -180,6 +186,10 @@ impl InitSent {
         if !full_transcript && self.wishes.full_transcript == FullTranscriptAuth::Require {
             return Err(ExchangeError::Policy(Reason::PeerNoTranscriptAuth));
         }
+        let ppk = ppk::agreed(self.wishes.ppk, received);
+        if ppk == PpkStage::None && self.wishes.ppk.is_some_and(|ppk| ppk.required) {
+            return Err(ExchangeError::Ppk);
+        }
         let shared = self.ke.agree(&ke.data)?;
         let (nonce_i, nonce_r) = (self.nonce.clone(), nonce_r.clone());
         let context = Context { nonce_i: &nonce_i, nonce_r: &nonce_r, spi_i: spis.0, spi_r: spis.1 };
@@ -190,6 +200,7 @@ impl InitSent {
             separate: self.outcome(received) == Outcome::Agreed,
             peer_is_portcullis: is_portcullis(received),
             full_transcript,
+            ppk,
             choice,
             keys,
             spis,
@@ -232,6 +243,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) assume_code_points: bool,
     /// IKE_SA_INIT_FULL_TRANSCRIPT_AUTH is announced, whether the request has it or not.
     pub(crate) full_transcript: bool,
+    /// One of those connections has a PPK.
+    pub(crate) ppk: Option<PpkOffer>,
     /// Zero bits of the puzzle that has to be solved before IKE_AUTH, if there is one (RFC 8019 section 7.2).
     pub(crate) puzzle: Option<u8>,
 }
@@ -261,6 +274,7 @@ pub(crate) fn respond_to_init(
     let (ke_data, shared) = respond(method, &ke.data, rng)?;
     let separate = terms.separate.filter(|kind| believes_separate(received, *kind, terms.assume_code_points));
     let fragments = received.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED);
+    let ppk = ppk::agreed(terms.ppk, received);
 
     let mut out = Out::new();
     out.push(payloads::sa(vec![answer]));
@@ -270,9 +284,10 @@ pub(crate) fn respond_to_init(
     if fragments {
         out.push(payloads::notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED));
     }
-    if !choice.additional.is_empty() {
+    if !choice.additional.is_empty() || ppk == PpkStage::InIntermediate {
         out.push(payloads::notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED));
     }
+    out.extend(ppk.notification());
     if terms.full_transcript {
         out.push(payloads::notify(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH));
     }
@@ -291,6 +306,7 @@ pub(crate) fn respond_to_init(
         separate: separate.is_some(),
         peer_is_portcullis: is_portcullis(received),
         full_transcript: terms.full_transcript && received.has(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH),
+        ppk,
         fragments,
         choice,
         spis,

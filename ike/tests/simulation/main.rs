@@ -17,6 +17,7 @@ mod ends;
 mod fallback;
 mod policy_table;
 mod policy_walks;
+mod ppk;
 mod puzzles;
 mod race;
 mod refusals;

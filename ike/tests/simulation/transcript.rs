@@ -46,7 +46,8 @@ fn an_end_that_requires_it_refuses_a_peer_without() {
     use FullTranscriptAuth::{Off, Require};
     for transport in STARTS {
         let mut world = pair(transport, Require, Off).world(1);
-        world.run_for(Duration::from_secs(10));
+        // Over UDP another response is waited for until the retransmission time ends.
+        world.run_for(Duration::from_secs(64));
         let status = world.status(0);
         assert_eq!((status.state, status.reason), (State::Blocked, Reason::PeerNoTranscriptAuth));
         assert!(status.detail.contains("full_transcript_auth"), "{}", status.detail);
