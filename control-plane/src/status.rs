@@ -78,6 +78,10 @@ pub struct IkeSa {
     pub transport: String,
     /// SEPARATE_TRANSPORTS is agreed.
     pub separate_transports: bool,
+    /// Both IKE_SA_INIT messages were authenticated by both ends (downgrade prevention).
+    pub full_transcript_auth: bool,
+    /// A post-quantum preshared key is in its keys.
+    pub ppk: bool,
     /// The peer's address for IKE.
     pub remote: String,
     /// The peer's authenticated identity.

@@ -64,6 +64,19 @@ pub enum Auth {
     Psk(Secret),
 }
 
+/// A post-quantum preshared key (RFC 8784), mixed into the keys of an IKE SA and its children.
+#[derive(Clone, Debug)]
+pub struct Ppk {
+    /// The value of PPK_ID, of type PPK_ID_FIXED.
+    pub id: Arc<[u8]>,
+    /// The key itself.
+    pub secret: Secret,
+    /// No IKE SA without it (`mandatory_or_not`).
+    pub required: bool,
+    /// Offered and taken in IKE_INTERMEDIATE too (RFC 9867), where it protects the identities.
+    pub intermediate: bool,
+}
+
 /// Where a connection's IKE SA starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StartTransport {
@@ -83,6 +96,17 @@ pub enum SeparateTransports {
     /// Offered, and done without where the policy allows.
     Prefer,
     /// Not offered.
+    Off,
+}
+
+/// What a connection makes of IKE_SA_INIT_FULL_TRANSCRIPT_AUTH (draft-ietf-ipsecme-ikev2-downgrade-prevention section 8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FullTranscriptAuth {
+    /// No IKE SA with a peer that does not announce it.
+    Require,
+    /// Used where the peer announces it.
+    Prefer,
+    /// Not announced.
     Off,
 }
 
@@ -117,6 +141,8 @@ pub struct IkePolicy {
     pub proposals: Vec<IkeProposal>,
     /// Believe unassigned code points without the peer's vendor ID (transport policy rule 6).
     pub assume_code_points: bool,
+    /// Both IKE_SA_INIT messages authenticated by both ends. Default `Prefer`.
+    pub full_transcript_auth: FullTranscriptAuth,
     /// IKE SA is rekeyed this long after it was made, less up to `rekey_jitter_percent`. Default 4 h.
     pub rekey_after: Duration,
     /// Hard lifetime of an IKE SA. Default 6 h.
@@ -321,6 +347,8 @@ pub struct ConnectionConfig {
     pub remote_id: Identity,
     /// How it proves it.
     pub remote_auth: Auth,
+    /// The PPK for this peer.
+    pub ppk: Option<Ppk>,
     /// The `ike:` section.
     pub ike: Shared<IkePolicy>,
     /// The `esp:` section.
@@ -417,6 +445,7 @@ impl Default for IkePolicy {
             separate_transports: SeparateTransports::Prefer,
             proposals: Vec::new(),
             assume_code_points: false,
+            full_transcript_auth: FullTranscriptAuth::Prefer,
             rekey_after: Duration::from_secs(4 * 3600),
             lifetime: Duration::from_secs(6 * 3600),
             rekey_jitter_percent: 10,

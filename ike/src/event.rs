@@ -54,6 +54,8 @@ pub enum Event {
         tcp_bytes: (u64, u64),
         /// Algorithms in proposal notation.
         algorithms: String,
+        /// The PPK that is configured is in the keys, or is not; none if none is configured.
+        ppk: Option<bool>,
     },
     /// A set-up attempt failed, before or at authentication.
     IkeFailed {

@@ -51,6 +51,10 @@ pub(crate) struct LiveSa {
     pub(crate) is_initiator: bool,
     /// SEPARATE_TRANSPORTS is agreed.
     pub(crate) separate: bool,
+    /// Both IKE_SA_INIT messages were authenticated by both ends.
+    pub(crate) full_transcript: bool,
+    /// A PPK is in the keys.
+    pub(crate) has_ppk: bool,
     /// Both sides fragment.
     pub(crate) fragments: bool,
     /// Both sides do additional key exchanges (RFC 9370).

@@ -19,6 +19,7 @@ pub(crate) mod init;
 pub(crate) mod intermediate;
 pub(crate) mod negotiate;
 pub(crate) mod payloads;
+pub(crate) mod ppk;
 pub(crate) mod protect;
 pub(crate) mod reassembly;
 pub(crate) mod settled;

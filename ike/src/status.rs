@@ -98,6 +98,10 @@ labelled! {
         TsUnacceptable => "ts_unacceptable",
         /// Authentication failed.
         AuthenticationFailed => "authentication_failed",
+        /// The peer does not authenticate both IKE_SA_INIT messages, and the connection requires it.
+        PeerNoTranscriptAuth => "peer_no_transcript_auth",
+        /// The peer has no PPK, or another one, and one end requires it (RFC 8784).
+        PeerNoPpk => "peer_no_ppk",
         /// The peer refused ESP in TCP.
         PeerRefusedTcp => "peer_refused_tcp",
         /// The peer deleted the SA.
@@ -242,6 +246,10 @@ pub struct IkeSaStatus {
     pub transport: IkeTransport,
     /// SEPARATE_TRANSPORTS is agreed.
     pub separate_transports: bool,
+    /// Both IKE_SA_INIT messages were authenticated by both ends (IKE_SA_INIT_FULL_TRANSCRIPT_AUTH).
+    pub full_transcript_auth: bool,
+    /// A PPK is in its keys (RFC 8784).
+    pub ppk: bool,
     /// The peer's address for IKE.
     pub remote: SocketAddr,
     /// The peer's authenticated identity.

@@ -56,7 +56,7 @@ pub use kernel::Kernel;
 pub use metrics::Metrics;
 pub use netns::Namespace;
 pub use notify::NotifySocket;
-pub use pair::{CHILD, Pair, PairOptions};
+pub use pair::{CHILD, Pair, PairOptions, write_secret};
 pub use ping::{Ping, PingReport};
 pub use process::{Exit, Process};
 pub use relay::{Relay, Relayed};

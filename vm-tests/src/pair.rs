@@ -177,8 +177,11 @@ pub(crate) fn config_of(
     Ok(config)
 }
 
-/// A secret of 32 random octets, hexadecimal, that only root can read.
-pub(crate) fn write_secret(path: &Path) -> Result<()> {
+/// Writes a secret of 32 random octets, hexadecimal, that only root can read.
+///
+/// # Errors
+/// If the file is there already, or cannot be written.
+pub fn write_secret(path: &Path) -> Result<()> {
     let mut random = [0; 32];
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
     let text: String = random.iter().map(|octet| format!("{octet:02x}")).collect();

@@ -59,6 +59,8 @@ pub struct IkeSaStatus {
     pub spi_r: String,
     /// SEPARATE_TRANSPORTS is agreed.
     pub separate_transports: bool,
+    /// A post-quantum preshared key is in its keys.
+    pub ppk: bool,
     /// How its ESP is verified.
     pub esp: EspStatus,
     /// Every negotiated algorithm.

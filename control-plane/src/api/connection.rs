@@ -23,6 +23,8 @@ use crate::store::read_document;
 
 /// The keys that name a secret: taken, never told.
 const SECRET_KEYS: [&str; 2] = ["secret_file", "credential"];
+/// The sections that have them.
+const SECTIONS_WITH_SECRETS: [&str; 3] = ["local", "remote", "ppk"];
 
 /// A connection: how it is, and what is configured.
 #[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
@@ -158,20 +160,20 @@ fn document(connection: &config::Connection) -> Value {
 }
 
 fn without_secrets(mut document: Value) -> Value {
-    for side in ["local", "remote"] {
-        if let Some(side) = document.get_mut(side).and_then(Value::as_object_mut) {
-            side.retain(|key, _| !SECRET_KEYS.contains(&key.as_str()));
+    for section in SECTIONS_WITH_SECRETS {
+        if let Some(section) = document.get_mut(section).and_then(Value::as_object_mut) {
+            section.retain(|key, _| !SECRET_KEYS.contains(&key.as_str()));
         }
     }
     document
 }
 
-/// A side that names no secret keeps the one of `before`.
+/// A section that names no secret keeps the one of `before`.
 fn with_secrets_of(mut document: Value, before: &Value) -> Value {
-    for side in ["local", "remote"] {
+    for section in SECTIONS_WITH_SECRETS {
         let (Some(new), Some(old)) = (
-            document.get_mut(side).and_then(Value::as_object_mut),
-            before.get(side).and_then(Value::as_object),
+            document.get_mut(section).and_then(Value::as_object_mut),
+            before.get(section).and_then(Value::as_object),
         ) else {
             continue;
         };
@@ -205,11 +207,13 @@ mod tests {
 
     #[test]
     fn where_secrets_come_from_is_never_told_and_survives_a_replacement() {
-        let before = json!({"local": {"id": "a", "secret_file": "/s"}, "remote": {"credential": "c"}});
+        let before = json!({"local": {"id": "a", "secret_file": "/s"}, "remote": {"credential": "c"},
+            "ppk": {"id": "p", "secret_file": "/p"}});
         let told = without_secrets(before.clone());
-        assert_eq!(told, json!({"local": {"id": "a"}, "remote": {}}));
+        assert_eq!(told, json!({"local": {"id": "a"}, "remote": {}, "ppk": {"id": "p"}}));
         assert_eq!(with_secrets_of(told, &before), before);
-        let other = json!({"local": {"credential": "new"}, "remote": {"secret_file": "/t"}});
+        let other = json!({"local": {"credential": "new"}, "remote": {"secret_file": "/t"},
+            "ppk": {"id": "p", "credential": "q"}});
         assert_eq!(with_secrets_of(other.clone(), &before), other);
     }
 }

@@ -84,6 +84,11 @@ fn connection(old: &Connection, new: &Connection) -> Vec<ValueChange> {
             changes.push(ValueChange { field: format!("{side}: the secret"), from: None, to: None });
         }
     }
+    if let (Some(old), Some(new)) = (&old.ike.ppk, &new.ike.ppk)
+        && old.secret.expose() != new.secret.expose()
+    {
+        changes.push(ValueChange { field: "ppk: the secret".to_owned(), from: None, to: None });
+    }
     changes
 }
 

@@ -59,7 +59,12 @@ fn write_ike_sa(page: &mut String, sa: &IkeSa) -> std::fmt::Result {
         (true, true) => "NAT at both ends",
     };
     let separate = if sa.separate_transports { "agreed" } else { "not agreed" };
-    writeln!(page, "    {nat}; separate transports {separate}")?;
+    let transcript = if sa.full_transcript_auth { "whole" } else { "one message each" };
+    let ppk = if sa.ppk { "; PPK" } else { "" };
+    writeln!(
+        page,
+        "    {nat}; separate transports {separate}; IKE_SA_INIT authenticated: {transcript}{ppk}"
+    )?;
     writeln!(page, "    {}", esp(&sa.esp))?;
     for child in &sa.children {
         let used = if child.in_use { "" } else { " (draining)" };

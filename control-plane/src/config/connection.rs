@@ -3,6 +3,7 @@
 mod child;
 mod esp;
 mod ike;
+mod ppk;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -78,6 +79,11 @@ pub fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Con
     entry.section(|s| {
         let local = s.need("local").and_then(|field| field.section(|s| local(s, secrets)));
         let remote = s.need("remote").and_then(|field| field.section(|s| remote(s, secrets)));
+        let ppk = s.get("ppk");
+        let ppk = match &ppk {
+            None => Some(None),
+            Some(field) => ppk::read(field, secrets).map(Some),
+        };
         let ike_section = ike::read(s.get("ike"));
         let esp_section = esp::read(s.get("esp"));
         let metrics = s.or("metrics", false, Field::flag);
@@ -103,6 +109,7 @@ pub fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Con
                 remote_address: remote.address,
                 remote_id: remote.id,
                 remote_auth: Auth::Psk(remote.secret.unwrap_or(local.secret)),
+                ppk: ppk?,
                 ike: ike.policy.into(),
                 esp: esp.policy.into(),
                 children: configs,

@@ -108,13 +108,25 @@ fn problems_of_a_connection_are_reported_where_they_are() {
         ("{ id: a, auth: §cert, secret_file: /x }", "auth", "not built yet"),
         ("§{ id: a, auth: psk }", "", "secret_file: PATH or credential: NAME"),
         ("{ id: a, auth: psk, secret_file: /x, credential: §y }", "credential", "not both"),
+        (
+            "{ id: a, auth: psk, secret_file: /x }\n    ppk: §{ id: p, required: true }",
+            "ppk",
+            "secret_file: PATH or credential: NAME",
+        ),
+        (
+            "{ id: a, auth: psk, secret_file: /x }\n    ppk: { secret_file: /y, §id: '' }",
+            "ppk.id",
+            "1 to 255",
+        ),
         ("{ id: §'a b', auth: psk, secret_file: /x }", "id", "without spaces"),
         ("{ id: a, auth: psk, secret_file: /x, address: §0.0.0.0 }", "address", "address of a host"),
     ] {
         let yaml = format!(
             "{DATA_PLANE}connections:\n  dc:\n    local: {text}\n    remote: {{ address: any, id: b, {AUTH} }}\n    children: {{ net: {{ local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16 }} }}\n"
         );
-        let key = if key.is_empty() {
+        let key = if key.starts_with("ppk") {
+            format!("connections.dc.{key}")
+        } else if key.is_empty() {
             "connections.dc.local".to_owned()
         } else {
             format!("connections.dc.local.{key}")
@@ -357,6 +369,15 @@ fn secrets_come_from_files_that_others_cannot_read() {
         "the remote side has the same unless it says otherwise"
     );
     assert!(with("credential: good").is_ok());
+    let both = with(&format!(
+        "credential: good }}\n    ppk: {{ id: p, {}",
+        file(&secret("ppk", 0o600, "0123456789abcdef01234567"))
+    ));
+    let both = both.unwrap();
+    let ppk = both.config.connections[0].ike.ppk.clone().unwrap();
+    assert_eq!((&*ppk.id, ppk.secret.expose().len()), (&b"p"[..], 24));
+    assert!(ppk.required && !ppk.intermediate);
+    assert!(both.warnings[0].message.contains("RFC 8784"), "{:?}", both.warnings);
     assert!(with(&file(&secret("short", 0o600, "1234"))).unwrap().warnings[0].message.contains("4 octets"));
     assert!(with(&file(&secret("group", 0o640, long))).unwrap().warnings[0].message.contains("group"));
     for (bad, message) in [

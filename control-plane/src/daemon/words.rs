@@ -100,16 +100,24 @@ pub fn of_event(event: &Event) -> Option<Line> {
             separate_transports,
             handshake,
             algorithms,
+            ppk,
             ..
         } => {
             let side = if *is_initiator { "initiator" } else { "responder" };
             let separate = if *separate_transports { ", ESP separate from it" } else { "" };
             let message = format!(
-                "IKE SA established as {side} in {:.3} s: IKE on {}{separate}, {algorithms}",
+                "IKE SA established as {side} in {:.3} s: IKE on {}{separate}, {algorithms}{}",
                 handshake.as_secs_f64(),
-                transport.label()
+                transport.label(),
+                match ppk {
+                    None => "",
+                    Some(true) => ", with its PPK",
+                    Some(false) => ", without its PPK, which the peer does not have",
+                }
             );
-            Line::new(Level::INFO, connection, message)
+            // RFC 8784 section 6: a PPK that was not used is worth an audit.
+            let level = if *ppk == Some(false) { Level::WARN } else { Level::INFO };
+            Line::new(level, connection, message)
         }
         Event::IkeFailed { connection, is_initiator, remote, reason, detail } => {
             let side = if *is_initiator { "our" } else { "the peer's" };
@@ -286,6 +294,7 @@ mod tests {
             udp_bytes: (1, 2),
             tcp_bytes: (3, 4),
             algorithms: "aes256gcm16".to_owned(),
+            ppk: None,
         };
         let line = of_event(&event).unwrap();
         assert!(!line.message.contains("192.0.2.77"), "{}", line.message);

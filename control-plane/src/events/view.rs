@@ -49,6 +49,7 @@ impl EventView {
                 transport,
                 separate_transports,
                 algorithms,
+                ppk,
                 ..
             } => (
                 "ike_established",
@@ -59,6 +60,7 @@ impl EventView {
                     "ike_transport": transport.label(),
                     "separate_transports": separate_transports,
                     "algorithms": algorithms,
+                    "ppk": ppk,
                 }),
             ),
             Event::IkeFailed { connection: Some(connection), is_initiator, remote, reason, detail } => (

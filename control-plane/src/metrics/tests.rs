@@ -265,6 +265,7 @@ fn one_of_every_event(metrics: &Metrics, config: &Config) {
             udp_bytes: (500, 500),
             tcp_bytes: (3000, 3000),
             algorithms: algorithms.clone(),
+            ppk: None,
         },
         Event::IkeFailed {
             connection: None,
@@ -404,6 +405,8 @@ fn connection(name: &Arc<str>, number: u64) -> ConnectionStatus {
             spis: (1, 2),
             transport: IkeTransport::Tcp,
             separate_transports: true,
+            full_transcript_auth: true,
+            ppk: false,
             remote: (address, 4500).into(),
             remote_id: "b.example".to_owned(),
             nat: (false, false),

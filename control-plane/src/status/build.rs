@@ -72,6 +72,8 @@ fn ike_sa(shard: &ShardSnapshot, sa: &IkeSaStatus, clock: &Clock) -> IkeSa {
         spi_r: format!("{:016x}", sa.spis.1),
         transport: sa.transport.label().to_owned(),
         separate_transports: sa.separate_transports,
+        full_transcript_auth: sa.full_transcript_auth,
+        ppk: sa.ppk,
         remote: sa.remote.to_string(),
         remote_id: sa.remote_id.clone(),
         nat: Nat { local: sa.nat.0, remote: sa.nat.1 },

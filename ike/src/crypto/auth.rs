@@ -22,10 +22,17 @@ impl IntAuth {
     }
 }
 
+/// ZeroPrefix: no IKE message begins with it, because SPIi is never zero (draft-ietf-ipsecme-ikev2-downgrade-prevention
+/// section 6).
+const ZERO_PREFIX: [u8; 8] = [0; 8];
+
 /// What one side signs.
 pub(crate) struct SignedOctets<'a> {
     /// RealMessage1 or RealMessage2: that side's last IKE_SA_INIT message.
     pub(crate) message: &'a [u8],
+    /// The other side's, if both announced IKE_SA_INIT_FULL_TRANSCRIPT_AUTH
+    /// (draft-ietf-ipsecme-ikev2-downgrade-prevention section 6).
+    pub(crate) peer_message: Option<&'a [u8]>,
     /// The other side's nonce.
     pub(crate) peer_nonce: &'a [u8],
     /// RestOfInitIDPayload or RestOfRespIDPayload: the ID payload without its generic header.
@@ -45,7 +52,11 @@ impl SignedOctets<'_> {
         let key = prf.compute(shared_key, &[b"Key Pad for IKEv2"]);
         let maced_id = prf.compute(keys.sk_p(self.of_initiator), &[self.id_body]);
         let message_id = self.auth_message_id.to_be_bytes();
-        let mut parts: Vec<&[u8]> = vec![self.message, self.peer_nonce, &maced_id];
+        let mut parts: Vec<&[u8]> = Vec::new();
+        if let Some(peer_message) = self.peer_message {
+            parts.extend([&ZERO_PREFIX, peer_message]);
+        }
+        parts.extend([self.message, self.peer_nonce, &maced_id]);
         if let (Some(i), Some(r)) = (self.int_auth.0.octets(), self.int_auth.1.octets()) {
             parts.extend([i, r, &message_id]);
         }
@@ -107,9 +118,30 @@ mod tests {
         assert!(octets.verify_shared_key_mic(&keys, psk, &full[..16]).is_none());
     }
 
+    /// draft-ietf-ipsecme-ikev2-downgrade-prevention sections 6 and 7.1, written out.
+    #[test]
+    fn a_full_transcript_puts_eight_zeros_and_the_peers_message_first() {
+        let keys = keys();
+        let (mut int_i, mut int_r) = (IntAuth::default(), IntAuth::default());
+        int_i.update(&keys, true, b"a", b"p");
+        int_r.update(&keys, false, b"a", b"p");
+        let plain = octets(&int_i, &int_r);
+        let full = SignedOctets { peer_message: Some(b"response"), ..octets(&int_i, &int_r) };
+        let prf = Prf::HmacSha256;
+        let key = prf.compute(b"secret", &[b"Key Pad for IKEv2"]);
+        let maced_id = prf.compute(keys.sk_p(true), &[b"id"]);
+        let int_i = prf.compute(keys.sk_p(true), &[b"ap"]);
+        let int_r = prf.compute(keys.sk_p(false), &[b"ap"]);
+        let prefix = [&[0; 8][..], b"response", b"message", b"nonce"].concat();
+        let expected = prf.compute(&key, &[&prefix, &maced_id, &int_i, &int_r, &[0, 0, 0, 3]]);
+        assert!(full.verify_shared_key_mic(&keys, b"secret", &expected).is_some());
+        assert!(plain.verify_shared_key_mic(&keys, b"secret", &expected).is_none());
+    }
+
     fn octets<'a>(int_i: &'a IntAuth, int_r: &'a IntAuth) -> SignedOctets<'a> {
         SignedOctets {
             message: b"message",
+            peer_message: None,
             peer_nonce: b"nonce",
             id_body: b"id",
             of_initiator: true,

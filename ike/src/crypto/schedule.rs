@@ -60,6 +60,24 @@ impl SetupKeys {
         Self::derive(suite, &skeyseed, context)
     }
 
+    /// With a PPK of IKE_AUTH: SK_d, SK_pi and SK_pr are prf+(PPK, what they were before) (RFC 8784 section 3).
+    pub(crate) fn with_ppk(&self, ppk: &[u8]) -> Self {
+        let suite = self.keys.suite;
+        let mix = |key: &[u8]| suite.prf.plus(ppk, &[key], key.len());
+        Self {
+            keys: IkeKeys { d: PrfOutput::new(&mix(&self.keys.d)), ..self.keys.clone() },
+            p_i: mix(&self.p_i),
+            p_r: mix(&self.p_r),
+        }
+    }
+
+    /// After an IKE_INTERMEDIATE with a PPK: SKEYSEED' = prf+(PPK, SK_d), and all keys anew (RFC 9867).
+    pub(crate) fn advance_by_ppk(self, context: Context<'_>, ppk: &[u8]) -> Self {
+        let suite = self.keys.suite;
+        let skeyseed = suite.prf.plus(ppk, &[&self.keys.d], suite.prf.output_len());
+        Self::derive(suite, &skeyseed, context)
+    }
+
     /// After both AUTH payloads are verified: SK_p are wiped.
     pub(crate) fn establish(self) -> IkeKeys {
         self.keys
@@ -203,6 +221,32 @@ mod tests {
         assert_eq!(after.keys.sk_e(false).expose(), expected.keys.sk_e(false).expose());
         assert_ne!(after.keys.sk_e(false).expose(), before.keys.sk_e(false).expose());
         assert_ne!(after.sk_p(true), before.sk_p(true));
+    }
+
+    /// RFC 8784 section 3, written out for functions with output as long as their key; SK_e stay what they are.
+    #[test]
+    fn a_ppk_changes_the_keys_of_auth_and_children_alone() {
+        let before = SetupKeys::new(SUITE, CONTEXT, &secret(7));
+        let after = before.with_ppk(b"ppk");
+        let mixed = |key: &[u8]| Prf::HmacSha384.compute(b"ppk", &[key, &[1]]);
+        assert_eq!(*after.keys.d, *mixed(&before.keys.d));
+        assert_eq!(after.sk_p(true), &*mixed(before.sk_p(true)));
+        assert_eq!(after.sk_p(false), &*mixed(before.sk_p(false)));
+        assert_eq!(after.keys.sk_e(true).expose(), before.keys.sk_e(true).expose());
+        assert_eq!(after.keys.sk_e(false).expose(), before.keys.sk_e(false).expose());
+    }
+
+    /// RFC 9867.
+    #[test]
+    fn a_ppk_in_ike_intermediate_changes_every_key() {
+        let before = SetupKeys::new(SUITE, CONTEXT, &secret(7));
+        let skeyseed = Prf::HmacSha384.compute(b"ppk", &[&before.keys.d, &[1]]);
+        let expected = SetupKeys::derive(SUITE, &skeyseed, CONTEXT);
+        let after = SetupKeys::new(SUITE, CONTEXT, &secret(7)).advance_by_ppk(CONTEXT, b"ppk");
+        assert_eq!(*after.keys.d, *expected.keys.d);
+        assert_eq!(after.sk_p(false), expected.sk_p(false));
+        assert_eq!(after.keys.sk_e(true).expose(), expected.keys.sk_e(true).expose());
+        assert_ne!(after.keys.sk_e(true).expose(), before.keys.sk_e(true).expose());
     }
 
     /// RFC 7296 section 2.17: the initiator's key is taken first; RFC 9370 section 2.2.4: SK(0) leads, SK(n) follow.

@@ -7,7 +7,7 @@ use super::Endpoint;
 use super::half_open::{HalfOpen, Purpose, Role};
 use crate::action::IkeSaId;
 use crate::codec::{ExchangeType, NotifyType};
-use crate::config::{ConnectionConfig, OnUnreachable, RemoteAddress, SeparateTransports};
+use crate::config::{ConnectionConfig, FullTranscriptAuth, OnUnreachable, RemoteAddress, SeparateTransports};
 use crate::event::Event;
 use crate::live::{Generation, LiveSa, Outcome, Task, TrialSa};
 use crate::path::{DirectCarrier, IkeTransport};
@@ -17,6 +17,7 @@ use crate::sa::children::Children;
 use crate::sa::error::ExchangeError;
 use crate::sa::negotiate::allows;
 use crate::sa::payloads::{self, Out, Received};
+use crate::sa::ppk::{self, PpkStage};
 use crate::sa::settled::Settled;
 use crate::status::Reason;
 use crate::time::Time;
@@ -32,7 +33,7 @@ impl Endpoint {
         &mut self,
         now: Time,
         id: IkeSaId,
-        settled: Settled,
+        mut settled: Settled,
         offer: Option<Box<ChildOffer>>,
         auth_id: u32,
         received: &Received,
@@ -41,7 +42,9 @@ impl Endpoint {
         let Some(attempt) = half_open.attempt().cloned() else { return };
         let config = attempt.config.clone();
         let spi_in = offer.as_ref().map(|offer| offer.spi_in);
-        if let Err(error) = auth::verify_responder(&settled, &config, received, auth_id) {
+        let verified = ppk::answered_in_auth(&mut settled, &config, received)
+            .and_then(|()| auth::verify_responder(&settled, &config, received, auth_id));
+        if let Err(error) = verified {
             if let Some(spi) = spi_in {
                 self.core.spi_source.release(spi);
             }
@@ -134,7 +137,7 @@ impl Endpoint {
         &mut self,
         now: Time,
         id: IkeSaId,
-        settled: Settled,
+        mut settled: Settled,
         message_id: u32,
         received: &Received,
     ) {
@@ -144,13 +147,21 @@ impl Endpoint {
             Err(error) => return self.refuse_setup(now, id, &settled, exchange, message_id, error, None),
         };
         let name = config.name.clone();
-        let verified = match auth::verify_initiator(&settled, &config, received, message_id) {
+        let verified = ppk::asked_in_auth(&mut settled, &config, received).and_then(|answer| {
+            Ok((answer, auth::verify_initiator(&settled, &config, received, message_id)?))
+        });
+        let (ppk_answer, verified) = match verified {
             Ok(verified) => verified,
             Err(error) => {
                 return self.refuse_setup(now, id, &settled, exchange, message_id, error, Some(name));
             }
         };
+        if !settled.full_transcript && config.ike.full_transcript_auth == FullTranscriptAuth::Require {
+            let error = ExchangeError::Policy(Reason::PeerNoTranscriptAuth);
+            return self.refuse_setup(now, id, &settled, exchange, message_id, error, Some(name));
+        }
         let mut out = auth::response(&settled, &config, message_id, &verified);
+        out.extend(ppk_answer);
         if auth::may_echo(&settled, &config) {
             out.push(payloads::notify(NotifyType(self.core.config.esp_echo_notify)));
         }
@@ -360,6 +371,7 @@ impl Endpoint {
         let ike = &config.ike;
         let renew_at = now + earlier(ike.rekey_after, ike.rekey_jitter_percent, &mut self.core.rng);
         let algorithms = settled.choice.notation.to_string();
+        let has_ppk = matches!(settled.ppk, PpkStage::Mixed(_));
         self.core.event(Event::IkeEstablished {
             connection: config.name.clone(),
             ike_sa: id,
@@ -372,17 +384,20 @@ impl Endpoint {
             udp_bytes: traffic.udp,
             tcp_bytes: traffic.tcp,
             algorithms,
+            ppk: config.ppk.is_some().then_some(has_ppk),
         });
         let child_configs =
             self.connections.get(&*config.name).map(|c| c.child_configs.clone()).unwrap_or_default();
         let lowest_nonce = (&settled.nonce_i).min(&settled.nonce_r).as_slice().into();
         let additional_ke = !settled.choice.additional.is_empty();
-        let Settled { choice, keys, separate, fragments, .. } = settled;
+        let Settled { choice, keys, separate, full_transcript, fragments, .. } = settled;
         Box::new(LiveSa {
             id,
             child_configs,
             is_initiator,
             separate,
+            full_transcript,
+            has_ppk,
             fragments,
             additional_ke,
             link,

@@ -136,6 +136,16 @@ pub(crate) struct Responder {
     pub(crate) is_attacked: bool,
 }
 
+impl Responder {
+    /// The connection that is meant, if it can only be one.
+    pub(crate) fn only_candidate(&self) -> Option<Arc<str>> {
+        match &self.candidates[..] {
+            [only] => Some(only.clone()),
+            _ => None,
+        }
+    }
+}
+
 impl HalfOpen {
     /// What IKE_SA_INIT has settled, if it has.
     pub(crate) fn settled(&self) -> Option<&Settled> {

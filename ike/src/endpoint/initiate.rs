@@ -15,8 +15,9 @@ use crate::live::Source;
 use crate::path::{IkeTransport, StreamId, UdpPath};
 use crate::sa::channel::Channel;
 use crate::sa::error::ExchangeError;
-use crate::sa::init::{Ends, InitAnswer, InitSent};
+use crate::sa::init::{Ends, InitAnswer, InitSent, Wishes};
 use crate::sa::payloads::Received;
+use crate::sa::ppk::PpkOffer;
 use crate::sa::settled::Settled;
 use crate::sa::window::Due;
 use crate::status::Reason;
@@ -87,8 +88,12 @@ impl Endpoint {
         let nonce = self.core.nonce();
         let sent = InitSent::new(
             &config.ike.proposals,
-            attempt.offers_separate.then_some(separate),
-            config.ike.assume_code_points,
+            Wishes {
+                separate: attempt.offers_separate.then_some(separate),
+                assume_code_points: config.ike.assume_code_points,
+                full_transcript: config.ike.full_transcript_auth,
+                ppk: config.ppk.as_ref().map(PpkOffer::of),
+            },
             nonce,
             &mut self.core.rng,
         );
@@ -440,7 +445,7 @@ impl Endpoint {
         if is_init && let Some((reason, detail)) = attempt.verdict.clone() {
             return self.fail(now, id, reason, detail);
         }
-        if is_init && let Some(error) = attempt.error {
+        if is_init && let Some(error) = attempt.error.filter(|error| !error.is_want_of_something()) {
             return self.fail(now, id, error.reason(), error.to_string());
         }
         let most = attempt.config.ike.retransmissions;

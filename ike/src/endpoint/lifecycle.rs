@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use super::connection::Goal;
 use super::half_open::{Attempt, HalfOpen, InitiatorState, Purpose, Role};
 use super::peers::Peers;
@@ -556,6 +558,8 @@ impl Endpoint {
             }
             live.use_all_again(&mut self.core, now);
         }
+        // Its ESP may be in TCP, where that of the one that is gone was not.
+        self.plan_trial(now, name);
     }
 
     fn forget_connection(&mut self, now: Time, name: &str) {
@@ -591,5 +595,7 @@ fn is_same(old: &ConnectionConfig, new: &ConnectionConfig) -> bool {
     if new.remote_address != RemoteAddress::Any {
         new.local_address = old.local_address;
     }
+    let ppk = |config: &ConnectionConfig| config.ppk.as_ref().map(|ppk| ppk.secret.expose().to_vec());
+    let same_secrets = same_secrets && ppk(old).map(Zeroizing::new) == ppk(&new).map(Zeroizing::new);
     same_secrets && format!("{old:?}") == format!("{new:?}")
 }

@@ -8,7 +8,7 @@ use super::core::Traffic;
 use super::half_open::{HalfOpen, Responder, Role};
 use super::puzzles::Admission;
 use crate::codec::{ExchangeType, Flags, Header, Message, NotifyType, encode_message};
-use crate::config::ConnectionConfig;
+use crate::config::{ConnectionConfig, FullTranscriptAuth};
 use crate::event::Event;
 use crate::live::Source;
 use crate::path::UdpPath;
@@ -16,6 +16,7 @@ use crate::sa::channel::Channel;
 use crate::sa::error::ExchangeError;
 use crate::sa::init::{Ends, Terms, respond_to_init};
 use crate::sa::payloads::{self, Out, Received};
+use crate::sa::ppk::PpkOffer;
 use crate::status::Reason;
 use crate::time::Time;
 use crate::transport::link::{Link, TcpLink};
@@ -94,6 +95,10 @@ impl Endpoint {
             proposals: &proposals,
             separate,
             assume_code_points: candidates.iter().any(|config| config.ike.assume_code_points),
+            full_transcript: candidates
+                .iter()
+                .any(|config| config.ike.full_transcript_auth != FullTranscriptAuth::Off),
+            ppk: PpkOffer::of_all(candidates.iter().map(|config| config.ppk.as_ref())),
             puzzle: self.auth_puzzle(admission),
         };
         let id = self.core.new_ike_sa_id();

@@ -4,6 +4,7 @@ use super::Endpoint;
 use super::half_open::{HalfOpen, InitiatorState, Role};
 use crate::action::IkeSaId;
 use crate::codec::{ExchangeType, Message, NotifyType};
+use crate::config::Ppk;
 use crate::live::Source;
 use crate::path::{IkeTransport, StreamId};
 use crate::sa::channel::{Opened, Opening};
@@ -11,6 +12,7 @@ use crate::sa::child_offer::ChildOffer;
 use crate::sa::error::ExchangeError;
 use crate::sa::intermediate::{IntermediateSent, respond_to_intermediate};
 use crate::sa::payloads::{self, Out, Received};
+use crate::sa::ppk::PpkStage;
 use crate::sa::settled::Settled;
 use crate::sa::{auth, window::Incoming};
 use crate::status::Reason;
@@ -36,8 +38,12 @@ impl Endpoint {
         solution: Option<Vec<u8>>,
     ) {
         let prepared = match settled.next_round() {
-            Some(method) => IntermediateSent::new(method, &mut self.core.rng)
-                .map(|(out, sent)| (ExchangeType::IKE_INTERMEDIATE, out, Some(Box::new(sent)), None)),
+            Some(round) => {
+                let attempt = self.half_open.get(&id).and_then(HalfOpen::attempt);
+                let ppk = attempt.and_then(|attempt| attempt.config.ppk.as_ref());
+                IntermediateSent::new(&settled, round, ppk, &mut self.core.rng)
+                    .map(|(out, sent)| (ExchangeType::IKE_INTERMEDIATE, out, Some(Box::new(sent)), None))
+            }
             None => Ok(self.auth_request(id, &settled)),
         };
         let (exchange, out, sent, offer) = match prepared {
@@ -191,8 +197,8 @@ impl Endpoint {
             InitiatorState::Intermediate(mut settled, sent) => {
                 settled.cover(false, &opened.int_auth_a, &opened.content.bytes);
                 match sent.answered(&received) {
-                    Ok(shared) => {
-                        let settled = Box::new(settled.advance(&shared));
+                    Ok(yielded) => {
+                        let settled = Box::new(yielded.advance(*settled));
                         half_open.log_keys(&mut self.core, &settled);
                         self.go_on(now, id, settled);
                     }
@@ -214,6 +220,7 @@ impl Endpoint {
         message_id: u32,
         opened: Opened,
     ) {
+        let (ppks, ppk_is_required) = self.ppks_that_may_be_meant(id);
         let Some(half_open) = self.half_open.get_mut(&id) else { return };
         let Role::Responder(responder) = &mut half_open.role else { return };
         let Some(mut settled) = responder.settled.take() else { return };
@@ -222,11 +229,14 @@ impl Endpoint {
             Err(error) => return self.refuse_setup(now, id, &settled, exchange, message_id, error, None),
         };
         match (exchange, settled.next_round()) {
-            (ExchangeType::IKE_INTERMEDIATE, Some(_)) => {
-                let (out, shared) = match respond_to_intermediate(&settled, &received, &mut self.core.rng) {
+            (ExchangeType::IKE_INTERMEDIATE, Some(round)) => {
+                let rng = &mut self.core.rng;
+                let answer = respond_to_intermediate(&settled, round, &received, &ppks, ppk_is_required, rng);
+                let (out, yielded) = match answer {
                     Ok(answer) => answer,
                     Err(error) => {
-                        return self.refuse_setup(now, id, &settled, exchange, message_id, error, None);
+                        let meant = responder.only_candidate();
+                        return self.refuse_setup(now, id, &settled, exchange, message_id, error, meant);
                     }
                 };
                 let sealed = half_open.seal(&settled, exchange, true, message_id, &out);
@@ -234,7 +244,7 @@ impl Endpoint {
                 settled.cover(true, &opened.int_auth_a, &opened.content.bytes);
                 settled.cover(false, &sealed.int_auth_a, &content.bytes);
                 half_open.send_response(&mut self.core, message_id, sealed);
-                let settled = Box::new(settled.advance(&shared));
+                let settled = Box::new(yielded.advance(*settled));
                 half_open.log_keys(&mut self.core, &settled);
                 if let Role::Responder(responder) = &mut half_open.role {
                     responder.settled = Some(settled);
@@ -248,6 +258,20 @@ impl Endpoint {
                 self.refuse_setup(now, id, &settled, exchange, message_id, error, None);
             }
         }
+    }
+
+    /// The PPKs of the connections that a half-open IKE SA may mean, and whether all of these insist on one.
+    fn ppks_that_may_be_meant(&self, id: IkeSaId) -> (Vec<Ppk>, bool) {
+        let Some(HalfOpen { role: Role::Responder(responder), .. }) = self.half_open.get(&id) else {
+            return (Vec::new(), false);
+        };
+        if !responder.settled.as_ref().is_some_and(|settled| settled.ppk == PpkStage::InIntermediate) {
+            return (Vec::new(), false);
+        }
+        let configs = responder.candidates.iter().filter_map(|name| self.connections.get(name));
+        let ppks: Vec<_> = configs.map(|connection| connection.config.ppk.clone()).collect();
+        let is_required = ppks.iter().all(|ppk| ppk.as_ref().is_some_and(|ppk| ppk.required));
+        (ppks.into_iter().flatten().collect(), is_required)
     }
 
     /// An error for the initiator, and the end of the half-open IKE SA (RFC 7296 section 2.21.2).

@@ -45,6 +45,8 @@ fn ike_sa(live: &LiveSa) -> IkeSaStatus {
         spis: (live.current.channel.spi_i, live.current.channel.spi_r),
         transport: live.link.transport(),
         separate_transports: live.separate,
+        full_transcript_auth: live.full_transcript,
+        ppk: live.has_ppk,
         remote: live.link.remote(),
         remote_id: live.config.remote_id.to_string(),
         nat: live.carrier.nat(),

@@ -1,11 +1,13 @@
 //! IKE_AUTH with shared keys (RFC 7296 sections 1.2 and 2.15), both roles, without the Child SA that rides on it.
 
 use super::error::ExchangeError;
-use super::payloads::{self, Out, Received};
+use super::payloads::{self, Out, Payload, Received};
+use super::ppk::{self, PpkStage};
 use super::settled::Settled;
 use crate::codec::{AuthMethod, NotifyType};
 use crate::config::{Auth, ConnectionConfig, Identity};
 use crate::crypto::auth::Verified;
+use crate::crypto::schedule::SetupKeys;
 
 /// IDi, IDr and AUTH of an initiator, and INITIAL_CONTACT if it holds no other IKE SA with this peer.
 pub(crate) fn request(
@@ -15,13 +17,26 @@ pub(crate) fn request(
     initial_contact: bool,
 ) -> Out {
     let id_i = payloads::identification(&config.local_id);
-    let auth = sign(settled, true, &id_i.body(), config, message_id);
+    let id_body = id_i.body();
     let mut out = vec![payloads::id_i(id_i)];
     if initial_contact {
         out.push(payloads::notify(NotifyType::INITIAL_CONTACT));
     }
     out.push(payloads::id_r(payloads::identification(&config.remote_id)));
-    out.push(auth);
+    match config.ppk.as_ref().filter(|_| settled.ppk == PpkStage::InAuth) {
+        None => out.push(sign(settled, &settled.keys, true, &id_body, config, message_id)),
+        Some(ppk) => {
+            let mixed = settled.keys.with_ppk(ppk.secret.expose());
+            out.push(sign(settled, &mixed, true, &id_body, config, message_id));
+            out.push(ppk::name_in_auth(ppk));
+            if !ppk.required
+                && let Payload::Auth(plain) = sign(settled, &settled.keys, true, &id_body, config, message_id)
+            {
+                // RFC 8784 section 3: the same data as in AUTH, without the PPK.
+                out.push(payloads::notify_with(NotifyType::NO_PPK_AUTH, plain.data.into_owned()));
+            }
+        }
+    }
     out
 }
 
@@ -75,7 +90,7 @@ pub(crate) fn response(
     _peer: &Verified,
 ) -> Out {
     let id_r = payloads::identification(&config.local_id);
-    let auth = sign(settled, false, &id_r.body(), config, message_id);
+    let auth = sign(settled, &settled.keys, false, &id_r.body(), config, message_id);
     vec![payloads::id_r(id_r), auth]
 }
 
@@ -87,6 +102,7 @@ pub(crate) fn may_echo(settled: &Settled, config: &ConnectionConfig) -> bool {
 
 fn sign(
     settled: &Settled,
+    keys: &SetupKeys,
     of_initiator: bool,
     id_body: &[u8],
     config: &ConnectionConfig,
@@ -94,7 +110,7 @@ fn sign(
 ) -> payloads::Payload {
     let Auth::Psk(secret) = &config.local_auth;
     let octets = settled.signed_octets(of_initiator, id_body, message_id);
-    payloads::auth(AuthMethod::SHARED_KEY, octets.shared_key_mic(&settled.keys, secret.expose()).to_vec())
+    payloads::auth(AuthMethod::SHARED_KEY, octets.shared_key_mic(keys, secret.expose()).to_vec())
 }
 
 fn verify(
@@ -110,8 +126,10 @@ fn verify(
     if auth.method != AuthMethod::SHARED_KEY {
         return Err(ExchangeError::Authentication);
     }
+    let without_ppk = received.first(NotifyType::NO_PPK_AUTH).filter(|_| settled.ppk == PpkStage::Declined);
+    let data = without_ppk.map_or(&auth.data, |notify| &notify.data);
     settled
         .signed_octets(of_initiator, id_body, message_id)
-        .verify_shared_key_mic(&settled.keys, secret.expose(), &auth.data)
+        .verify_shared_key_mic(&settled.keys, secret.expose(), data)
         .ok_or(ExchangeError::Authentication)
 }

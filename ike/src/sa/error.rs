@@ -20,6 +20,8 @@ pub(crate) enum ExchangeError {
     NotOffered,
     /// The peer is not who it has to be.
     Authentication,
+    /// The peer is incompatible: no PPK in common, where one end insists on it.
+    Ppk,
     /// The peer is incompatible: no proposal in common.
     NoProposal,
     /// The peer is incompatible: it wants this key exchange method, or we do.
@@ -50,7 +52,7 @@ impl ExchangeError {
                 NotifyType::INVALID_SYNTAX
             }
             Self::UnsupportedCritical(_) => NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD,
-            Self::Authentication => NotifyType::AUTHENTICATION_FAILED,
+            Self::Authentication | Self::Ppk => NotifyType::AUTHENTICATION_FAILED,
             Self::NoProposal | Self::Policy(_) => NotifyType::NO_PROPOSAL_CHOSEN,
             Self::WrongKeMethod(_) => NotifyType::INVALID_KE_PAYLOAD,
             Self::Selectors => NotifyType::TS_UNACCEPTABLE,
@@ -68,12 +70,18 @@ impl ExchangeError {
         self.notify() == Some(NotifyType::INVALID_SYNTAX)
     }
 
+    /// A response that lacks what we require. Anybody may have sent it (RFC 8784 section 6).
+    pub(crate) fn is_want_of_something(self) -> bool {
+        matches!(self, Self::Ppk | Self::Policy(Reason::PeerNoTranscriptAuth))
+    }
+
     /// The reason for status and metrics.
     pub(crate) fn reason(self) -> Reason {
         match self {
             Self::Authentication | Self::Peer(NotifyType::AUTHENTICATION_FAILED) => {
                 Reason::AuthenticationFailed
             }
+            Self::Ppk => Reason::PeerNoPpk,
             Self::NoProposal
             | Self::WrongKeMethod(_)
             | Self::Peer(NotifyType::NO_PROPOSAL_CHOSEN | NotifyType::INVALID_KE_PAYLOAD) => {
@@ -95,6 +103,7 @@ impl ExchangeError {
             Self::KeyExchange => "invalid_key_exchange_data",
             Self::NotOffered => "answer_not_offered",
             Self::Authentication => "authentication_failed",
+            Self::Ppk => "ppk_mismatch",
             Self::NoProposal => "no_proposal_chosen",
             Self::WrongKeMethod(_) => "invalid_ke_payload",
             Self::Selectors => "ts_unacceptable",
@@ -122,6 +131,9 @@ impl core::fmt::Display for ExchangeError {
             Self::Authentication => {
                 f.write_str("the peer could not prove its identity: compare ids and secrets on both sides")
             }
+            Self::Ppk => f.write_str(
+                "no PPK in common, and one end requires it: compare `ppk` (id, required) on both sides",
+            ),
             Self::NoProposal => f.write_str("no proposal in common: compare `proposals` on both sides"),
             Self::WrongKeMethod(method) => write!(f, "no agreement on the key exchange method ({method:?})"),
             Self::Selectors => f.write_str(
@@ -140,6 +152,9 @@ impl core::fmt::Display for ExchangeError {
                 "the peer answered NO_ADDITIONAL_SAS: it has no room for another SA, its operator can make some",
             ),
             Self::Peer(notify) => write!(f, "the peer answered {notify}"),
+            Self::Policy(Reason::PeerNoTranscriptAuth) => f.write_str(
+                "the peer does not authenticate both IKE_SA_INIT messages: upgrade it, or set full_transcript_auth: prefer",
+            ),
             Self::Policy(reason) => write!(f, "refused by policy: {reason}"),
             Self::Collision => f.write_str("collides with another exchange"),
             Self::NoSuchChild => f.write_str("the Child SA does not exist"),

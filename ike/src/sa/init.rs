@@ -5,14 +5,17 @@ use core::net::SocketAddr;
 use super::error::ExchangeError;
 use super::negotiate::{self, IkeChoice};
 use super::payloads::{self, Out, Received};
+use super::ppk::{self, PpkOffer, PpkStage};
 use super::settled::{Settled, nat_found};
 use crate::codec::NotifyType;
+use crate::config::FullTranscriptAuth;
 use crate::crypto::digest::nat_detection;
 use crate::crypto::ke::respond;
 use crate::crypto::schedule::{Context, SetupKeys};
 use crate::crypto::{KeMethod, ReusableKe, Rng};
 use crate::proposal::IkeProposal;
 use crate::puzzle::Puzzle;
+use crate::status::Reason;
 use crate::transport::table::Outcome;
 
 /// Guards code points that are not assigned yet (transport policy rule 6).
@@ -39,11 +42,23 @@ pub(crate) struct InitSent {
     cookie: Option<Vec<u8>>,
     /// For the puzzle that went with the cookie.
     solution: Option<Vec<u8>>,
-    offers_separate: Option<NotifyType>,
-    assume_code_points: bool,
+    wishes: Wishes,
     repeats: u8,
     /// RealMessage1: the request as it left last.
     pub(crate) request: Vec<u8>,
+}
+
+/// What an initiator offers and insists on beside its proposals.
+#[derive(Clone, Copy)]
+pub(crate) struct Wishes {
+    /// The notify type of SEPARATE_TRANSPORTS, if it is offered.
+    pub(crate) separate: Option<NotifyType>,
+    /// Unassigned code points are believed without the vendor ID.
+    pub(crate) assume_code_points: bool,
+    /// No IKE SA without IKE_SA_INIT_FULL_TRANSCRIPT_AUTH.
+    pub(crate) full_transcript: FullTranscriptAuth,
+    /// USE_PPK and USE_PPK_INT are offered.
+    pub(crate) ppk: Option<PpkOffer>,
 }
 
 /// What a response leads to.
@@ -57,12 +72,10 @@ pub(crate) enum InitAnswer {
 }
 
 impl InitSent {
-    /// Fresh keys and nonce for the first key exchange method of the best proposal. `separate` is the notify type if
-    /// SEPARATE_TRANSPORTS is offered.
+    /// Fresh keys and nonce for the first key exchange method of the best proposal.
     pub(crate) fn new(
         proposals: &[IkeProposal],
-        separate: Option<NotifyType>,
-        assume_code_points: bool,
+        wishes: Wishes,
         nonce: Vec<u8>,
         rng: &mut Rng,
     ) -> Result<Self, ExchangeError> {
@@ -75,8 +88,7 @@ impl InitSent {
             nonce,
             cookie: None,
             solution: None,
-            offers_separate: separate,
-            assume_code_points,
+            wishes,
             repeats: 0,
             request: Vec::new(),
         })
@@ -94,10 +106,16 @@ impl InitSent {
         out.push(payloads::nonce(self.nonce.clone()));
         out.extend(nat_detection_payloads(spi_i, 0, ends));
         out.push(payloads::notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED));
-        if negotiate::has_additional_ke(&self.proposals) {
+        let may_need_intermediate = self.wishes.ppk.is_some_and(|ppk| ppk.in_intermediate)
+            || negotiate::has_additional_ke(&self.proposals);
+        if may_need_intermediate {
             out.push(payloads::notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED));
         }
-        out.extend(self.offers_separate.map(payloads::notify));
+        out.extend(self.wishes.ppk.into_iter().flat_map(PpkOffer::notifications));
+        if self.wishes.full_transcript != FullTranscriptAuth::Off {
+            out.push(payloads::notify(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH));
+        }
+        out.extend(self.wishes.separate.map(payloads::notify));
         out.push(payloads::vendor_id(VENDOR_ID.to_vec()));
         out
     }
@@ -110,9 +128,11 @@ impl InitSent {
 
     /// What a response says about SEPARATE_TRANSPORTS: agreed to, if it was offered, is there, and is believed.
     pub(crate) fn outcome(&self, received: &Received) -> Outcome {
-        match self.offers_separate {
+        match self.wishes.separate {
             None => Outcome::NotOffered,
-            Some(kind) if believes_separate(received, kind, self.assume_code_points) => Outcome::Agreed,
+            Some(kind) if believes_separate(received, kind, self.wishes.assume_code_points) => {
+                Outcome::Agreed
+            }
             Some(_) => Outcome::NotAnswered,
         }
     }
@@ -161,6 +181,15 @@ impl InitSent {
         if !choice.additional.is_empty() && !received.has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED) {
             return Err(ExchangeError::Payloads("additional key exchanges without IKE_INTERMEDIATE"));
         }
+        let full_transcript = self.wishes.full_transcript != FullTranscriptAuth::Off
+            && received.has(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH);
+        if !full_transcript && self.wishes.full_transcript == FullTranscriptAuth::Require {
+            return Err(ExchangeError::Policy(Reason::PeerNoTranscriptAuth));
+        }
+        let ppk = ppk::agreed(self.wishes.ppk, received);
+        if ppk == PpkStage::None && self.wishes.ppk.is_some_and(|ppk| ppk.required) {
+            return Err(ExchangeError::Ppk);
+        }
         let shared = self.ke.agree(&ke.data)?;
         let (nonce_i, nonce_r) = (self.nonce.clone(), nonce_r.clone());
         let context = Context { nonce_i: &nonce_i, nonce_r: &nonce_r, spi_i: spis.0, spi_r: spis.1 };
@@ -170,6 +199,8 @@ impl InitSent {
             fragments: received.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED),
             separate: self.outcome(received) == Outcome::Agreed,
             peer_is_portcullis: is_portcullis(received),
+            full_transcript,
+            ppk,
             choice,
             keys,
             spis,
@@ -210,6 +241,10 @@ pub(crate) struct Terms<'a> {
     pub(crate) separate: Option<NotifyType>,
     /// One of those connections believes unassigned code points without the vendor ID.
     pub(crate) assume_code_points: bool,
+    /// IKE_SA_INIT_FULL_TRANSCRIPT_AUTH is announced, whether the request has it or not.
+    pub(crate) full_transcript: bool,
+    /// One of those connections has a PPK.
+    pub(crate) ppk: Option<PpkOffer>,
     /// Zero bits of the puzzle that has to be solved before IKE_AUTH, if there is one (RFC 8019 section 7.2).
     pub(crate) puzzle: Option<u8>,
 }
@@ -239,6 +274,7 @@ pub(crate) fn respond_to_init(
     let (ke_data, shared) = respond(method, &ke.data, rng)?;
     let separate = terms.separate.filter(|kind| believes_separate(received, *kind, terms.assume_code_points));
     let fragments = received.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED);
+    let ppk = ppk::agreed(terms.ppk, received);
 
     let mut out = Out::new();
     out.push(payloads::sa(vec![answer]));
@@ -248,8 +284,12 @@ pub(crate) fn respond_to_init(
     if fragments {
         out.push(payloads::notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED));
     }
-    if !choice.additional.is_empty() {
+    if !choice.additional.is_empty() || ppk == PpkStage::InIntermediate {
         out.push(payloads::notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED));
+    }
+    out.extend(ppk.notification());
+    if terms.full_transcript {
+        out.push(payloads::notify(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH));
     }
     out.extend(separate.map(payloads::notify));
     let puzzle = terms.puzzle.map(|difficulty| {
@@ -265,6 +305,8 @@ pub(crate) fn respond_to_init(
         nat: nat_found(received, spis.0, 0, ends.local, ends.remote),
         separate: separate.is_some(),
         peer_is_portcullis: is_portcullis(received),
+        full_transcript: terms.full_transcript && received.has(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH),
+        ppk,
         fragments,
         choice,
         spis,

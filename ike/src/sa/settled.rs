@@ -4,7 +4,9 @@ use core::net::SocketAddr;
 
 use super::negotiate::IkeChoice;
 use super::payloads::Received;
+use super::ppk::PpkStage;
 use crate::codec::NotifyType;
+use crate::config::Ppk;
 use crate::crypto::auth::{IntAuth, SignedOctets};
 use crate::crypto::digest::{constant_time_eq, nat_detection};
 use crate::crypto::schedule::{Context, SetupKeys};
@@ -33,54 +35,58 @@ pub(crate) struct Settled {
     pub(crate) separate: bool,
     /// The peer's IKE_SA_INIT carried our vendor ID: unassigned code points mean what we think (transport policy rule 6).
     pub(crate) peer_is_portcullis: bool,
+    /// Both sides authenticate both IKE_SA_INIT messages (draft-ietf-ipsecme-ikev2-downgrade-prevention section 6).
+    pub(crate) full_transcript: bool,
     /// Both sides fragment (RFC 7383 section 2.3).
     pub(crate) fragments: bool,
+    /// How far it is with its PPK.
+    pub(crate) ppk: PpkStage,
     /// Additional key exchanges done.
     pub(crate) rounds: usize,
     /// To be solved by the initiator before IKE_AUTH (RFC 8019 section 7.2), until it is.
     pub(crate) puzzle: Option<Puzzle>,
 }
 
+/// What an IKE_INTERMEDIATE is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Round {
+    /// An additional key exchange.
+    pub(crate) method: Option<KeMethod>,
+    /// A PPK: in the last one (RFC 9867).
+    pub(crate) ppk: bool,
+}
+
 impl Settled {
-    /// The additional key exchange that comes next, or none if IKE_AUTH does.
-    pub(crate) fn next_round(&self) -> Option<KeMethod> {
-        self.choice.additional.get(self.rounds).copied()
+    /// The IKE_INTERMEDIATE that comes next, or none if IKE_AUTH does.
+    pub(crate) fn next_round(&self) -> Option<Round> {
+        let method = self.choice.additional.get(self.rounds).copied();
+        let is_last = self.rounds + 1 >= self.choice.additional.len();
+        let ppk = is_last && self.ppk == PpkStage::InIntermediate;
+        (method.is_some() || ppk).then_some(Round { method, ppk })
     }
 
-    /// After one more additional key exchange.
-    pub(crate) fn advance(self, shared: &SharedSecret) -> Self {
-        let Self {
-            choice,
-            nonce_i,
-            nonce_r,
-            spis,
-            messages,
-            keys,
-            int_auth,
-            nat,
-            separate,
-            peer_is_portcullis,
-            fragments,
-            rounds,
-            puzzle,
-        } = self;
-        let context = Context { nonce_i: &nonce_i, nonce_r: &nonce_r, spi_i: spis.0, spi_r: spis.1 };
-        let keys = keys.advance(context, shared);
-        Self {
-            keys,
-            rounds: rounds + 1,
-            choice,
-            nonce_i,
-            nonce_r,
-            spis,
-            messages,
-            int_auth,
-            nat,
-            separate,
-            peer_is_portcullis,
-            fragments,
-            puzzle,
+    /// A PPK of IKE_AUTH goes into the keys.
+    pub(crate) fn mix_in_auth(&mut self, ppk: &Ppk) {
+        self.keys = self.keys.with_ppk(ppk.secret.expose());
+        self.ppk = PpkStage::Mixed(ppk.id.clone());
+    }
+
+    /// After an IKE_INTERMEDIATE: its key exchange, and then its PPK.
+    pub(crate) fn advance(mut self, shared: Option<&SharedSecret>, ppk: Option<&Ppk>) -> Self {
+        if self.next_round().is_some_and(|round| round.ppk) {
+            self.ppk = ppk.map_or(PpkStage::None, |ppk| PpkStage::Mixed(ppk.id.clone()));
         }
+        let (spi_i, spi_r) = self.spis;
+        let context = Context { nonce_i: &self.nonce_i, nonce_r: &self.nonce_r, spi_i, spi_r };
+        let mut keys = self.keys;
+        if let Some(shared) = shared {
+            keys = keys.advance(context, shared);
+            self.rounds += 1;
+        }
+        if let Some(ppk) = ppk {
+            keys = keys.advance_by_ppk(context, ppk.secret.expose());
+        }
+        Self { keys, ..self }
     }
 
     /// Adds an IKE_INTERMEDIATE message to what AUTH covers.
@@ -96,8 +102,13 @@ impl Settled {
         id_body: &'a [u8],
         auth_message_id: u32,
     ) -> SignedOctets<'a> {
+        let (own, peers) = match of_initiator {
+            true => (&self.messages.0, &self.messages.1),
+            false => (&self.messages.1, &self.messages.0),
+        };
         SignedOctets {
-            message: if of_initiator { &self.messages.0 } else { &self.messages.1 },
+            message: own,
+            peer_message: self.full_transcript.then_some(peers),
             peer_nonce: if of_initiator { &self.nonce_r } else { &self.nonce_i },
             id_body,
             of_initiator,

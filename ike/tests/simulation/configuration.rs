@@ -69,6 +69,7 @@ pub fn connection(
         remote_address: RemoteAddress::Ip(remote_address),
         remote_id: Identity::Fqdn(remote.into()),
         remote_auth: secret(),
+        ppk: None,
         ike: IkePolicy {
             proposals: vec!["aes256gcm16-prfsha384-x25519-ke1_mlkem768".parse().unwrap()],
             ..IkePolicy::default()

@@ -8,6 +8,7 @@ mod settled;
 mod tap;
 mod tcp;
 mod trace;
+mod transcript;
 mod world;
 
 mod address;
@@ -16,6 +17,7 @@ mod ends;
 mod fallback;
 mod policy_table;
 mod policy_walks;
+mod ppk;
 mod puzzles;
 mod race;
 mod refusals;

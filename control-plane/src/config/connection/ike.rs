@@ -1,6 +1,8 @@
 //! The `ike:` section of a connection.
 
-use portcullis_ike::config::{Contradiction, EspPolicy, IkePolicy, SeparateTransports, StartTransport};
+use portcullis_ike::config::{
+    Contradiction, EspPolicy, FullTranscriptAuth, IkePolicy, SeparateTransports, StartTransport,
+};
 use portcullis_ike::proposal::IkeProposal;
 
 use crate::config::field::{Field, Section};
@@ -36,6 +38,11 @@ fn section<'a>(s: &mut Section<'a>) -> Option<Ike<'a>> {
         ("prefer", SeparateTransports::Prefer),
         ("off", SeparateTransports::Off),
     ];
+    let transcripts = [
+        ("require", FullTranscriptAuth::Require),
+        ("prefer", FullTranscriptAuth::Prefer),
+        ("off", FullTranscriptAuth::Off),
+    ];
     let default = default_policy();
     let transport = s.get("transport");
     let separate = s.get("separate_transports");
@@ -51,6 +58,8 @@ fn section<'a>(s: &mut Section<'a>) -> Option<Ike<'a>> {
             .unwrap_or(default.separate_transports),
         proposals: list.unwrap_or(default.proposals),
         assume_code_points: s.or("assume_code_points", default.assume_code_points, Field::flag),
+        full_transcript_auth: s
+            .or("full_transcript_auth", default.full_transcript_auth, |field| field.word(&transcripts)),
         rekey_after: s.or("rekey_after", default.rekey_after, time),
         lifetime: s.or("lifetime", default.lifetime, time),
         rekey_jitter_percent: s
