@@ -19,7 +19,7 @@ mod selector;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -186,14 +186,15 @@ impl Config {
         self.connections.named(name)
     }
 
-    /// Addresses of configured peers.
-    pub fn peer_addresses(&self) -> HashSet<IpAddr> {
-        let addresses =
-            self.connections.iter().filter_map(|connection| match connection.ike.remote_address {
-                RemoteAddress::Any => None,
-                RemoteAddress::Ip(address) => Some(address.to_canonical()),
-            });
-        addresses.collect()
+    /// Addresses of configured peers, each with the number of connections that name it.
+    pub fn peer_addresses(&self) -> HashMap<IpAddr, usize> {
+        let mut addresses = HashMap::new();
+        for connection in self.connections.iter() {
+            if let RemoteAddress::Ip(address) = connection.ike.remote_address {
+                *addresses.entry(address.to_canonical()).or_default() += 1;
+            }
+        }
+        addresses
     }
 
     /// What the guard and the workers are told: configured bypasses and discards first, then the children in

@@ -385,13 +385,15 @@ pub struct EndpointConfig {
     pub max_half_open: usize,
     /// Most half-open SAs from one source prefix (IPv4 /24, IPv6 /64 and /48). Default 64.
     pub max_half_open_per_prefix: usize,
-    /// Most half-open SAs from the address of one configured peer: places of its own, which no flood takes. Default 16.
+    /// Most half-open SAs from the address of a configured peer, for each connection that names it: places of its own, which
+    /// no flood takes. Default 16.
     pub max_half_open_per_peer: usize,
     /// Most streams of strangers (no authenticated IKE SA). Default 1024.
     pub max_stranger_streams: usize,
     /// Most streams of strangers from one source prefix. Default 64.
     pub max_stranger_streams_per_prefix: usize,
-    /// Most streams without an authenticated IKE SA from the address of one configured peer. Default 16.
+    /// Most streams without an authenticated IKE SA from the address of a configured peer, for each connection that names it.
+    /// Default 16.
     pub max_streams_per_peer: usize,
     /// Half-open SAs are dropped after this time. Default 30 s.
     pub half_open_timeout: Duration,

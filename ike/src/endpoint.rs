@@ -283,7 +283,10 @@ impl Endpoint {
 
     /// Whether an address is that of a configured peer.
     fn standing(&self, remote: IpAddr) -> Standing {
-        if self.peers.has(remote) { Standing::Peer } else { Standing::Stranger }
+        match self.peers.connections(remote) {
+            0 => Standing::Stranger,
+            connections => Standing::Peer { connections },
+        }
     }
 
     fn handle_message(&mut self, now: Time, source: Source, raw: &[u8]) {

@@ -1,6 +1,6 @@
 //! Who hears of events: metrics, the log, the key log.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 #[derive(Debug)]
 pub struct Observer {
     config: ArcSwap<Config>,
-    peers: ArcSwap<HashSet<IpAddr>>,
+    peers: ArcSwap<HashMap<IpAddr, usize>>,
     metrics: Metrics,
     limit: Mutex<LogLimit>,
     key_log: Option<Mutex<KeyLog>>,
@@ -51,9 +51,9 @@ impl Observer {
         self.config.store(config);
     }
 
-    /// The address is that of a configured peer.
-    pub fn is_peer(&self, address: IpAddr) -> bool {
-        self.peers.load().contains(&address.to_canonical())
+    /// How many connections name this address as their peer's.
+    pub fn connections_to(&self, address: IpAddr) -> usize {
+        self.peers.load().get(&address.to_canonical()).copied().unwrap_or_default()
     }
 
     /// The events stream.

@@ -66,9 +66,9 @@ impl Acceptor {
     }
 
     fn welcome(&self, tcp: TcpStream, remote: SocketAddr) {
-        let permit = match self.observer.is_peer(remote.ip()) {
-            true => self.limit.admit_peer(remote.ip()),
-            false => self.limit.admit(remote.ip()),
+        let permit = match self.observer.connections_to(remote.ip()) {
+            0 => self.limit.admit(remote.ip()),
+            connections => self.limit.admit_peer(remote.ip(), connections),
         };
         let (Some(permit), Ok(())) = (permit, stream::set_options(&tcp)) else {
             self.counters.refuse_stream();

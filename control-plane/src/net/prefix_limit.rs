@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct PrefixLimit {
     in_all: usize,
     per_prefix: usize,
-    per_peer: usize,
+    per_connection: usize,
     waiting: Arc<Mutex<Waiting>>,
 }
 
@@ -36,10 +36,10 @@ enum Holder {
 }
 
 impl PrefixLimit {
-    /// At most `in_all` strangers, `per_prefix` from one IPv4 /24 or IPv6 /64; and `per_peer` from the address of a
-    /// configured peer, which strangers cannot take.
-    pub fn new(in_all: usize, per_prefix: usize, per_peer: usize) -> Self {
-        Self { in_all, per_prefix, per_peer, waiting: Arc::default() }
+    /// At most `in_all` strangers, `per_prefix` from one IPv4 /24 or IPv6 /64; and `per_connection` from the
+    /// address of a configured peer for each connection with it, which strangers cannot take.
+    pub fn new(in_all: usize, per_prefix: usize, per_connection: usize) -> Self {
+        Self { in_all, per_prefix, per_connection, waiting: Arc::default() }
     }
 
     /// A place for a stranger, if there is one.
@@ -54,9 +54,10 @@ impl PrefixLimit {
         Some(permit)
     }
 
-    /// A place for a configured peer, if it has one left.
-    pub fn admit_peer(&self, address: IpAddr) -> Option<Permit> {
-        self.take(&mut lock(&self.waiting), Holder::Peer(address.to_canonical()), self.per_peer)
+    /// A place for a peer with so many connections, if it has one left.
+    pub fn admit_peer(&self, address: IpAddr, connections: usize) -> Option<Permit> {
+        let most = self.per_connection.saturating_mul(connections);
+        self.take(&mut lock(&self.waiting), Holder::Peer(address.to_canonical()), most)
     }
 
     fn take(&self, waiting: &mut Waiting, holder: Holder, most: usize) -> Option<Permit> {
@@ -116,9 +117,11 @@ mod tests {
         let limit = PrefixLimit::new(1, 1, 1);
         let peer = IpAddr::from([192, 0, 2, 9]);
         let _stranger = limit.admit(IpAddr::from([192, 0, 2, 1])).unwrap();
-        let permit = limit.admit_peer(peer);
-        assert!(permit.is_some() && limit.admit_peer(peer).is_none());
-        drop(permit);
-        assert!(limit.admit_peer(peer).is_some());
+        let permit = limit.admit_peer(peer, 1);
+        assert!(permit.is_some() && limit.admit_peer(peer, 1).is_none());
+        let more = [limit.admit_peer(peer, 3), limit.admit_peer(peer, 3), limit.admit_peer(peer, 3)];
+        assert_eq!(more.iter().flatten().count(), 2, "a place for each of its connections");
+        drop((permit, more));
+        assert!(limit.admit_peer(peer, 1).is_some());
     }
 }

@@ -54,12 +54,12 @@ impl Demand {
     ) -> Self {
         let strangers = quota.strangers();
         match (standing, on) {
-            (Standing::Peer, IkeTransport::Udp)
+            (Standing::Peer { .. }, IkeTransport::Udp)
                 if of_peer >= PEER_COOKIE_THRESHOLD.min(config.cookie_threshold) =>
             {
                 Self::Cookie
             }
-            (Standing::Peer, _) => Self::Nothing,
+            (Standing::Peer { .. }, _) => Self::Nothing,
             (Standing::Stranger, _) if strangers >= config.puzzle_threshold => {
                 Self::Puzzle(difficulty(config, strangers))
             }
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(seen[..4], expected);
         assert_eq!(seen[4..], [puzzle(0), puzzle(1), puzzle(2), puzzle(3)]);
         assert_eq!(asked(&quota, IkeTransport::Udp), Puzzle(bits + 4));
-        let peer = |held, on| Demand::of(&config, &quota, Standing::Peer, held, on);
+        let peer = |held, on| Demand::of(&config, &quota, Standing::Peer { connections: 1 }, held, on);
         assert_eq!(
             [peer(0, IkeTransport::Udp), peer(2, IkeTransport::Udp), peer(9, IkeTransport::Tcp)],
             [Nothing, Cookie, Nothing]

@@ -28,9 +28,9 @@ impl Peers {
         peers
     }
 
-    /// A connection names this address.
-    pub(crate) fn has(&self, remote: IpAddr) -> bool {
-        self.named.contains_key(&remote.to_canonical())
+    /// How many connections name this address.
+    pub(crate) fn connections(&self, remote: IpAddr) -> usize {
+        self.named.get(&remote.to_canonical()).map_or(0, Vec::len)
     }
 
     /// Connections that may be meant by a message from there.

@@ -9,17 +9,20 @@ pub(crate) enum Standing {
     /// From anywhere.
     Stranger,
     /// From the address of a configured peer. Nobody has authenticated it, but it is one of few.
-    Peer,
+    Peer {
+        /// Connections that name this address: all of them may come at once, as after an outage.
+        connections: usize,
+    },
 }
 
 /// Counts holders. Strangers share places, in all and per source prefix: IPv4 by /24, IPv6 by /64 and by /48. Every
-/// configured peer has places of its own, so that no flood from elsewhere locks it out. The memory is bounded by the limit
-/// on strangers and the number of configured peers.
+/// connection with a configured peer has places of its own, so that no flood from elsewhere locks it out. The memory is bounded
+/// by the limit on strangers and the number of these connections.
 #[derive(Debug)]
 pub(crate) struct Quota {
     most: usize,
     most_per_prefix: usize,
-    most_per_peer: usize,
+    most_per_connection: usize,
     strangers: usize,
     prefixes: BTreeMap<Prefix, usize>,
     peers: BTreeMap<IpAddr, usize>,
@@ -34,11 +37,11 @@ enum Prefix {
 
 impl Quota {
     /// No holder yet.
-    pub(crate) fn new(most: usize, most_per_prefix: usize, most_per_peer: usize) -> Self {
+    pub(crate) fn new(most: usize, most_per_prefix: usize, most_per_connection: usize) -> Self {
         Self {
             most,
             most_per_prefix,
-            most_per_peer,
+            most_per_connection,
             strangers: 0,
             prefixes: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -48,7 +51,7 @@ impl Quota {
     /// Counts one more holder at `address`, or refuses it.
     pub(crate) fn admit(&mut self, address: IpAddr, standing: Standing) -> bool {
         match standing {
-            Standing::Peer => self.admit_peer(address.to_canonical()),
+            Standing::Peer { connections } => self.admit_peer(address.to_canonical(), connections),
             Standing::Stranger => self.admit_stranger(address),
         }
     }
@@ -56,7 +59,7 @@ impl Quota {
     /// A holder that was admitted with this standing is gone.
     pub(crate) fn leave(&mut self, address: IpAddr, standing: Standing) {
         match standing {
-            Standing::Peer => count_down(&mut self.peers, &address.to_canonical()),
+            Standing::Peer { .. } => count_down(&mut self.peers, &address.to_canonical()),
             Standing::Stranger => {
                 self.strangers = self.strangers.saturating_sub(1);
                 for prefix in prefixes(address).into_iter().flatten() {
@@ -81,9 +84,9 @@ impl Quota {
         self.peers.get(&address.to_canonical()).copied().unwrap_or_default()
     }
 
-    fn admit_peer(&mut self, address: IpAddr) -> bool {
+    fn admit_peer(&mut self, address: IpAddr, connections: usize) -> bool {
         let held = self.of_peer(address);
-        if held >= self.most_per_peer {
+        if held >= self.most_per_connection.saturating_mul(connections) {
             return false;
         }
         self.peers.insert(address, held + 1);
@@ -128,8 +131,10 @@ fn prefixes(address: IpAddr) -> [Option<Prefix>; 2] {
 
 #[cfg(test)]
 mod tests {
-    use super::Standing::{Peer, Stranger};
+    use super::Standing::Stranger;
     use super::*;
+
+    const PEER: Standing = Standing::Peer { connections: 1 };
 
     #[test]
     fn a_prefix_that_is_full_does_not_lock_out_others() {
@@ -167,12 +172,23 @@ mod tests {
         assert!(quota.admit(ip("192.0.2.7"), Stranger) && quota.admit(ip("192.0.2.8"), Stranger));
         assert!(!quota.admit(ip("192.0.2.9"), Stranger));
         let peer = ip("192.0.2.10");
-        assert!(quota.admit(peer, Peer) && quota.admit(peer, Peer) && !quota.admit(peer, Peer));
+        assert!(quota.admit(peer, PEER) && quota.admit(peer, PEER) && !quota.admit(peer, PEER));
         assert_eq!((quota.held(), quota.strangers(), quota.of_peer(peer)), (4, 2, 2));
-        assert!(quota.admit(ip("::ffff:192.0.2.11"), Peer));
-        quota.leave(ip("192.0.2.11"), Peer);
-        quota.leave(peer, Peer);
-        assert!(quota.admit(peer, Peer));
+        assert!(quota.admit(ip("::ffff:192.0.2.11"), PEER));
+        quota.leave(ip("192.0.2.11"), PEER);
+        quota.leave(peer, PEER);
+        assert!(quota.admit(peer, PEER));
+    }
+
+    #[test]
+    fn an_address_has_places_for_each_of_its_connections() {
+        let mut quota = Quota::new(0, 0, 2);
+        let peer = ip("192.0.2.7");
+        let standing = Standing::Peer { connections: 3 };
+        assert_eq!((0..10).filter(|_| quota.admit(peer, standing)).count(), 6);
+        assert!(!quota.admit(peer, PEER), "fewer are configured now");
+        quota.leave(peer, standing);
+        assert!(quota.admit(peer, standing));
     }
 
     fn ip(text: &str) -> IpAddr {

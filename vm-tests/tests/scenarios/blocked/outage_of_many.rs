@@ -27,9 +27,6 @@ fn router_outage_with_two_hundred_connections_lets_nothing_fall() {
                 config.set(&format!("{esp}/on_unreachable"), "tcp-fallback");
                 let probe = "{ timeout: 300ms, attempts: 3, stagger: 100ms, idle_interval: 1s }";
                 config.set_yaml(&format!("{esp}/probe"), probe).unwrap();
-                // At a start together some find gw-b's places for new streams taken.
-                config.set(&format!("connections/{name}/ike/retry_min"), "1s");
-                config.set(&format!("connections/{name}/ike/retry_max"), "2s");
             }
         });
     }
@@ -37,6 +34,14 @@ fn router_outage_with_two_hundred_connections_lets_nothing_fall() {
     pair.b.start().unwrap();
     pair.a.start().unwrap();
     all_proven(&pair);
+    // All of them come from one address: it has places for each.
+    let refused = [
+        ("portcullis_ike_streams_refused_total", None),
+        ("portcullis_ike_rejected_total", Some(("reason", "too_many_streams"))),
+        ("portcullis_ike_rejected_total", Some(("reason", "too_many_half_open"))),
+    ];
+    let refused = refused.map(|(metric, label)| sum(&pair.b, metric, label.as_slice()));
+    assert_eq!(refused, [0.0; 3], "at a start together");
     let flows = vec![flow(&pair.lab, Side::A, 200), flow(&pair.lab, Side::B, 200)];
     wait_more(&flows, 50);
     let before = [&pair.a, &pair.b].map(Standing::of);
