@@ -27,6 +27,14 @@ pub struct Certificate {
     may_issue: bool,
 }
 
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.der == other.der
+    }
+}
+
+impl Eq for Certificate {}
+
 impl Certificate {
     /// Parses DER. That it is parsed does not mean that it is good for anything.
     ///

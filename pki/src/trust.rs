@@ -41,7 +41,17 @@ pub struct Trust {
     authorities: Vec<Certificate>,
     anchors: Vec<TrustAnchor<'static>>,
     revocation_lists: Vec<CertRevocationList<'static>>,
+    /// The same in DER, to tell whether they have changed.
+    revocation_ders: Vec<Vec<u8>>,
 }
+
+impl PartialEq for Trust {
+    fn eq(&self, other: &Self) -> bool {
+        self.authorities == other.authorities && self.revocation_ders == other.revocation_ders
+    }
+}
+
+impl Eq for Trust {}
 
 impl Trust {
     /// Nobody is trusted.
@@ -70,6 +80,7 @@ impl Trust {
     pub fn add_revocation_list(&mut self, der: &[u8]) -> Result<(), Refusal> {
         let list = OwnedCertRevocationList::from_der(der).map_err(|_| Refusal::Malformed)?;
         self.revocation_lists.push(list.into());
+        self.revocation_ders.push(der.to_vec());
         Ok(())
     }
 

@@ -7,7 +7,7 @@ mod ike;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use portcullis_ike::config::{Auth, ConnectionConfig, Identity, RemoteAddress, Secret};
+use portcullis_ike::config::{ConnectionConfig, Identity, LocalAuth, RemoteAddress, RemoteAuth, Secret};
 
 use super::field::{Field, Place, Section};
 use super::identity::identity;
@@ -99,10 +99,10 @@ pub fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Con
                 name: Arc::from(key),
                 local_address: local.address,
                 local_id: local.id,
-                local_auth: Auth::Psk(local.secret.clone()),
+                local_auth: LocalAuth::Psk(local.secret.clone()),
                 remote_address: remote.address,
                 remote_id: remote.id,
-                remote_auth: Auth::Psk(remote.secret.unwrap_or(local.secret)),
+                remote_auth: RemoteAuth::Psk(remote.secret.unwrap_or(local.secret)),
                 ike: ike.policy.into(),
                 esp: esp.policy.into(),
                 children: configs,

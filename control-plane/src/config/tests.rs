@@ -346,11 +346,15 @@ fn secrets_come_from_files_that_others_cannot_read() {
     let file = |path: &Path| format!("secret_file: {}", path.display());
 
     let good = with(&file(&secret("good", 0o600, &format!("{long}\n")))).unwrap();
-    let portcullis_ike::config::Auth::Psk(psk) = &good.config.connections[0].ike.local_auth;
+    let portcullis_ike::config::LocalAuth::Psk(psk) = &good.config.connections[0].ike.local_auth else {
+        panic!()
+    };
     assert_eq!(psk.expose(), long.as_bytes(), "without the line end");
     assert!(!format!("{:?}", good.config).contains(long), "a secret is never printed");
     let hex = with(&file(&secret("hex", 0o600, &format!("0x{long}")))).unwrap();
-    let portcullis_ike::config::Auth::Psk(psk) = &hex.config.connections[0].ike.remote_auth;
+    let portcullis_ike::config::RemoteAuth::Psk(psk) = &hex.config.connections[0].ike.remote_auth else {
+        panic!()
+    };
     assert_eq!(
         psk.expose()[..4],
         [0x01, 0x23, 0x45, 0x67],

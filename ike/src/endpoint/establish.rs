@@ -41,7 +41,8 @@ impl Endpoint {
         let Some(attempt) = half_open.attempt().cloned() else { return };
         let config = attempt.config.clone();
         let spi_in = offer.as_ref().map(|offer| offer.spi_in);
-        if let Err(error) = auth::verify_responder(&settled, &config, received, auth_id) {
+        let wall = self.core.wall_time(now);
+        if let Err(error) = auth::verify_responder(&settled, &config, received, auth_id, wall) {
             if let Some(spi) = spi_in {
                 self.core.spi_source.release(spi);
             }
@@ -144,13 +145,19 @@ impl Endpoint {
             Err(error) => return self.refuse_setup(now, id, &settled, exchange, message_id, error, None),
         };
         let name = config.name.clone();
-        let verified = match auth::verify_initiator(&settled, &config, received, message_id) {
-            Ok(verified) => verified,
+        let verified =
+            match auth::verify_initiator(&settled, &config, received, message_id, self.core.wall_time(now)) {
+                Ok(verified) => verified,
+                Err(error) => {
+                    return self.refuse_setup(now, id, &settled, exchange, message_id, error, Some(name));
+                }
+            };
+        let mut out = match auth::response(&settled, &config, message_id, &verified) {
+            Ok(out) => out,
             Err(error) => {
                 return self.refuse_setup(now, id, &settled, exchange, message_id, error, Some(name));
             }
         };
-        let mut out = auth::response(&settled, &config, message_id, &verified);
         if auth::may_echo(&settled, &config) {
             out.push(payloads::notify(NotifyType(self.core.config.esp_echo_notify)));
         }

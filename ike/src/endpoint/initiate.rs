@@ -89,6 +89,7 @@ impl Endpoint {
             &config.ike.proposals,
             attempt.offers_separate.then_some(separate),
             config.ike.assume_code_points,
+            config.has_signatures(),
             nonce,
             &mut self.core.rng,
         );

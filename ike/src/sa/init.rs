@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 
 use super::error::ExchangeError;
 use super::negotiate::{self, IkeChoice};
-use super::payloads::{self, Out, Received};
+use super::payloads::{self, KeyHash, Out, Received};
 use super::settled::{Settled, nat_found};
 use crate::codec::NotifyType;
 use crate::crypto::digest::nat_detection;
@@ -41,6 +41,8 @@ pub(crate) struct InitSent {
     solution: Option<Vec<u8>>,
     offers_separate: Option<NotifyType>,
     assume_code_points: bool,
+    /// SIGNATURE_HASH_ALGORITHMS goes with the request (RFC 7427 section 4).
+    signs: bool,
     repeats: u8,
     /// RealMessage1: the request as it left last.
     pub(crate) request: Vec<u8>,
@@ -63,6 +65,7 @@ impl InitSent {
         proposals: &[IkeProposal],
         separate: Option<NotifyType>,
         assume_code_points: bool,
+        signs: bool,
         nonce: Vec<u8>,
         rng: &mut Rng,
     ) -> Result<Self, ExchangeError> {
@@ -77,6 +80,7 @@ impl InitSent {
             solution: None,
             offers_separate: separate,
             assume_code_points,
+            signs,
             repeats: 0,
             request: Vec::new(),
         })
@@ -96,6 +100,9 @@ impl InitSent {
         out.push(payloads::notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED));
         if negotiate::has_additional_ke(&self.proposals) {
             out.push(payloads::notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED));
+        }
+        if self.signs {
+            out.push(payloads::signature_hashes());
         }
         out.extend(self.offers_separate.map(payloads::notify));
         out.push(payloads::vendor_id(VENDOR_ID.to_vec()));
@@ -170,6 +177,7 @@ impl InitSent {
             fragments: received.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED),
             separate: self.outcome(received) == Outcome::Agreed,
             peer_is_portcullis: is_portcullis(received),
+            signature_hashes: received.signature_hashes().filter(|_| self.signs),
             choice,
             keys,
             spis,
@@ -210,6 +218,10 @@ pub(crate) struct Terms<'a> {
     pub(crate) separate: Option<NotifyType>,
     /// One of those connections believes unassigned code points without the vendor ID.
     pub(crate) assume_code_points: bool,
+    /// One of those connections has signatures.
+    pub(crate) signs: bool,
+    /// The authorities that those connections have certificates of.
+    pub(crate) authorities: &'a [KeyHash],
     /// Zero bits of the puzzle that has to be solved before IKE_AUTH, if there is one (RFC 8019 section 7.2).
     pub(crate) puzzle: Option<u8>,
 }
@@ -239,12 +251,19 @@ pub(crate) fn respond_to_init(
     let (ke_data, shared) = respond(method, &ke.data, rng)?;
     let separate = terms.separate.filter(|kind| believes_separate(received, *kind, terms.assume_code_points));
     let fragments = received.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED);
+    let signature_hashes = received.signature_hashes().filter(|_| terms.signs);
 
     let mut out = Out::new();
     out.push(payloads::sa(vec![answer]));
     out.push(payloads::ke(method, ke_data));
     out.push(payloads::nonce(nonce_r.clone()));
+    if !terms.authorities.is_empty() {
+        out.push(payloads::cert_request(terms.authorities));
+    }
     out.extend(nat_detection_payloads(spis.0, spis.1, ends));
+    if signature_hashes.is_some() {
+        out.push(payloads::signature_hashes());
+    }
     if fragments {
         out.push(payloads::notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED));
     }
@@ -266,6 +285,7 @@ pub(crate) fn respond_to_init(
         separate: separate.is_some(),
         peer_is_portcullis: is_portcullis(received),
         fragments,
+        signature_hashes,
         choice,
         spis,
         nonce_i: nonce_i.clone(),

@@ -8,6 +8,7 @@ use crate::codec::NotifyType;
 use crate::crypto::auth::{IntAuth, SignedOctets};
 use crate::crypto::digest::{constant_time_eq, nat_detection};
 use crate::crypto::schedule::{Context, SetupKeys};
+use crate::crypto::signature::SignatureHashes;
 use crate::crypto::{KeMethod, SharedSecret};
 use crate::puzzle::Puzzle;
 
@@ -37,6 +38,8 @@ pub(crate) struct Settled {
     pub(crate) fragments: bool,
     /// Additional key exchanges done.
     pub(crate) rounds: usize,
+    /// What the peer verifies signatures with, if both ends have sent SIGNATURE_HASH_ALGORITHMS (RFC 7427 section 3).
+    pub(crate) signature_hashes: Option<SignatureHashes>,
     /// To be solved by the initiator before IKE_AUTH (RFC 8019 section 7.2), until it is.
     pub(crate) puzzle: Option<Puzzle>,
 }
@@ -62,6 +65,7 @@ impl Settled {
             peer_is_portcullis,
             fragments,
             rounds,
+            signature_hashes,
             puzzle,
         } = self;
         let context = Context { nonce_i: &nonce_i, nonce_r: &nonce_r, spi_i: spis.0, spi_r: spis.1 };
@@ -79,6 +83,7 @@ impl Settled {
             separate,
             peer_is_portcullis,
             fragments,
+            signature_hashes,
             puzzle,
         }
     }

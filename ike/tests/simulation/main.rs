@@ -11,6 +11,8 @@ mod trace;
 mod world;
 
 mod address;
+mod authority;
+mod certificates;
 mod echo;
 mod ends;
 mod fallback;
