@@ -3,6 +3,7 @@
 //! Every error names line, column and key; all of them are found in one run. Unknown keys are errors.
 
 mod api;
+mod certificate;
 mod connection;
 mod connections;
 mod consistency;

@@ -9,6 +9,10 @@ use webpki::{
     KeyPurposeIdIter, OwnedCertRevocationList, RevocationOptionsBuilder,
 };
 
+use x509_cert::certificate::Rfc5280;
+use x509_cert::crl::CertificateList;
+use x509_cert::der::Decode as _;
+
 use crate::{Certificate, PublicKey, Refusal, Subject, WallTime};
 
 /// Most certificates that a peer may send: its own and three authorities between it and the configured one.
@@ -73,15 +77,17 @@ impl Trust {
         Ok(())
     }
 
-    /// Adds a revocation list in DER.
+    /// Adds a revocation list in DER, and says until when it is good.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`].
-    pub fn add_revocation_list(&mut self, der: &[u8]) -> Result<(), Refusal> {
+    /// [`Refusal::Malformed`], which one without next update is as well (RFC 5280 section 5.1.2.5).
+    pub fn add_revocation_list(&mut self, der: &[u8]) -> Result<WallTime, Refusal> {
+        let parsed = CertificateList::<Rfc5280>::from_der(der).map_err(|_| Refusal::Malformed)?;
+        let next_update = parsed.tbs_cert_list.next_update.ok_or(Refusal::Malformed)?.to_unix_duration();
         let list = OwnedCertRevocationList::from_der(der).map_err(|_| Refusal::Malformed)?;
         self.revocation_lists.push(list.into());
         self.revocation_ders.push(der.to_vec());
-        Ok(())
+        Ok(next_update)
     }
 
     /// The authorities.

@@ -105,7 +105,13 @@ fn problems_of_the_gateway_are_reported_where_they_are() {
 fn problems_of_a_connection_are_reported_where_they_are() {
     for (text, key, message) in [
         ("{ id: a, §auht: psk }", "auht", "unknown key"),
-        ("{ id: a, auth: §cert, secret_file: /x }", "auth", "not built yet"),
+        ("{ id: a, auth: §certificate, secret_file: /x }", "auth", "psk, cert"),
+        (
+            "{ id: a, auth: cert, certificate: /c, key: /k, secret_file: §/x }",
+            "secret_file",
+            "belongs to auth: psk",
+        ),
+        ("§{ id: a, auth: cert, certificate: /c }", "", "'key' is missing"),
         ("§{ id: a, auth: psk }", "", "secret_file: PATH or credential: NAME"),
         ("{ id: a, auth: psk, secret_file: /x, credential: §y }", "credential", "not both"),
         ("{ id: §'a b', auth: psk, secret_file: /x }", "id", "without spaces"),
