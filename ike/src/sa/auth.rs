@@ -226,3 +226,6 @@ fn verify_chain(
     let subject = id.identity.as_ref().map_or(Subject::Other, Identity::subject);
     trust.verify(&chain, subject, wall).map_err(ExchangeError::Certificate)
 }
+
+#[cfg(test)]
+mod tests;
