@@ -3,6 +3,7 @@
 //! Every error names line, column and key; all of them are found in one run. Unknown keys are errors.
 
 mod api;
+mod certificate;
 mod connection;
 mod connections;
 mod consistency;
@@ -34,6 +35,8 @@ use field::{Field, Section};
 use problem::Problems;
 
 pub use api::{ApiConfig, ApiRole, Token};
+#[cfg(test)]
+pub use certificate::{ExpiringFile, ExpiringKind};
 pub use connection::{Child, Connection, Limits, PolicySource};
 pub use connections::Connections;
 pub use gateway::{ControlConfig, IkeConfig, LogConfig, LogFormat, MetricsConfig, PerConnection};

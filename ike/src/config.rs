@@ -5,15 +5,17 @@ use core::time::Duration;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use portcullis_pki::{Certificate, DistinguishedName, Subject, Trust};
 use zeroize::Zeroizing;
 
 use crate::codec::TrafficSelector;
+pub use crate::crypto::signature::SigningKey;
 use crate::path::DirectCarrier;
 use crate::proposal::{EspProposal, IkeProposal, ike_sa_init_fits_udp};
 use crate::shared::Shared;
 
 /// A secret that is wiped when dropped and never printed.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
@@ -43,8 +45,23 @@ pub enum Identity {
     Email(String),
     /// ID_IPV4_ADDR or ID_IPV6_ADDR.
     Address(IpAddr),
+    /// ID_DER_ASN1_DN.
+    Name(DistinguishedName),
     /// ID_KEY_ID.
     KeyId(Vec<u8>),
+}
+
+impl Identity {
+    /// What a certificate has to have for it (RFC 4945 section 3.1).
+    pub fn subject(&self) -> Subject<'_> {
+        match self {
+            Self::Fqdn(name) => Subject::Fqdn(name),
+            Self::Email(name) => Subject::Email(name),
+            Self::Address(address) => Subject::Address(*address),
+            Self::Name(name) => Subject::Name(name),
+            Self::KeyId(_) => Subject::Other,
+        }
+    }
 }
 
 impl fmt::Display for Identity {
@@ -52,20 +69,23 @@ impl fmt::Display for Identity {
         match self {
             Self::Fqdn(name) | Self::Email(name) => f.write_str(name),
             Self::Address(address) => address.fmt(f),
+            Self::Name(name) => name.fmt(f),
             Self::KeyId(octets) => octets.iter().try_for_each(|octet| write!(f, "{octet:02x}")),
         }
     }
 }
 
-/// How a side proves who it is. Certificates join here later.
-#[derive(Clone, Debug)]
-pub enum Auth {
+/// How we prove who we are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LocalAuth {
     /// Shared key message integrity code (RFC 7296 section 2.15).
     Psk(Secret),
+    /// A signature, and the certificate of its key (RFC 7427).
+    Certificate(Arc<Credential>),
 }
 
 /// A post-quantum preshared key (RFC 8784), mixed into the keys of an IKE SA and its children.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ppk {
     /// The value of PPK_ID, of type PPK_ID_FIXED.
     pub id: Arc<[u8]>,
@@ -76,6 +96,32 @@ pub struct Ppk {
     /// Offered and taken in IKE_INTERMEDIATE too (RFC 9867), where it protects the identities.
     pub intermediate: bool,
 }
+
+/// How the peer proves who it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RemoteAuth {
+    /// Shared key message integrity code (RFC 7296 section 2.15).
+    Psk(Secret),
+    /// A signature, and the certificate of its key, which leads to one of these authorities (RFC 7427, RFC 4945).
+    Certificate(Arc<Trust>),
+}
+
+/// Our certificate and its key.
+#[derive(Debug)]
+pub struct Credential {
+    /// Signs AUTH.
+    pub key: SigningKey,
+    /// The certificate of the key, then those of authorities between it and what the peer trusts.
+    pub chain: Vec<Certificate>,
+}
+
+impl PartialEq for Credential {
+    fn eq(&self, other: &Self) -> bool {
+        self.key.public() == other.key.public() && self.chain == other.chain
+    }
+}
+
+impl Eq for Credential {}
 
 /// Where a connection's IKE SA starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -340,13 +386,13 @@ pub struct ConnectionConfig {
     /// Who we are.
     pub local_id: Identity,
     /// How we prove it.
-    pub local_auth: Auth,
+    pub local_auth: LocalAuth,
     /// Where the peer is.
     pub remote_address: RemoteAddress,
     /// Who the peer has to be.
     pub remote_id: Identity,
     /// How it proves it.
-    pub remote_auth: Auth,
+    pub remote_auth: RemoteAuth,
     /// The PPK for this peer.
     pub ppk: Option<Ppk>,
     /// The `ike:` section.
@@ -355,6 +401,18 @@ pub struct ConnectionConfig {
     pub esp: Shared<EspPolicy>,
     /// The `children:` section.
     pub children: Vec<ChildConfig>,
+}
+
+impl ConnectionConfig {
+    /// One of the two sides signs, so that SIGNATURE_HASH_ALGORITHMS has to go both ways (RFC 7427 section 3).
+    pub(crate) fn has_signatures(&self) -> bool {
+        matches!(self.local_auth, LocalAuth::Certificate(_)) || self.expects_certificates()
+    }
+
+    /// The peer sends certificates.
+    pub(crate) fn expects_certificates(&self) -> bool {
+        matches!(self.remote_auth, RemoteAuth::Certificate(_))
+    }
 }
 
 /// What all connections of an endpoint share: limits and code points.
@@ -399,6 +457,8 @@ pub struct EndpointConfig {
     pub half_open_timeout: Duration,
     /// Most octets a half-open SA may make us keep. Default 16 KiB.
     pub max_half_open_bytes: usize,
+    /// The same for one whose peer has to send certificates: four of ML-DSA-87 and a signature take 35 KiB. Default 40 KiB.
+    pub max_certificate_bytes: usize,
     /// Most Child SA pairs of one IKE SA; above, NO_ADDITIONAL_SAS (RFC 7296 section 1.3). Default 256.
     pub max_children: usize,
     /// Most IKE SAs per second that are set up anew after a loss, a fall or for a trial, over all connections (transport
@@ -432,6 +492,7 @@ impl Default for EndpointConfig {
             max_streams_per_peer: 16,
             half_open_timeout: Duration::from_secs(30),
             max_half_open_bytes: 16 * 1024,
+            max_certificate_bytes: 40 * 1024,
             max_children: 256,
             reestablish_per_second: 50,
             key_log: false,

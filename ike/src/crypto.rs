@@ -5,8 +5,8 @@
 //! RFC 9242 section 3.3 and RFC 9370 section 2.2 on top of them.
 //!
 //! Randomness comes from the caller's generator, so that one seed gives one run, with one exception: the
-//! provider draws the private values of X25519, P-256 and P-384 from the system, because `ring` accepts no
-//! other source. Message sizes, order and timing do not depend on them.
+//! provider draws the private values of X25519, P-256 and P-384, and the randomness of signatures, from the system,
+//! because `ring` and `aws-lc-rs` accept no other source. Message sizes, order and timing do not depend on them.
 
 pub(crate) mod aead;
 pub(crate) mod auth;
@@ -15,6 +15,7 @@ pub(crate) mod ke;
 pub(crate) mod prf;
 mod provider;
 pub(crate) mod schedule;
+pub(crate) mod signature;
 
 pub(crate) use aead::{Aead, AeadKey};
 pub(crate) use ke::{KeError, KeInitiator, KeMethod, ReusableKe, SharedSecret};

@@ -21,6 +21,7 @@ use crate::crypto::Rng;
 use crate::event::Counters;
 use crate::live::{LiveSa, Source};
 use crate::path::{IkeTransport, StreamId, UdpPath};
+use crate::sa::init::Ends;
 use crate::status::Reason;
 use crate::stream::Frame;
 use crate::time::Time;
@@ -30,6 +31,7 @@ mod commands;
 mod connection;
 mod cookie;
 pub(crate) mod core;
+mod credentials;
 mod demand;
 mod esp_in_tcp;
 mod esp_policy;
@@ -148,6 +150,12 @@ impl Endpoint {
         endpoint
     }
 
+    /// It is `wall`, since 1970 and UTC. Certificates are judged by it, timers are not; say it before inputs, as often as clocks
+    /// are set.
+    pub fn set_wall_time(&mut self, now: Time, wall: Duration) {
+        self.core.set_wall_time(now, wall);
+    }
+
     /// The shard of an IKE message, without non-ESP marker; `None` if it is a first message, which any shard may take, or no
     /// IKE message at all.
     pub fn shard_of(message: &[u8]) -> Option<u8> {
@@ -181,6 +189,7 @@ impl Endpoint {
                 self.core.reject("too_many_streams");
                 self.core.actions.push_back(Action::CloseStream { stream });
             }
+            self.expect_certificates(stream, Ends { local, remote });
             return self.reschedule_streams();
         }
         if !self.core.streams.dialled(stream, local) {

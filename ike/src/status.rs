@@ -4,6 +4,8 @@ use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use portcullis_pki::Refusal;
+
 use crate::action::{ChildId, EspCipher, IkeSaId};
 use crate::codec::TrafficSelector;
 use crate::path::{EspPath, EspTransport, IkeTransport};
@@ -102,6 +104,40 @@ labelled! {
         PeerNoTranscriptAuth => "peer_no_transcript_auth",
         /// The peer has no PPK, or another one, and one end requires it (RFC 8784).
         PeerNoPpk => "peer_no_ppk",
+        /// The peer proves its identity by another method than configured.
+        AuthMethod => "auth_method",
+        /// The peer signs by an algorithm that is not accepted, or verifies none that our key can do.
+        SignatureAlgorithm => "signature_algorithm",
+        /// The peer sent no certificate.
+        CertificateMissing => "certificate_missing",
+        /// The peer sent more certificates than a chain may have.
+        CertificateChainTooLong => "certificate_chain_too_long",
+        /// The peer sent its certificate in a form that is not accepted.
+        CertificateEncoding => "certificate_encoding",
+        /// The peer's certificate cannot be parsed.
+        CertificateMalformed => "certificate_malformed",
+        /// The peer's certificate leads to no configured authority.
+        CertificateUnknownCa => "certificate_unknown_ca",
+        /// The peer's certificate, or one above it, has expired.
+        CertificateExpired => "certificate_expired",
+        /// The peer's certificate, or one above it, is not valid yet.
+        CertificateNotYetValid => "certificate_not_yet_valid",
+        /// The peer's certificate, or one above it, is revoked.
+        CertificateRevoked => "certificate_revoked",
+        /// No configured revocation list is of the issuer of the peer's certificate.
+        CertificateRevocationUnknown => "certificate_revocation_unknown",
+        /// The revocation list of the issuer of the peer's certificate is out of date.
+        CertificateCrlExpired => "certificate_crl_expired",
+        /// The peer's certificate is for another use.
+        CertificateUsage => "certificate_usage",
+        /// The peer's certificate has a critical extension that is not known.
+        CertificateCriticalExtension => "certificate_critical_extension",
+        /// An issuer of the peer's certificate may not issue it.
+        CertificateConstraint => "certificate_constraint",
+        /// The peer's certificate has a key or a signature that is not accepted.
+        CertificateAlgorithm => "certificate_algorithm",
+        /// The peer's certificate is somebody else's.
+        CertificateIdentity => "certificate_identity",
         /// The peer refused ESP in TCP.
         PeerRefusedTcp => "peer_refused_tcp",
         /// The peer deleted the SA.
@@ -124,6 +160,36 @@ labelled! {
         Returned => "returned",
         /// A trial did not verify.
         TrialFailed => "trial_failed",
+    }
+}
+
+impl Reason {
+    /// It is about who the peer is, or we are.
+    pub fn is_about_identity(self) -> bool {
+        matches!(self, Self::AuthenticationFailed | Self::AuthMethod | Self::SignatureAlgorithm)
+            || Refusal::ALL.iter().any(|refusal| Self::from(*refusal) == self)
+    }
+}
+
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Missing => Self::CertificateMissing,
+            Refusal::TooMany => Self::CertificateChainTooLong,
+            Refusal::Encoding => Self::CertificateEncoding,
+            Refusal::Malformed => Self::CertificateMalformed,
+            Refusal::UnknownAuthority => Self::CertificateUnknownCa,
+            Refusal::Expired => Self::CertificateExpired,
+            Refusal::NotYetValid => Self::CertificateNotYetValid,
+            Refusal::Revoked => Self::CertificateRevoked,
+            Refusal::RevocationUnknown => Self::CertificateRevocationUnknown,
+            Refusal::RevocationExpired => Self::CertificateCrlExpired,
+            Refusal::Usage => Self::CertificateUsage,
+            Refusal::CriticalExtension => Self::CertificateCriticalExtension,
+            Refusal::Constraint => Self::CertificateConstraint,
+            Refusal::Algorithm => Self::CertificateAlgorithm,
+            Refusal::Subject => Self::CertificateIdentity,
+        }
     }
 }
 
@@ -295,4 +361,16 @@ pub struct ChildStatus {
     pub established: Time,
     /// When the next rekey is due.
     pub next_rekey: Time,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_certificate_has_one_word_everywhere() {
+        for refusal in Refusal::ALL {
+            assert_eq!(Reason::from(*refusal).label(), refusal.label());
+        }
+    }
 }

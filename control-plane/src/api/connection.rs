@@ -22,7 +22,7 @@ use crate::status::{Connection, Status};
 use crate::store::read_document;
 
 /// The keys that name a secret: taken, never told.
-const SECRET_KEYS: [&str; 2] = ["secret_file", "credential"];
+const SECRET_KEYS: [&str; 3] = ["secret_file", "credential", "key"];
 /// The sections that have them.
 const SECTIONS_WITH_SECRETS: [&str; 3] = ["local", "remote", "ppk"];
 
@@ -168,7 +168,7 @@ fn without_secrets(mut document: Value) -> Value {
     document
 }
 
-/// A section that names no secret keeps the one of `before`.
+/// A section that names no secret keeps the one of `before`, unless it proves an identity by another method now.
 fn with_secrets_of(mut document: Value, before: &Value) -> Value {
     for section in SECTIONS_WITH_SECRETS {
         let (Some(new), Some(old)) = (
@@ -177,7 +177,8 @@ fn with_secrets_of(mut document: Value, before: &Value) -> Value {
         ) else {
             continue;
         };
-        if !SECRET_KEYS.iter().any(|key| new.contains_key(*key)) {
+        let is_same_method = new.get("auth") == old.get("auth");
+        if is_same_method && !SECRET_KEYS.iter().any(|key| new.contains_key(*key)) {
             let secrets = old.iter().filter(|(key, _)| SECRET_KEYS.contains(&key.as_str()));
             new.extend(secrets.map(|(key, value)| (key.clone(), value.clone())));
         }
@@ -214,6 +215,12 @@ mod tests {
         assert_eq!(with_secrets_of(told, &before), before);
         let other = json!({"local": {"credential": "new"}, "remote": {"secret_file": "/t"},
             "ppk": {"id": "p", "credential": "q"}});
+        assert_eq!(with_secrets_of(other.clone(), &before), other);
+        let before = json!({"local": {"auth": "cert", "certificate": "/c", "key": "/k"}, "remote": {}});
+        let told = without_secrets(before.clone());
+        assert_eq!(told, json!({"local": {"auth": "cert", "certificate": "/c"}, "remote": {}}));
+        assert_eq!(with_secrets_of(told, &before), before);
+        let other = json!({"local": {"auth": "psk"}, "remote": {}});
         assert_eq!(with_secrets_of(other.clone(), &before), other);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use portcullis_ike::config::Auth;
+use portcullis_ike::config::{LocalAuth, RemoteAuth};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -75,20 +75,32 @@ fn connection(old: &Connection, new: &Connection) -> Vec<ValueChange> {
         from: None,
         to: Some(value.clone()),
     }));
-    for (side, old, new) in [
-        ("local", &old.ike.local_auth, &new.ike.local_auth),
-        ("remote", &old.ike.remote_auth, &new.ike.remote_auth),
-    ] {
-        let (Auth::Psk(old), Auth::Psk(new)) = (old, new);
-        if old.expose() != new.expose() {
-            changes.push(ValueChange { field: format!("{side}: the secret"), from: None, to: None });
-        }
-    }
-    if let (Some(old), Some(new)) = (&old.ike.ppk, &new.ike.ppk)
-        && old.secret.expose() != new.secret.expose()
-    {
-        changes.push(ValueChange { field: "ppk: the secret".to_owned(), from: None, to: None });
-    }
+    let (old, new) = (&old.ike, &new.ike);
+    let differing = [
+        match (&old.local_auth, &new.local_auth) {
+            (LocalAuth::Psk(old), LocalAuth::Psk(new)) if old != new => Some("local: the secret"),
+            (LocalAuth::Certificate(old), LocalAuth::Certificate(new)) if old != new => {
+                Some("local: the certificate")
+            }
+            _ => None,
+        },
+        match (&old.remote_auth, &new.remote_auth) {
+            (RemoteAuth::Psk(old), RemoteAuth::Psk(new)) if old != new => Some("remote: the secret"),
+            (RemoteAuth::Certificate(old), RemoteAuth::Certificate(new)) if old != new => {
+                Some("remote: authorities or revocation lists")
+            }
+            _ => None,
+        },
+        match (&old.ppk, &new.ppk) {
+            (Some(old), Some(new)) if old.secret != new.secret => Some("ppk: the secret"),
+            _ => None,
+        },
+    ];
+    changes.extend(differing.into_iter().flatten().map(|field| ValueChange {
+        field: field.to_owned(),
+        from: None,
+        to: None,
+    }));
     changes
 }
 

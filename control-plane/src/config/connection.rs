@@ -8,8 +8,9 @@ mod ppk;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use portcullis_ike::config::{Auth, ConnectionConfig, Identity, RemoteAddress, Secret};
+use portcullis_ike::config::{ConnectionConfig, Identity, LocalAuth, RemoteAddress, RemoteAuth, Secret};
 
+use super::certificate::{self, ExpiringFile};
 use super::field::{Field, Place, Section};
 use super::identity::identity;
 use super::scalar::name;
@@ -27,6 +28,8 @@ pub struct Connection {
     pub children: Vec<Child>,
     /// It has metrics of its own with `per_connection: listed`.
     pub metrics: bool,
+    /// Its files that are good until some time.
+    pub expiring: Vec<ExpiringFile>,
     /// Where it is in the file.
     pub place: Place,
     /// As it was written: compact JSON, secrets named and not told.
@@ -77,8 +80,14 @@ pub fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Con
         return entry.refuse(message);
     }
     entry.section(|s| {
-        let local = s.need("local").and_then(|field| field.section(|s| local(s, secrets)));
-        let remote = s.need("remote").and_then(|field| field.section(|s| remote(s, secrets)));
+        let mut expiring = Vec::new();
+        let local = s.need("local").and_then(|field| field.section(|s| local(s, secrets, &mut expiring)));
+        let psk = match &local {
+            Some(Local { auth: LocalAuth::Psk(secret), .. }) => Some(secret.clone()),
+            _ => None,
+        };
+        let remote =
+            s.need("remote").and_then(|field| field.section(|s| remote(s, secrets, psk, &mut expiring)));
         let ppk = s.get("ppk");
         let ppk = match &ppk {
             None => Some(None),
@@ -105,10 +114,10 @@ pub fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Con
                 name: Arc::from(key),
                 local_address: local.address,
                 local_id: local.id,
-                local_auth: Auth::Psk(local.secret.clone()),
+                local_auth: local.auth,
                 remote_address: remote.address,
                 remote_id: remote.id,
-                remote_auth: Auth::Psk(remote.secret.unwrap_or(local.secret)),
+                remote_auth: remote.auth,
                 ppk: ppk?,
                 ike: ike.policy.into(),
                 esp: esp.policy.into(),
@@ -116,6 +125,7 @@ pub fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Con
             },
             children: extras,
             metrics,
+            expiring,
             place: s.place(),
             document: entry.document().to_string().into(),
             policy_source,
@@ -127,50 +137,110 @@ pub fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Con
 struct Local {
     address: Option<IpAddr>,
     id: Identity,
-    secret: Secret,
+    auth: LocalAuth,
 }
 
 struct Remote {
     address: RemoteAddress,
     id: Identity,
-    secret: Option<Secret>,
+    auth: RemoteAuth,
 }
 
-fn local(s: &mut Section<'_>, secrets: &Secrets) -> Option<Local> {
+/// How one side proves who it is.
+#[derive(Clone, Copy, PartialEq)]
+enum Method {
+    Psk,
+    Cert,
+}
+
+const METHODS: [(&str, Method); 2] = [("psk", Method::Psk), ("cert", Method::Cert)];
+
+fn local(s: &mut Section<'_>, secrets: &Secrets, expiring: &mut Vec<ExpiringFile>) -> Option<Local> {
     let address = s.get("address").and_then(|field| field.read(unicast));
     let id = s.need("id").and_then(|field| field.read(identity));
-    let is_psk = auth(s);
-    let secret = secrets.of(s);
-    if is_psk.is_some() && secret.is_none() && !s.has("secret_file") && !s.has("credential") {
-        s.refuse::<()>("a shared key needs secret_file: PATH or credential: NAME");
-    }
-    is_psk?;
-    Some(Local { address, id: id?, secret: secret? })
+    let auth = match method(s, &["certificate", "key"])? {
+        Method::Psk => {
+            let secret = secrets.of(s);
+            if secret.is_none() && !s.has("secret_file") && !s.has("credential") {
+                s.refuse::<()>("a shared key needs secret_file: PATH or credential: NAME");
+            }
+            secret.map(LocalAuth::Psk)
+        }
+        Method::Cert => {
+            let credential = certificate::credential(s, id.as_ref(), secrets, expiring);
+            match credential {
+                Some(credential) => Some(LocalAuth::Certificate(Arc::new(credential))),
+                // Of another host: that a certificate is configured is all that is known of it.
+                None if !secrets.are_read() => Some(LocalAuth::Psk(Secret::new(Vec::new()))),
+                None => None,
+            }
+        }
+    };
+    let (id, auth) = (id?, auth?);
+    Some(Local { address, id: as_in_certificate(id, &auth), auth })
 }
 
-fn remote(s: &mut Section<'_>, secrets: &Secrets) -> Option<Remote> {
+fn remote(
+    s: &mut Section<'_>,
+    secrets: &Secrets,
+    psk: Option<Secret>,
+    expiring: &mut Vec<ExpiringFile>,
+) -> Option<Remote> {
     let address = s.need("address").and_then(|field| {
         field.read(|text| match text {
             "any" => Ok(RemoteAddress::Any),
             text => unicast(text).map(RemoteAddress::Ip),
         })
     });
-    let id = s.need("id").and_then(|field| field.read(identity));
-    let is_psk = auth(s);
-    let secret = secrets.of(s);
-    is_psk?;
-    if secret.is_none() && (s.has("secret_file") || s.has("credential")) {
-        return None;
-    }
-    Some(Remote { address: address?, id: id?, secret })
+    let id_field = s.need("id");
+    let id = id_field.as_ref().and_then(|field| field.read(identity));
+    let auth = match method(s, &["ca", "crl"])? {
+        Method::Psk => {
+            let secret = secrets.of(s);
+            let is_named = s.has("secret_file") || s.has("credential");
+            if !is_named && psk.is_none() {
+                return s.refuse(
+                    "a shared key needs secret_file: PATH or credential: NAME, where our side has none",
+                );
+            }
+            secret.or(psk.filter(|_| !is_named)).map(RemoteAuth::Psk)
+        }
+        Method::Cert => {
+            if let (Some(field), Some(Identity::KeyId(_))) = (&id_field, &id) {
+                field.refuse::<()>("a certificate has no key id in it (RFC 4945 section 3.1.8)");
+            }
+            certificate::trust(s, secrets, expiring).map(|trust| RemoteAuth::Certificate(Arc::new(trust)))
+        }
+    };
+    Some(Remote { address: address?, id: id?, auth: auth? })
 }
 
-fn auth(s: &mut Section<'_>) -> Option<()> {
-    let field = s.need("auth")?;
-    match field.text()? {
-        "psk" => Some(()),
-        "cert" => field.refuse("cert is not built yet; psk is"),
-        other => field.refuse_word(other, &["psk"]),
+/// The method of a side; keys of the other method are refused. `of_cert` are those of `cert`.
+fn method(s: &mut Section<'_>, of_cert: &[&'static str]) -> Option<Method> {
+    const OF_PSK: [&str; 2] = ["secret_file", "credential"];
+    let (of_psk, of_cert) =
+        (OF_PSK.map(|key| s.get(key)), of_cert.iter().map(|key| s.get(key)).collect::<Vec<_>>());
+    let method = s.need("auth")?.word(&METHODS)?;
+    let (word, others) = match method {
+        Method::Psk => ("cert", of_cert),
+        Method::Cert => ("psk", of_psk.into()),
+    };
+    for field in others.into_iter().flatten() {
+        field.refuse::<()>(format!("this belongs to auth: {word}"));
+    }
+    Some(method)
+}
+
+/// A distinguished name is sent octet by octet as the certificate has it (RFC 4945 section 3.1.5).
+fn as_in_certificate(id: Identity, auth: &LocalAuth) -> Identity {
+    match (&id, auth) {
+        (Identity::Name(name), LocalAuth::Certificate(credential)) => credential
+            .chain
+            .first()
+            .and_then(|certificate| certificate.subject())
+            .filter(|subject| *subject == name)
+            .map_or(id.clone(), |subject| Identity::Name(subject.clone())),
+        _ => id,
     }
 }
 

@@ -3,12 +3,17 @@
 use portcullis_ike::config::Identity;
 
 /// Reads an identity (RFC 7296 section 3.5): an address, `user@host`, a host name, or `keyid:` followed by
-/// hexadecimal octets. `fqdn:`, `email:` and `address:` in front force the type.
+/// hexadecimal octets, or `dn:` followed by a distinguished name. `fqdn:`, `email:` and `address:` in front force the type.
 ///
 /// # Errors
 /// Says what is wrong.
 pub fn identity(text: &str) -> Result<Identity, String> {
     const MAX: usize = 255;
+    if let Some(name) = text.strip_prefix("dn:") {
+        return name.parse().map(Identity::Name).map_err(|()| {
+            format!("'{name}' is not a distinguished name such as CN=gw1,O=Example (RFC 4514)")
+        });
+    }
     if text.is_empty() || text.len() > MAX || text.chars().any(|c| c.is_control() || c == ' ') {
         return Err(format!("an identity has 1 to {MAX} characters without spaces"));
     }
@@ -55,7 +60,9 @@ mod tests {
         assert_eq!(identity("2001:db8::1"), Ok(Identity::Address("2001:db8::1".parse().unwrap())));
         assert_eq!(identity("keyid:00ff"), Ok(Identity::KeyId(vec![0, 255])));
         assert_eq!(identity("fqdn:192.0.2.1"), Ok(Identity::Fqdn("192.0.2.1".to_owned())));
-        for bad in ["", "a b", "keyid:0", "keyid:zz", "address:x"] {
+        let name = identity("dn:CN=gw 1,O=Example").unwrap();
+        assert_eq!(name.to_string(), "CN=gw 1,O=Example");
+        for bad in ["dn:", "dn:nonsense", "", "a b", "keyid:0", "keyid:zz", "address:x"] {
             assert!(identity(bad).is_err(), "{bad}");
         }
     }

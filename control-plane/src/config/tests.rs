@@ -105,7 +105,13 @@ fn problems_of_the_gateway_are_reported_where_they_are() {
 fn problems_of_a_connection_are_reported_where_they_are() {
     for (text, key, message) in [
         ("{ id: a, §auht: psk }", "auht", "unknown key"),
-        ("{ id: a, auth: §cert, secret_file: /x }", "auth", "not built yet"),
+        ("{ id: a, auth: §certificate, secret_file: /x }", "auth", "psk, cert"),
+        (
+            "{ id: a, auth: cert, certificate: /c, key: /k, secret_file: §/x }",
+            "secret_file",
+            "belongs to auth: psk",
+        ),
+        ("§{ id: a, auth: cert, certificate: /c }", "", "'key' is missing"),
         ("§{ id: a, auth: psk }", "", "secret_file: PATH or credential: NAME"),
         ("{ id: a, auth: psk, secret_file: /x, credential: §y }", "credential", "not both"),
         (
@@ -358,11 +364,15 @@ fn secrets_come_from_files_that_others_cannot_read() {
     let file = |path: &Path| format!("secret_file: {}", path.display());
 
     let good = with(&file(&secret("good", 0o600, &format!("{long}\n")))).unwrap();
-    let portcullis_ike::config::Auth::Psk(psk) = &good.config.connections[0].ike.local_auth;
+    let portcullis_ike::config::LocalAuth::Psk(psk) = &good.config.connections[0].ike.local_auth else {
+        panic!()
+    };
     assert_eq!(psk.expose(), long.as_bytes(), "without the line end");
     assert!(!format!("{:?}", good.config).contains(long), "a secret is never printed");
     let hex = with(&file(&secret("hex", 0o600, &format!("0x{long}")))).unwrap();
-    let portcullis_ike::config::Auth::Psk(psk) = &hex.config.connections[0].ike.remote_auth;
+    let portcullis_ike::config::RemoteAuth::Psk(psk) = &hex.config.connections[0].ike.remote_auth else {
+        panic!()
+    };
     assert_eq!(
         psk.expose()[..4],
         [0x01, 0x23, 0x45, 0x67],

@@ -1,6 +1,6 @@
 //! The one clock of the endpoints.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_ike::time::Time;
 
@@ -27,6 +27,11 @@ impl Clock {
     /// The endpoints' time `time` as the runtime wants it.
     pub fn instant(&self, time: Time) -> tokio::time::Instant {
         (self.origin + time.since(Time::ZERO)).into()
+    }
+
+    /// Wall time since 1970, by which certificates are judged.
+    pub fn wall(&self) -> Duration {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 
     /// This moment on both clocks.

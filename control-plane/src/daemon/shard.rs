@@ -173,6 +173,7 @@ impl Shard {
 
     fn take(&mut self, input: Input) {
         let now = self.clock.now();
+        self.endpoint.set_wall_time(now, self.clock.wall());
         match input {
             Input::Datagram { path, payload } => self.endpoint.handle_datagram(now, path, &payload),
             Input::Accepted { stream, handle } => self.hands.add_stream(stream, handle),

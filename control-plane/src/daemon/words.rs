@@ -122,7 +122,7 @@ pub fn of_event(event: &Event) -> Option<Line> {
         Event::IkeFailed { connection, is_initiator, remote, reason, detail } => {
             let side = if *is_initiator { "our" } else { "the peer's" };
             let what = match reason {
-                Reason::AuthenticationFailed => "authentication failed",
+                reason if reason.is_about_identity() => "authentication failed",
                 Reason::NoProposalChosen => "no common algorithms",
                 _ => "no IKE SA",
             };
@@ -250,13 +250,8 @@ fn state_line(connection: &str, to: State, reason: Reason, detail: &str) -> Line
 
 /// Reasons that are about identities, keys or algorithms, not about the path.
 fn is_cryptographic(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::AuthenticationFailed
-            | Reason::NoProposalChosen
-            | Reason::ProtocolError
-            | Reason::TsUnacceptable
-    )
+    reason.is_about_identity()
+        || matches!(reason, Reason::NoProposalChosen | Reason::ProtocolError | Reason::TsUnacceptable)
 }
 
 fn or_label(detail: &str, reason: Reason) -> &str {

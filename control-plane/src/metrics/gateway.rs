@@ -1,5 +1,7 @@
 //! The gateway as a whole: guard, workers, XDP, IKE messages.
 
+use std::collections::BTreeSet;
+
 use portcullis_common::DropReason;
 use portcullis_data_plane::counters::{Sink, Source, WorkerSnapshot};
 use portcullis_ike::event::Counters;
@@ -20,6 +22,22 @@ pub(super) fn add(page: &mut Page, snapshot: &Snapshot) {
     drops(page, snapshot);
     interfaces(page, snapshot);
     ike(page, snapshot);
+    certificates(page, snapshot);
+}
+
+/// One sample for each configured file, however many connections name it.
+fn certificates(page: &mut Page, snapshot: &Snapshot) {
+    let files: BTreeSet<_> = snapshot.config.connections.iter().flat_map(|c| &c.expiring).collect();
+    let expiry = page.gauge(
+        "certificate_expiry_timestamp_seconds",
+        "When the first certificate or revocation list of a configured file is out of date, since 1970",
+    );
+    for file in files {
+        expiry.sample(
+            [("file", file.file.clone().into()), ("kind", file.kind.label().into())],
+            file.until.as_secs_f64(),
+        );
+    }
 }
 
 fn guard(page: &mut Page, snapshot: &Snapshot) {

@@ -23,7 +23,7 @@ use portcullis_ike::status::{
 use portcullis_ike::time::Time;
 
 use super::Metrics;
-use crate::config::{self, Config, Secrets};
+use crate::config::{self, Config, ExpiringFile, ExpiringKind, Secrets};
 use crate::net::TurnedAway;
 use crate::snapshot::{Clock, Handshake, ShardSnapshot, Snapshot};
 use crate::status::Status;
@@ -337,8 +337,16 @@ fn snapshot(connections: usize) -> Snapshot {
             high + 16
         );
     }
-    let config =
+    let mut config =
         config::parse(&text, None, &Secrets::Skip).unwrap_or_else(|(errors, _)| panic!("{errors:?}")).config;
+    let mut first = config::Connection::clone(&config.connections[0]);
+    let expiring = ExpiringFile {
+        file: "/c.pem".into(),
+        kind: ExpiringKind::Certificate,
+        until: portcullis_pki::WallTime::from_secs(2_000_000_000),
+    };
+    first.expiring.push(expiring);
+    config.connections.put(first);
     let usage = SaUsage { packets: 7, bytes: 700, ..SaUsage::default() };
     let handshake = Handshake {
         duration: Duration::from_millis(20),

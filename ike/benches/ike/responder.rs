@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use portcullis_ike::action::Action;
 use portcullis_ike::config::{
-    Auth, ChildConfig, ConnectionConfig, EndpointConfig, EspPolicy, Identity, IkePolicy, RemoteAddress,
-    Secret, StartMode, StartTransport,
+    ChildConfig, ConnectionConfig, EndpointConfig, EspPolicy, Identity, IkePolicy, LocalAuth, RemoteAddress,
+    RemoteAuth, Secret, StartMode, StartTransport,
 };
 use portcullis_ike::endpoint::SpiSource;
 use portcullis_ike::path::{StreamId, UdpPath};
@@ -182,15 +182,15 @@ fn connection(peer: u16, is_initiator: bool, transport: StartTransport) -> Conne
     let gateway = (Identity::Fqdn("gateway".into()), RESPONDER, "10.0.0.0/8".to_owned());
     let site = (Identity::Fqdn(format!("site-{peer}")), address(peer), format!("172.16.{high}.{low}/32"));
     let (local, remote) = if is_initiator { (site, gateway) } else { (gateway, site) };
-    let secret = || Auth::Psk(Secret::new(vec![9; 32]));
+    let secret = || Secret::new(vec![9; 32]);
     ConnectionConfig {
         name: Arc::from(format!("site-{peer}")),
         local_address: Some(local.1),
         local_id: local.0,
-        local_auth: secret(),
+        local_auth: LocalAuth::Psk(secret()),
         remote_address: RemoteAddress::Ip(remote.1),
         remote_id: remote.0,
-        remote_auth: secret(),
+        remote_auth: RemoteAuth::Psk(secret()),
         ppk: None,
         ike: IkePolicy {
             transport,

@@ -1,8 +1,11 @@
-//! The AUTH payload for shared keys (RFC 7296 section 2.15) and what IKE_INTERMEDIATE adds to it (RFC 9242 section 3.3).
+//! The AUTH payload (RFC 7296 section 2.15), for shared keys and signatures, and what IKE_INTERMEDIATE adds to it (RFC 9242 section 3.3).
+
+use portcullis_pki::PublicKey;
 
 use super::digest::constant_time_eq;
 use super::prf::{Prf, PrfOutput};
 use super::schedule::SetupKeys;
+use super::signature::{self, SignatureAlgorithm, SigningKey};
 
 /// IntAuth_i or IntAuth_r: the running MAC over one side's IKE_INTERMEDIATE messages.
 #[derive(Default)]
@@ -50,17 +53,43 @@ impl SignedOctets<'_> {
     pub(crate) fn shared_key_mic(&self, keys: &SetupKeys, shared_key: &[u8]) -> PrfOutput {
         let prf: Prf = keys.keys().suite().prf;
         let key = prf.compute(shared_key, &[b"Key Pad for IKEv2"]);
+        prf.compute(&key, &[&self.octets(keys)])
+    }
+
+    /// InitiatorSignedOctets or ResponderSignedOctets.
+    fn octets(&self, keys: &SetupKeys) -> Vec<u8> {
+        let prf: Prf = keys.keys().suite().prf;
         let maced_id = prf.compute(keys.sk_p(self.of_initiator), &[self.id_body]);
-        let message_id = self.auth_message_id.to_be_bytes();
-        let mut parts: Vec<&[u8]> = Vec::new();
+        let mut octets = Vec::new();
         if let Some(peer_message) = self.peer_message {
-            parts.extend([&ZERO_PREFIX, peer_message]);
+            octets.extend([&ZERO_PREFIX, peer_message].concat());
         }
-        parts.extend([self.message, self.peer_nonce, &maced_id]);
+        octets.extend([self.message, self.peer_nonce, &maced_id].concat());
         if let (Some(i), Some(r)) = (self.int_auth.0.octets(), self.int_auth.1.octets()) {
-            parts.extend([i, r, &message_id]);
+            octets.extend([i, r, &self.auth_message_id.to_be_bytes()].concat());
         }
-        prf.compute(&key, &parts)
+        octets
+    }
+
+    /// A signature over the octets; `None` if the provider failed.
+    pub(crate) fn sign(
+        &self,
+        keys: &SetupKeys,
+        key: &SigningKey,
+        algorithm: SignatureAlgorithm,
+    ) -> Option<Vec<u8>> {
+        key.sign(algorithm, &self.octets(keys))
+    }
+
+    /// Checks the peer's signature, with the key of its certificate.
+    pub(crate) fn verify_signature(
+        &self,
+        keys: &SetupKeys,
+        key: &PublicKey,
+        algorithm: SignatureAlgorithm,
+        signature: &[u8],
+    ) -> Option<Verified> {
+        signature::verify(key, algorithm, &self.octets(keys), signature).then_some(Verified(()))
     }
 
     /// Checks the peer's AUTH data in constant time. [`Verified`] is what the next state asks for.
@@ -74,7 +103,7 @@ impl SignedOctets<'_> {
     }
 }
 
-/// The peer has proven its identity. Only the check above makes one.
+/// The peer has proven its identity. Only the checks above make one.
 #[derive(Debug)]
 pub(crate) struct Verified(());
 

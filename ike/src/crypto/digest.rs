@@ -22,6 +22,12 @@ pub(crate) fn nat_detection(spi_i: u64, spi_r: u64, address: SocketAddr) -> [u8;
     provider::sha1(&[&spi_i.to_be_bytes(), &spi_r.to_be_bytes(), ip, &address.port().to_be_bytes()])
 }
 
+/// The Certification Authority of CERTREQ: SHA-1 of SubjectPublicKeyInfo, which names a key and protects nothing (RFC 7296
+/// section 3.7).
+pub(crate) fn key_hash(subject_public_key_info: &[u8]) -> [u8; 20] {
+    provider::sha1(&[subject_public_key_info])
+}
+
 /// SHA-256 of the concatenated parts.
 pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     provider::sha256(parts)

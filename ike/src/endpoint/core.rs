@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
+use portcullis_pki::WallTime;
 use rand_core::Rng as _;
 
 use super::streams::Streams;
@@ -73,6 +74,8 @@ pub(crate) struct Core {
     pub(crate) pace: Pace,
     /// Our IKE SPIs and the IKE SAs that they belong to.
     pub(crate) spis: BTreeMap<u64, IkeSaId>,
+    /// Wall time at a time of ours; certificates alone ask for it.
+    wall: (Time, WallTime),
     /// Pairs of Child SAs, lingering ones included, and the IKE SAs that they belong to.
     pub(crate) children: BTreeMap<ChildId, IkeSaId>,
     next_id: u64,
@@ -97,9 +100,21 @@ impl Core {
             streams,
             pace,
             spis: BTreeMap::new(),
+            wall: (Time::ZERO, WallTime::ZERO),
             children: BTreeMap::new(),
             next_id: 0,
         }
+    }
+
+    /// It is `wall` on the wall.
+    pub(crate) fn set_wall_time(&mut self, now: Time, wall: WallTime) {
+        self.wall = (now, wall);
+    }
+
+    /// Wall time now. Before it was ever set it is 1970, when no certificate is valid.
+    pub(crate) fn wall_time(&self, now: Time) -> WallTime {
+        let (then, wall) = self.wall;
+        wall.saturating_add(now.since(then))
     }
 
     /// Queues an event.

@@ -42,8 +42,9 @@ impl Endpoint {
         let Some(attempt) = half_open.attempt().cloned() else { return };
         let config = attempt.config.clone();
         let spi_in = offer.as_ref().map(|offer| offer.spi_in);
+        let wall = self.core.wall_time(now);
         let verified = ppk::answered_in_auth(&mut settled, &config, received)
-            .and_then(|()| auth::verify_responder(&settled, &config, received, auth_id));
+            .and_then(|()| auth::verify_responder(&settled, &config, received, auth_id, wall));
         if let Err(error) = verified {
             if let Some(spi) = spi_in {
                 self.core.spi_source.release(spi);
@@ -147,11 +148,13 @@ impl Endpoint {
             Err(error) => return self.refuse_setup(now, id, &settled, exchange, message_id, error, None),
         };
         let name = config.name.clone();
-        let verified = ppk::asked_in_auth(&mut settled, &config, received).and_then(|answer| {
-            Ok((answer, auth::verify_initiator(&settled, &config, received, message_id)?))
+        let wall = self.core.wall_time(now);
+        let answer = ppk::asked_in_auth(&mut settled, &config, received).and_then(|ppk_answer| {
+            let verified = auth::verify_initiator(&settled, &config, received, message_id, wall)?;
+            Ok((ppk_answer, auth::response(&settled, &config, message_id, &verified)?))
         });
-        let (ppk_answer, verified) = match verified {
-            Ok(verified) => verified,
+        let (ppk_answer, mut out) = match answer {
+            Ok(answer) => answer,
             Err(error) => {
                 return self.refuse_setup(now, id, &settled, exchange, message_id, error, Some(name));
             }
@@ -160,7 +163,6 @@ impl Endpoint {
             let error = ExchangeError::Policy(Reason::PeerNoTranscriptAuth);
             return self.refuse_setup(now, id, &settled, exchange, message_id, error, Some(name));
         }
-        let mut out = auth::response(&settled, &config, message_id, &verified);
         out.extend(ppk_answer);
         if auth::may_echo(&settled, &config) {
             out.push(payloads::notify(NotifyType(self.core.config.esp_echo_notify)));

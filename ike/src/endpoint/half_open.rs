@@ -128,6 +128,8 @@ pub(crate) struct Responder {
     pub(crate) settled: Option<Box<Settled>>,
     /// Connections that may be meant, best first.
     pub(crate) candidates: Vec<Arc<str>>,
+    /// One of those asks for certificates.
+    pub(crate) expects_certificates: bool,
     /// The smallest fragment size of those.
     pub(crate) fragment_size: u16,
     /// How it was admitted.
@@ -186,6 +188,14 @@ impl HalfOpen {
         match &self.role {
             Role::Initiator(initiator) => initiator.attempt.config.ike.fragment_size,
             Role::Responder(responder) => responder.fragment_size,
+        }
+    }
+
+    /// The peer may have to send certificates, which are long.
+    pub(crate) fn expects_certificates(&self) -> bool {
+        match &self.role {
+            Role::Initiator(initiator) => initiator.attempt.config.expects_certificates(),
+            Role::Responder(responder) => responder.expects_certificates,
         }
     }
 

@@ -93,6 +93,7 @@ impl Endpoint {
                 assume_code_points: config.ike.assume_code_points,
                 full_transcript: config.ike.full_transcript_auth,
                 ppk: config.ppk.as_ref().map(PpkOffer::of),
+                signatures: config.has_signatures(),
             },
             nonce,
             &mut self.core.rng,

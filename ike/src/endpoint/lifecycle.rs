@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use super::connection::Goal;
+use super::credentials::may_replace;
 use super::half_open::{Attempt, HalfOpen, InitiatorState, Purpose, Role};
 use super::peers::Peers;
 use super::{Connection, Endpoint, Timer};
@@ -36,6 +35,7 @@ impl Endpoint {
             self.forget_connection(now, &name);
         }
         for new in &wanted {
+            self.take_credentials(now, new);
             self.apply_esp_policy(now, &new.name, new.esp.on_unreachable);
             let kept = self.connections.get(&new.name).map(|connection| connection.config.local_address);
             if let (Some(before), Some(address)) = (kept, new.local_address)
@@ -366,7 +366,7 @@ impl Endpoint {
         }
     }
 
-    fn reschedule_connection(&mut self, name: &str) {
+    pub(super) fn reschedule_connection(&mut self, name: &str) {
         let Some(connection) = self.connections.get(name) else { return };
         let moved = connection.moved_to.map(|(_, at)| at);
         let times = [connection.next_attempt, connection.children_at, connection.trial_at, moved];
@@ -584,18 +584,14 @@ fn child_done(pending: &mut [super::connection::Pending], child: &Arc<str>) {
 
 /// Nothing has changed that an SA depends on. Secrets are compared as well.
 fn is_same(old: &ConnectionConfig, new: &ConnectionConfig) -> bool {
-    use crate::config::Auth;
-    let (Auth::Psk(old_local), Auth::Psk(new_local)) = (&old.local_auth, &new.local_auth);
-    let (Auth::Psk(old_remote), Auth::Psk(new_remote)) = (&old.remote_auth, &new.remote_auth);
-    let same_secrets = old_local.expose() == new_local.expose() && old_remote.expose() == new_remote.expose();
+    let may_replace = may_replace(old, new);
     // What happens when ESP does not pass may change while SAs live.
     let mut new = new.clone();
+    (new.local_auth, new.remote_auth) = (old.local_auth.clone(), old.remote_auth.clone());
     new.esp.on_unreachable = old.esp.on_unreachable;
     // So may our address, which what we initiate follows.
     if new.remote_address != RemoteAddress::Any {
         new.local_address = old.local_address;
     }
-    let ppk = |config: &ConnectionConfig| config.ppk.as_ref().map(|ppk| ppk.secret.expose().to_vec());
-    let same_secrets = same_secrets && ppk(old).map(Zeroizing::new) == ppk(&new).map(Zeroizing::new);
-    same_secrets && format!("{old:?}") == format!("{new:?}")
+    may_replace && old.ppk == new.ppk && format!("{old:?}") == format!("{new:?}")
 }

@@ -172,7 +172,7 @@ impl Endpoint {
         let Some(config) = half_open.attempt().map(|attempt| attempt.config.clone()) else { return false };
         let (wait, whole) = (config.ike.retransmit_after, whole_retransmission_time(&config));
         let says_forger =
-            matches!(reason, Reason::AuthenticationFailed | Reason::ProtocolError | Reason::NoProposalChosen);
+            matches!(reason, Reason::ProtocolError | Reason::NoProposalChosen) || reason.is_about_identity();
         let (true, true, Some(path)) = (says_forger, now < began + wait, path) else { return false };
         if let InitiatorState::Auth(_, Some(offer), _) = half_open.take_state() {
             self.core.spi_source.release(offer.spi_in);

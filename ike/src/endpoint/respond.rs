@@ -11,7 +11,8 @@ use crate::codec::{ExchangeType, Flags, Header, Message, NotifyType, encode_mess
 use crate::config::{ConnectionConfig, FullTranscriptAuth};
 use crate::event::Event;
 use crate::live::Source;
-use crate::path::UdpPath;
+use crate::path::{StreamId, UdpPath};
+use crate::sa::auth;
 use crate::sa::channel::Channel;
 use crate::sa::error::ExchangeError;
 use crate::sa::init::{Ends, Terms, respond_to_init};
@@ -91,8 +92,11 @@ impl Endpoint {
         let separate = (self.core.config.tcp_listens && candidates.iter().any(|config| allows(&config)))
             .then_some(NotifyType(self.core.config.separate_transports_notify));
         let proposals: Vec<_> = candidates.iter().map(|config| config.ike.proposals.as_slice()).collect();
+        let authorities = auth::authorities(candidates.iter().map(|config| &**config));
         let terms = Terms {
             proposals: &proposals,
+            signs: candidates.iter().any(|config| config.has_signatures()),
+            authorities: &authorities,
             separate,
             assume_code_points: candidates.iter().any(|config| config.ike.assume_code_points),
             full_transcript: candidates
@@ -151,6 +155,7 @@ impl Endpoint {
             role: Role::Responder(Responder {
                 settled: None,
                 candidates: candidates.iter().map(|config| config.name.clone()).collect(),
+                expects_certificates: candidates.iter().any(|config| config.expects_certificates()),
                 fragment_size: candidates.iter().map(|config| config.ike.fragment_size).min().unwrap_or(1280),
                 standing: admission.standing,
                 is_attacked: false,
@@ -192,6 +197,15 @@ impl Endpoint {
         self.core.counters.responses_repeated += 1;
         self.core.answer(source, &vec![response]);
         true
+    }
+
+    /// IKE_AUTH may be the first message on a stream, and long if it has certificates in it.
+    pub(super) fn expect_certificates(&mut self, stream: StreamId, ends: Ends) {
+        if self.candidates(ends).iter().any(|config| config.expects_certificates())
+            && let Some(stream) = self.core.streams.get_mut(stream)
+        {
+            stream.deframer.set_limit(self.core.config.max_certificate_bytes);
+        }
     }
 
     /// Connections that these addresses may mean: named peers before `any`.

@@ -44,7 +44,7 @@ impl Endpoint {
                 IntermediateSent::new(&settled, round, ppk, &mut self.core.rng)
                     .map(|(out, sent)| (ExchangeType::IKE_INTERMEDIATE, out, Some(Box::new(sent)), None))
             }
-            None => Ok(self.auth_request(id, &settled)),
+            None => self.auth_request(id, &settled),
         };
         let (exchange, out, sent, offer) = match prepared {
             Ok(prepared) => prepared,
@@ -80,14 +80,16 @@ impl Endpoint {
         &mut self,
         id: IkeSaId,
         settled: &Settled,
-    ) -> (ExchangeType, Out, Option<Box<IntermediateSent>>, Option<Box<ChildOffer>>) {
+    ) -> Result<(ExchangeType, Out, Option<Box<IntermediateSent>>, Option<Box<ChildOffer>>), ExchangeError>
+    {
         let exchange = ExchangeType::IKE_AUTH;
-        let Some(half_open) = self.half_open.get(&id) else { return (exchange, Out::new(), None, None) };
-        let Some(attempt) = half_open.attempt() else { return (exchange, Out::new(), None, None) };
+        let Some(half_open) = self.half_open.get(&id) else { return Ok((exchange, Out::new(), None, None)) };
+        let Some(attempt) = half_open.attempt() else { return Ok((exchange, Out::new(), None, None)) };
         let config = attempt.config.clone();
         let message_id = half_open.channel.window.next_request_id().unwrap_or_default();
         let connection = self.connections.get(&*config.name);
         let has_other = connection.is_some_and(|connection| !connection.live.is_empty());
+        let mut out = auth::request(settled, &config, message_id, !has_other)?;
         let wanted = connection.and_then(|connection| {
             let is_wanted =
                 |child: &&std::sync::Arc<crate::config::ChildConfig>| connection.wanted.contains(&child.name);
@@ -97,7 +99,6 @@ impl Endpoint {
             let spi_in = self.core.spi_source.allocate()?;
             Some(Box::new(ChildOffer { config: child, spi_in, replaces: None, with_ke: false }))
         });
-        let mut out = auth::request(settled, &config, message_id, !has_other);
         if auth::may_echo(settled, &config) {
             out.push(payloads::notify(NotifyType(self.core.config.esp_echo_notify)));
         }
@@ -105,7 +106,7 @@ impl Endpoint {
             out.push(offer.sa());
             out.extend(offer.selectors());
         }
-        (exchange, out, None, offer)
+        Ok((exchange, out, None, offer))
     }
 
     /// A message of an IKE SA that is not established yet. Returns false if it is forged.
@@ -160,7 +161,10 @@ impl Endpoint {
         let Some(half_open) = self.half_open.get_mut(&id) else { return true };
         let Some(settled) = half_open.settled() else { return true };
         let key = settled.keys.keys().sk_e(!half_open.channel.is_initiator).clone();
-        let most = self.core.config.max_half_open_bytes;
+        let most = match half_open.expects_certificates() {
+            true => self.core.config.max_certificate_bytes,
+            false => self.core.config.max_half_open_bytes,
+        };
         let opened = match half_open.channel.open(&key, raw, message, most) {
             Opening::Whole(opened) => opened,
             Opening::Part => return true,

@@ -1,6 +1,8 @@
 //! What can go wrong in an exchange, by whose fault it is, and the one way from there to a Notify or to silence (RFC 7296
 //! section 2.21).
 
+use portcullis_pki::Refusal;
+
 use crate::codec::{NotifyType, PayloadType};
 use crate::crypto::{KeError, KeMethod};
 use crate::status::Reason;
@@ -22,6 +24,14 @@ pub(crate) enum ExchangeError {
     Authentication,
     /// The peer is incompatible: no PPK in common, where one end insists on it.
     Ppk,
+    /// The peer is not who it has to be: its certificate.
+    Certificate(Refusal),
+    /// The peer proves its identity by another method than the configuration asks for.
+    AuthMethod,
+    /// The peer signs by an algorithm that is not accepted.
+    SignatureAlgorithm,
+    /// The peer is incompatible: it verifies no signature that our key can make.
+    NoSignatureHash,
     /// The peer is incompatible: no proposal in common.
     NoProposal,
     /// The peer is incompatible: it wants this key exchange method, or we do.
@@ -52,7 +62,12 @@ impl ExchangeError {
                 NotifyType::INVALID_SYNTAX
             }
             Self::UnsupportedCritical(_) => NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD,
-            Self::Authentication | Self::Ppk => NotifyType::AUTHENTICATION_FAILED,
+            Self::Authentication
+            | Self::Ppk
+            | Self::Certificate(_)
+            | Self::AuthMethod
+            | Self::SignatureAlgorithm
+            | Self::NoSignatureHash => NotifyType::AUTHENTICATION_FAILED,
             Self::NoProposal | Self::Policy(_) => NotifyType::NO_PROPOSAL_CHOSEN,
             Self::WrongKeMethod(_) => NotifyType::INVALID_KE_PAYLOAD,
             Self::Selectors => NotifyType::TS_UNACCEPTABLE,
@@ -82,6 +97,9 @@ impl ExchangeError {
                 Reason::AuthenticationFailed
             }
             Self::Ppk => Reason::PeerNoPpk,
+            Self::Certificate(refusal) => refusal.into(),
+            Self::AuthMethod => Reason::AuthMethod,
+            Self::SignatureAlgorithm | Self::NoSignatureHash => Reason::SignatureAlgorithm,
             Self::NoProposal
             | Self::WrongKeMethod(_)
             | Self::Peer(NotifyType::NO_PROPOSAL_CHOSEN | NotifyType::INVALID_KE_PAYLOAD) => {
@@ -104,6 +122,10 @@ impl ExchangeError {
             Self::NotOffered => "answer_not_offered",
             Self::Authentication => "authentication_failed",
             Self::Ppk => "ppk_mismatch",
+            Self::Certificate(refusal) => refusal.label(),
+            Self::AuthMethod => "auth_method",
+            Self::SignatureAlgorithm => "signature_algorithm",
+            Self::NoSignatureHash => "no_signature_hash",
             Self::NoProposal => "no_proposal_chosen",
             Self::WrongKeMethod(_) => "invalid_ke_payload",
             Self::Selectors => "ts_unacceptable",
@@ -133,6 +155,16 @@ impl core::fmt::Display for ExchangeError {
             }
             Self::Ppk => f.write_str(
                 "no PPK in common, and one end requires it: compare `ppk` (id, required) on both sides",
+            ),
+            Self::Certificate(refusal) => write!(f, "the peer's certificate is refused: {refusal}"),
+            Self::AuthMethod => f.write_str(
+                "the peer proves its identity by another method: compare `auth` on both sides",
+            ),
+            Self::SignatureAlgorithm => f.write_str(
+                "the peer signs by an algorithm that is not accepted: RSA needs 2048 bits, SHA-1 is refused",
+            ),
+            Self::NoSignatureHash => f.write_str(
+                "the peer verifies no signature that our key can make: it needs RFC 7427 and a hash that fits the key",
             ),
             Self::NoProposal => f.write_str("no proposal in common: compare `proposals` on both sides"),
             Self::WrongKeMethod(method) => write!(f, "no agreement on the key exchange method ({method:?})"),

@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 
 use super::error::ExchangeError;
 use super::negotiate::{self, IkeChoice};
-use super::payloads::{self, Out, Received};
+use super::payloads::{self, KeyHash, Out, Received};
 use super::ppk::{self, PpkOffer, PpkStage};
 use super::settled::{Settled, nat_found};
 use crate::codec::NotifyType;
@@ -59,6 +59,8 @@ pub(crate) struct Wishes {
     pub(crate) full_transcript: FullTranscriptAuth,
     /// USE_PPK and USE_PPK_INT are offered.
     pub(crate) ppk: Option<PpkOffer>,
+    /// SIGNATURE_HASH_ALGORITHMS goes with the request (RFC 7427 section 4).
+    pub(crate) signatures: bool,
 }
 
 /// What a response leads to.
@@ -114,6 +116,9 @@ impl InitSent {
         out.extend(self.wishes.ppk.into_iter().flat_map(PpkOffer::notifications));
         if self.wishes.full_transcript != FullTranscriptAuth::Off {
             out.push(payloads::notify(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH));
+        }
+        if self.wishes.signatures {
+            out.push(payloads::signature_hashes());
         }
         out.extend(self.wishes.separate.map(payloads::notify));
         out.push(payloads::vendor_id(VENDOR_ID.to_vec()));
@@ -201,6 +206,7 @@ impl InitSent {
             peer_is_portcullis: is_portcullis(received),
             full_transcript,
             ppk,
+            signature_hashes: received.signature_hashes().filter(|_| self.wishes.signatures),
             choice,
             keys,
             spis,
@@ -245,6 +251,10 @@ pub(crate) struct Terms<'a> {
     pub(crate) full_transcript: bool,
     /// One of those connections has a PPK.
     pub(crate) ppk: Option<PpkOffer>,
+    /// One of those connections has signatures.
+    pub(crate) signs: bool,
+    /// The authorities that those connections have certificates of.
+    pub(crate) authorities: &'a [KeyHash],
     /// Zero bits of the puzzle that has to be solved before IKE_AUTH, if there is one (RFC 8019 section 7.2).
     pub(crate) puzzle: Option<u8>,
 }
@@ -275,12 +285,19 @@ pub(crate) fn respond_to_init(
     let separate = terms.separate.filter(|kind| believes_separate(received, *kind, terms.assume_code_points));
     let fragments = received.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED);
     let ppk = ppk::agreed(terms.ppk, received);
+    let signature_hashes = received.signature_hashes().filter(|_| terms.signs);
 
     let mut out = Out::new();
     out.push(payloads::sa(vec![answer]));
     out.push(payloads::ke(method, ke_data));
     out.push(payloads::nonce(nonce_r.clone()));
+    if !terms.authorities.is_empty() {
+        out.push(payloads::cert_request(terms.authorities));
+    }
     out.extend(nat_detection_payloads(spis.0, spis.1, ends));
+    if signature_hashes.is_some() {
+        out.push(payloads::signature_hashes());
+    }
     if fragments {
         out.push(payloads::notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED));
     }
@@ -308,6 +325,7 @@ pub(crate) fn respond_to_init(
         full_transcript: terms.full_transcript && received.has(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH),
         ppk,
         fragments,
+        signature_hashes,
         choice,
         spis,
         nonce_i: nonce_i.clone(),

@@ -1,15 +1,20 @@
 //! Payloads as the exchanges see them: what a message may hold once is a field, and what we send is made by name.
 
+use portcullis_pki::DistinguishedName;
+
 use super::error::ExchangeError;
 use crate::codec::{
-    AuthMethod, Authentication, DecodeError, Delete, IdType, Identification, KeyExchange, Malformed, Nonce,
-    Notify, NotifyType, PuzzleDemand, PuzzleSolution, SecurityAssociation, Spi, TrafficSelector,
-    TrafficSelectors, VendorId, decode_chain,
+    AuthMethod, Authentication, CertEncoding, Certificate, CertificateRequest, DecodeError, Delete, IdType,
+    Identification, KeyExchange, Malformed, Nonce, Notify, NotifyType, PuzzleDemand, PuzzleSolution,
+    SecurityAssociation, Spi, TrafficSelector, TrafficSelectors, VendorId, decode_chain,
 };
 pub(crate) use crate::codec::{PayloadChain, Proposal};
 use crate::config::Identity;
 use crate::crypto::KeMethod;
+use crate::crypto::signature::SignatureHashes;
 
+/// SHA-1 of SubjectPublicKeyInfo.
+pub(crate) type KeyHash = [u8; 20];
 /// A payload of ours.
 pub(crate) type Payload = crate::codec::Payload<'static>;
 /// The payloads of a message of ours, in order.
@@ -28,6 +33,8 @@ pub(crate) struct Received {
     pub(crate) id_i: Option<ReceivedId>,
     /// IDr.
     pub(crate) id_r: Option<ReceivedId>,
+    /// CERT, all of them, in order.
+    pub(crate) certs: Vec<ReceivedCert>,
     /// AUTH.
     pub(crate) auth: Option<ReceivedAuth>,
     /// TSi.
@@ -60,6 +67,15 @@ pub(crate) struct ReceivedId {
     pub(crate) identity: Option<Identity>,
     /// The payload without its generic header, for AUTH.
     pub(crate) body: Vec<u8>,
+}
+
+/// CERT as received.
+#[derive(Debug)]
+pub(crate) struct ReceivedCert {
+    /// Cert Encoding.
+    pub(crate) encoding: CertEncoding,
+    /// Certificate Data.
+    pub(crate) data: Vec<u8>,
 }
 
 /// AUTH as received.
@@ -114,11 +130,11 @@ impl Received {
                 Payload::Delete(delete) => all.deletes.push(delete),
                 Payload::VendorId(id) => all.vendor_ids.push(id.0.into_owned()),
                 Payload::Ps(solution) => all.puzzle_solution = Some(solution.0.into_owned()),
-                Payload::Cert(_)
-                | Payload::CertReq(_)
-                | Payload::Cp(_)
-                | Payload::Eap(_)
-                | Payload::Unknown(_) => {}
+                Payload::Cert(cert) => {
+                    all.certs.push(ReceivedCert { encoding: cert.encoding, data: cert.data.into_owned() });
+                }
+                // A connection has one certificate, which no request can change (RFC 7296 section 3.7).
+                Payload::CertReq(_) | Payload::Cp(_) | Payload::Eap(_) | Payload::Unknown(_) => {}
             }
         }
         all
@@ -143,6 +159,13 @@ impl Received {
     pub(crate) fn puzzle_demand(&self) -> Option<PuzzleDemand> {
         let puzzle = self.first(NotifyType::PUZZLE)?;
         Notify::with_data(NotifyType::PUZZLE, (&*puzzle.data).into()).puzzle_demand()
+    }
+
+    /// The hashes that the peer verifies signatures with, if it says so in a form that can be read (RFC 7427 section 4).
+    pub(crate) fn signature_hashes(&self) -> Option<SignatureHashes> {
+        let kind = NotifyType::SIGNATURE_HASH_ALGORITHMS;
+        let data = &*self.first(kind)?.data;
+        Notify::with_data(kind, data.into()).hash_algorithms().map(|hashes| SignatureHashes::of(&hashes))
     }
 
     /// The first error notification, known or not (RFC 7296 section 3.10.1).
@@ -178,6 +201,7 @@ impl ReceivedId {
         let identity = match id.id_type {
             IdType::FQDN => text().map(Identity::Fqdn),
             IdType::RFC822_ADDR => text().map(Identity::Email),
+            IdType::DER_ASN1_DN => DistinguishedName::from_der(&id.data).map(Identity::Name),
             IdType::KEY_ID => Some(Identity::KeyId(id.data.to_vec())),
             _ => id.address().map(Identity::Address),
         };
@@ -200,6 +224,7 @@ pub(crate) fn identification(identity: &Identity) -> Identification<'static> {
         Identity::Fqdn(name) => Identification::new(IdType::FQDN, name.clone().into_bytes()),
         Identity::Email(name) => Identification::new(IdType::RFC822_ADDR, name.clone().into_bytes()),
         Identity::Address(address) => Identification::from_address(*address),
+        Identity::Name(name) => Identification::new(IdType::DER_ASN1_DN, name.der().to_vec()),
         Identity::KeyId(octets) => Identification::new(IdType::KEY_ID, octets.clone()),
     }
 }
@@ -232,6 +257,27 @@ pub(crate) fn id_r(id: Identification<'static>) -> Payload {
 /// AUTH.
 pub(crate) fn auth(method: AuthMethod, data: Vec<u8>) -> Payload {
     Payload::Auth(Authentication { method, data: data.into() })
+}
+
+/// CERT with an X.509 certificate (RFC 7296 section 3.6).
+pub(crate) fn cert(certificate: &portcullis_pki::Certificate) -> Payload {
+    Payload::Cert(Certificate {
+        encoding: CertEncoding::X509_SIGNATURE,
+        data: certificate.der().to_vec().into(),
+    })
+}
+
+/// CERTREQ for certificates of these authorities, by the hashes of their keys (RFC 7296 section 3.7).
+pub(crate) fn cert_request(authorities: &[KeyHash]) -> Payload {
+    Payload::CertReq(CertificateRequest {
+        encoding: CertEncoding::X509_SIGNATURE,
+        authorities: authorities.concat().into(),
+    })
+}
+
+/// SIGNATURE_HASH_ALGORITHMS: what we verify signatures with (RFC 7427 section 4).
+pub(crate) fn signature_hashes() -> Payload {
+    Payload::Notify(Notify::signature_hash_algorithms(&SignatureHashes::OURS))
 }
 
 /// TSi.

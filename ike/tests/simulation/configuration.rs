@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use portcullis_ike::action::Action;
 use portcullis_ike::config::{
-    Auth, ChildConfig, ConnectionConfig, EndpointConfig, EspPolicy, Identity, IkePolicy, RemoteAddress,
-    Secret, StartMode, StartTransport,
+    ChildConfig, ConnectionConfig, EndpointConfig, EspPolicy, Identity, IkePolicy, LocalAuth, RemoteAddress,
+    RemoteAuth, Secret, StartMode, StartTransport,
 };
 
 use crate::world::World;
@@ -60,15 +60,15 @@ pub fn connection(
     local_ts: &str,
     remote_ts: &str,
 ) -> ConnectionConfig {
-    let secret = || Auth::Psk(Secret::new(b"a secret of both".to_vec()));
+    let secret = || Secret::new(b"a secret of both".to_vec());
     ConnectionConfig {
         name: Arc::from("c"),
         local_address: Some(local_address),
         local_id: Identity::Fqdn(local.into()),
-        local_auth: secret(),
+        local_auth: LocalAuth::Psk(secret()),
         remote_address: RemoteAddress::Ip(remote_address),
         remote_id: Identity::Fqdn(remote.into()),
-        remote_auth: secret(),
+        remote_auth: RemoteAuth::Psk(secret()),
         ppk: None,
         ike: IkePolicy {
             proposals: vec!["aes256gcm16-prfsha384-x25519-ke1_mlkem768".parse().unwrap()],

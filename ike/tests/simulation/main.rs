@@ -12,6 +12,8 @@ mod transcript;
 mod world;
 
 mod address;
+mod authority;
+mod certificates;
 mod echo;
 mod ends;
 mod fallback;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use portcullis_ike::action::{ChildId, EchoRequest, IkeSaId, InboundChildSa, OutboundChildSa};
 use portcullis_ike::config::{ConnectionConfig, EndpointConfig, OnUnreachable};
@@ -10,6 +11,9 @@ use portcullis_ike::endpoint::SpiSource;
 use portcullis_ike::event::Event;
 use portcullis_ike::path::{EspPath, EspTransport, StreamId};
 use portcullis_ike::{Endpoint, Time};
+
+/// Wall time at the start of the simulation, since 1970.
+pub const WALL: Duration = Duration::from_secs(21_000 * 86_400);
 
 /// A gateway of the simulation.
 pub struct Node {
@@ -197,5 +201,8 @@ fn endpoint(
 ) -> Endpoint {
     let mut octets = [0; 32];
     octets[..8].copy_from_slice(&seed.to_le_bytes());
-    Endpoint::new(config.clone(), connections.to_vec(), Box::new(SharedSpis(spis.clone())), octets, now)
+    let spis = Box::new(SharedSpis(spis.clone()));
+    let mut endpoint = Endpoint::new(config.clone(), connections.to_vec(), spis, octets, now);
+    endpoint.set_wall_time(now, WALL + now.since(Time::ZERO));
+    endpoint
 }

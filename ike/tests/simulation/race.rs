@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use portcullis_ike::action::Action;
 use portcullis_ike::config::{
-    Auth, ConnectionConfig, EndpointConfig, Secret, SeparateTransports, StartTransport,
+    ConnectionConfig, EndpointConfig, LocalAuth, RemoteAuth, Secret, SeparateTransports, StartTransport,
 };
 use portcullis_ike::event::Event;
 use portcullis_ike::path::UdpPath;
@@ -88,8 +88,8 @@ impl Race {
         });
         let mut forged: ConnectionConfig = pair.b.clone();
         forged.ike.separate_transports = separate;
-        let other = || Auth::Psk(Secret::new(b"a guess".to_vec()));
-        (forged.local_auth, forged.remote_auth) = (other(), other());
+        let other = || Secret::new(b"a guess".to_vec());
+        (forged.local_auth, forged.remote_auth) = (LocalAuth::Psk(other()), RemoteAuth::Psk(other()));
         let node = |n| Node::new(EndpointConfig::default(), vec![forged.clone()], B, 1000 + n);
         let mut world = pair.world(5);
         world.sent_datagrams = Some(Vec::new());

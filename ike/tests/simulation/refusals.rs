@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use portcullis_ike::command::CommandKind;
-use portcullis_ike::config::{Auth, ChildConfig, Identity, Secret, StartMode, StartTransport};
+use portcullis_ike::config::{
+    ChildConfig, Identity, LocalAuth, RemoteAuth, Secret, StartMode, StartTransport,
+};
 use portcullis_ike::event::Event;
 use portcullis_ike::path::{StreamId, UdpPath};
 use portcullis_ike::status::{Reason, State};
@@ -19,11 +21,11 @@ const STARTS: [StartTransport; 3] = [StartTransport::Udp, StartTransport::UdpThe
 fn a_wrong_secret_fails_on_both_sides_within_seconds() {
     for transport in STARTS {
         let mut pair = Pair::new(transport);
-        pair.b.remote_auth = Auth::Psk(Secret::new(b"another".to_vec()));
+        pair.b.remote_auth = RemoteAuth::Psk(Secret::new(b"another".to_vec()));
         fails(pair.world(1), Reason::AuthenticationFailed, Some(Reason::AuthenticationFailed));
         // The responder's own proof is wrong.
         let mut pair = Pair::new(transport);
-        pair.b.local_auth = Auth::Psk(Secret::new(b"another".to_vec()));
+        pair.b.local_auth = LocalAuth::Psk(Secret::new(b"another".to_vec()));
         fails(pair.world(1), Reason::AuthenticationFailed, Some(Reason::AuthenticationFailed));
     }
 }
@@ -367,7 +369,7 @@ fn a_host_without_a_guard_refuses_its_connections_and_says_so() {
     }
 }
 
-fn fails(mut world: World, reason: Reason, peers: Option<Reason>) {
+pub fn fails(mut world: World, reason: Reason, peers: Option<Reason>) {
     world.run_for(Duration::from_secs(4));
     let status = world.status(0);
     assert_eq!((status.state, status.reason), (State::Blocked, reason), "{status:?}");

@@ -30,7 +30,7 @@ fn a_connection_is_created_read_replaced_and_removed() {
         let config = bench.running.config();
         let connection = config.connection("new").unwrap();
         assert_eq!(connection.ike.ike.dead_after, Duration::from_secs(60));
-        let portcullis_ike::config::Auth::Psk(secret) = &connection.ike.local_auth;
+        let portcullis_ike::config::LocalAuth::Psk(secret) = &connection.ike.local_auth else { panic!() };
         assert_eq!(secret.expose(), b"a secret that nobody can guess");
 
         for method in ["PUT", "DELETE"] {

@@ -112,7 +112,7 @@ fn strip_point_form(method: KeMethod, data: &[u8]) -> Vec<u8> {
     }
 }
 
-/// SHA-1, for NAT detection (RFC 7296 section 2.23) only.
+/// SHA-1, for NAT detection (RFC 7296 section 2.23) and the names of authorities (section 3.7) only.
 pub(crate) fn sha1(parts: &[&[u8]]) -> [u8; 20] {
     let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     for part in parts {
