@@ -4,6 +4,7 @@ mod check;
 mod connection;
 mod gateway;
 mod guard_restore;
+mod pki;
 mod place;
 mod policy;
 mod release;
@@ -49,6 +50,8 @@ enum Verb {
     Reload(gateway::Reload),
     /// Put the guard of a gateway back as it was, before the daemon starts.
     GuardRestore(guard_restore::GuardRestore),
+    /// Make an authority, certificates and requests for a quick start.
+    Pki(pki::Pki),
     /// Give a gateway up: remove its guard and pinned programs. Its traffic is no longer protected.
     Release(release::Release),
 }
@@ -86,6 +89,7 @@ pub fn run() -> Result<ExitCode> {
         Verb::Events(events) => events.run()?,
         Verb::Reload(reload) => reload.run()?,
         Verb::GuardRestore(restore) => restore.run()?,
+        Verb::Pki(pki) => pki.run()?,
         Verb::Release(release) => {
             logging::start(LogConfig::default());
             release.run()?;

@@ -40,6 +40,7 @@ pub use certificate::{ExpiringFile, ExpiringKind};
 pub use connection::{Child, Connection, Limits, PolicySource};
 pub use connections::Connections;
 pub use gateway::{ControlConfig, IkeConfig, LogConfig, LogFormat, MetricsConfig, PerConnection};
+pub use identity::{hexadecimal, identity};
 pub use problem::{Mark, Problem, Severity};
 pub use scalar::{duration, name};
 pub use secret::Secrets;

@@ -3,7 +3,7 @@
 use rustls_pki_types::CertificateDer;
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName, SubjectKeyIdentifier};
 
 use crate::key::PublicKey;
 use crate::name::DistinguishedName;
@@ -23,6 +23,7 @@ pub struct Certificate {
     not_after: WallTime,
     key: Option<PublicKey>,
     spki: Vec<u8>,
+    key_identifier: Option<Vec<u8>>,
     may_sign: bool,
     may_issue: bool,
 }
@@ -49,6 +50,7 @@ impl Certificate {
         let names = tbs.get_extension::<SubjectAltName>().map_err(|_| Refusal::Malformed)?;
         let usage = tbs.get_extension::<KeyUsage>().map_err(|_| Refusal::Malformed)?.map(|(_, usage)| usage);
         let basic = tbs.get_extension::<BasicConstraints>().map_err(|_| Refusal::Malformed)?;
+        let identifier = tbs.get_extension::<SubjectKeyIdentifier>().map_err(|_| Refusal::Malformed)?;
         let spki = tbs.subject_public_key_info();
         Ok(Self {
             subject: DistinguishedName::of(tbs.subject()),
@@ -58,6 +60,7 @@ impl Certificate {
             not_after: tbs.validity().not_after.to_unix_duration(),
             key: PublicKey::of(spki),
             spki: spki.to_der().map_err(|_| Refusal::Malformed)?,
+            key_identifier: identifier.map(|(_, identifier)| identifier.0.as_bytes().to_vec()),
             may_sign: usage.is_none_or(|usage| usage.digital_signature() || usage.non_repudiation()),
             may_issue: basic.is_some_and(|(_, basic)| basic.ca)
                 && usage.is_none_or(|usage| usage.key_cert_sign()),
@@ -122,6 +125,16 @@ impl Certificate {
     /// It is an authority's: basicConstraints say so, and keyUsage does not say otherwise.
     pub fn may_issue(&self) -> bool {
         self.may_issue
+    }
+
+    /// The key identifier that certificates below it name it by (RFC 5280 section 4.2.1.2), if it has one.
+    pub fn key_identifier(&self) -> Option<&[u8]> {
+        self.key_identifier.as_deref()
+    }
+
+    /// Its serial number.
+    pub fn serial_number(&self) -> &[u8] {
+        &self.serial
     }
 
     /// It is the certificate of this subject.

@@ -14,6 +14,7 @@ mod key;
 mod name;
 pub mod pem;
 mod refusal;
+mod request;
 mod subject;
 mod trust;
 
@@ -21,6 +22,7 @@ pub use certificate::Certificate;
 pub use key::{KeyType, PublicKey};
 pub use name::DistinguishedName;
 pub use refusal::Refusal;
+pub use request::Request;
 pub use subject::Subject;
 pub use trust::{MAX_CHAIN, Trust};
 

@@ -20,6 +20,18 @@ pub fn revocation_lists(file: &[u8]) -> Result<Vec<Vec<u8>>, Refusal> {
     sections(file, SectionKind::Crl)
 }
 
+/// The certification request of a PEM or DER file, in DER.
+///
+/// # Errors
+/// [`Refusal::Malformed`], also if there is not exactly one.
+pub fn request(file: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut found = sections(file, SectionKind::Csr)?;
+    match (found.pop(), found.is_empty()) {
+        (Some(request), true) => Ok(request),
+        _ => Err(Refusal::Malformed),
+    }
+}
+
 fn sections(file: &[u8], wanted: SectionKind) -> Result<Vec<Vec<u8>>, Refusal> {
     const DER_SEQUENCE: u8 = 0x30;
     if file.first() == Some(&DER_SEQUENCE) {

@@ -19,7 +19,7 @@ use crate::{Certificate, PublicKey, Refusal, Subject, WallTime};
 pub const MAX_CHAIN: usize = 4;
 
 /// What certificates may be signed with: no SHA-1, no RSA below 2048 bits.
-const ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
+pub(crate) const ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     algorithm::ECDSA_P256_SHA256,
     algorithm::ECDSA_P256_SHA384,
     algorithm::ECDSA_P256_SHA512,

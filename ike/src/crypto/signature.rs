@@ -122,6 +122,21 @@ impl SigningKey {
         }
     }
 
+    /// Signs what is no AUTH: a certificate or a revocation list, by the algorithm that every reader of certificates knows for the
+    /// key. `None` if the provider failed.
+    pub fn sign_certificate(&self, octets: &[u8]) -> Option<Vec<u8>> {
+        let algorithm = match self.0.public().key_type {
+            KeyType::Rsa => SignatureAlgorithm::RsaPkcs1(SignatureHash::Sha256),
+            KeyType::EcdsaP256 => SignatureAlgorithm::Ecdsa(SignatureHash::Sha256),
+            KeyType::EcdsaP384 => SignatureAlgorithm::Ecdsa(SignatureHash::Sha384),
+            KeyType::Ed25519 => SignatureAlgorithm::Ed25519,
+            KeyType::MlDsa44 => SignatureAlgorithm::MlDsa44,
+            KeyType::MlDsa65 => SignatureAlgorithm::MlDsa65,
+            KeyType::MlDsa87 => SignatureAlgorithm::MlDsa87,
+        };
+        self.0.sign(algorithm, octets)
+    }
+
     /// Signs; `None` if the provider failed.
     pub(crate) fn sign(&self, algorithm: SignatureAlgorithm, message: &[u8]) -> Option<Vec<u8>> {
         self.0.sign(algorithm, message)
