@@ -12,6 +12,7 @@ mod transcript;
 mod world;
 
 mod address;
+mod childless;
 mod echo;
 mod ends;
 mod fallback;
