@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::time::Duration;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -156,6 +157,18 @@ pub enum FullTranscriptAuth {
     Off,
 }
 
+/// Where the first Child SA of an IKE SA that we initiate is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FirstChild {
+    /// In IKE_AUTH.
+    InAuth,
+    /// In CREATE_CHILD_SA, after an IKE_AUTH without one (RFC 6023).
+    Childless,
+    /// Like `Childless`, and after a rekey of the IKE SA in which the additional key exchanges take place. IKE_SA_INIT has none
+    /// of them, in either role, so that nobody who is not authenticated makes us do or keep anything for them.
+    AfterRekey,
+}
+
 /// What happens when no direct carrier passes ESP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnUnreachable {
@@ -189,6 +202,8 @@ pub struct IkePolicy {
     pub assume_code_points: bool,
     /// Both IKE_SA_INIT messages authenticated by both ends. Default `Prefer`.
     pub full_transcript_auth: FullTranscriptAuth,
+    /// Where the first Child SA is made. Default `InAuth`.
+    pub first_child: FirstChild,
     /// IKE SA is rekeyed this long after it was made, less up to `rekey_jitter_percent`. Default 4 h.
     pub rekey_after: Duration,
     /// Hard lifetime of an IKE SA. Default 6 h.
@@ -224,6 +239,8 @@ pub enum Contradiction {
     FallbackOnUdp,
     /// `transport: udp` with a key exchange that does not fit.
     DoesNotFitUdp,
+    /// `first_child: after-rekey` without additional key exchanges.
+    NothingAfterRekey,
 }
 
 impl fmt::Display for Contradiction {
@@ -238,6 +255,9 @@ impl fmt::Display for Contradiction {
             Self::FallbackOnUdp => {
                 "tcp-fallback with transport: udp cannot work: no TCP stream is ever opened; use udp-then-tcp or tcp, or fail-closed"
             }
+            Self::NothingAfterRekey => {
+                "after-rekey moves additional key exchanges behind authentication, and these proposals have none; add some (ke1_mlkem768), or use childless"
+            }
             Self::DoesNotFitUdp => {
                 "transport: udp with a key exchange that does not fit: IKE_SA_INIT exceeds 1280 octets of IP and cannot be fragmented (RFC 7383 section 2.5); use udp-then-tcp or tcp, or put a smaller key exchange first"
             }
@@ -246,18 +266,31 @@ impl fmt::Display for Contradiction {
 }
 
 impl IkePolicy {
+    /// The proposals of IKE_SA_INIT.
+    pub fn proposals_of_set_up(&self) -> Cow<'_, [IkeProposal]> {
+        match self.first_child {
+            FirstChild::InAuth | FirstChild::Childless => Cow::Borrowed(&self.proposals),
+            FirstChild::AfterRekey => {
+                self.proposals.iter().map(IkeProposal::without_additional_key_exchanges).collect()
+            }
+        }
+    }
+
     /// Why this cannot work with that ESP policy, if it cannot.
     pub fn contradictions(&self, on_unreachable: OnUnreachable) -> impl Iterator<Item = Contradiction> {
         let on_udp = self.transport == StartTransport::Udp;
         let off_on_tcp = self.transport == StartTransport::Tcp
             && self.separate_transports == SeparateTransports::Off
             && on_unreachable == OnUnreachable::FailClosed;
+        let defers_nothing = self.first_child == FirstChild::AfterRekey
+            && !self.proposals.iter().all(IkeProposal::has_additional_key_exchanges);
         let fits = self.proposals.is_empty() || ike_sa_init_fits_udp(&self.proposals);
         [
             (off_on_tcp, Contradiction::OffOnTcpFailsClosed),
             (on_udp && self.separate_transports == SeparateTransports::Require, Contradiction::RequireOnUdp),
             (on_udp && on_unreachable == OnUnreachable::TcpFallback, Contradiction::FallbackOnUdp),
             (on_udp && !fits, Contradiction::DoesNotFitUdp),
+            (defers_nothing, Contradiction::NothingAfterRekey),
         ]
         .into_iter()
         .filter_map(|(is_there, contradiction)| is_there.then_some(contradiction))
@@ -459,6 +492,8 @@ pub struct EndpointConfig {
     pub max_half_open_bytes: usize,
     /// The same for one whose peer has to send certificates: four of ML-DSA-87 and a signature take 35 KiB. Default 40 KiB.
     pub max_certificate_bytes: usize,
+    /// Most octets that all half-open SAs of strangers together may make us keep. Default 64 MiB.
+    pub max_stranger_bytes: usize,
     /// Most Child SA pairs of one IKE SA; above, NO_ADDITIONAL_SAS (RFC 7296 section 1.3). Default 256.
     pub max_children: usize,
     /// Most IKE SAs per second that are set up anew after a loss, a fall or for a trial, over all connections (transport
@@ -493,6 +528,7 @@ impl Default for EndpointConfig {
             half_open_timeout: Duration::from_secs(30),
             max_half_open_bytes: 16 * 1024,
             max_certificate_bytes: 40 * 1024,
+            max_stranger_bytes: 64 * 1024 * 1024,
             max_children: 256,
             reestablish_per_second: 50,
             key_log: false,
@@ -509,6 +545,7 @@ impl Default for IkePolicy {
             proposals: Vec::new(),
             assume_code_points: false,
             full_transcript_auth: FullTranscriptAuth::Prefer,
+            first_child: FirstChild::InAuth,
             rekey_after: Duration::from_secs(4 * 3600),
             lifetime: Duration::from_secs(6 * 3600),
             rekey_jitter_percent: 10,

@@ -71,6 +71,8 @@ pub struct Endpoint {
     half_open: BTreeMap<IkeSaId, HalfOpen>,
     by_initiator: BTreeMap<(u64, SocketAddr), IkeSaId>,
     half_open_quota: Quota,
+    /// Octets that half-open SAs of strangers make us keep.
+    stranger_bytes: usize,
     cookies: CookieJar,
     spent: Spent,
     peers: Peers,
@@ -130,6 +132,7 @@ impl Endpoint {
                 config.max_half_open_per_prefix,
                 config.max_half_open_per_peer,
             ),
+            stranger_bytes: 0,
             spent: Spent::new(config.max_half_open.saturating_mul(4)),
             peers: Peers::default(),
             attacked: 0,
@@ -285,6 +288,7 @@ impl Endpoint {
     pub fn counters(&self) -> Counters {
         Counters {
             half_open: self.half_open_quota.held() as u64,
+            stranger_bytes: self.stranger_bytes as u64,
             stranger_streams: self.core.streams.strangers() as u64,
             ..self.core.counters.clone()
         }

@@ -254,6 +254,8 @@ pub struct Counters {
     pub trials_failed: u64,
     /// Half-open SAs now.
     pub half_open: u64,
+    /// Octets that half-open SAs of strangers make us keep now.
+    pub stranger_bytes: u64,
     /// Streams of strangers now.
     pub stranger_streams: u64,
     /// Messages that were dropped or answered with an error, by bounded reason.

@@ -13,12 +13,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::action::{ChildId, IkeSaId};
-use crate::config::{ChildConfig, ConnectionConfig};
+use crate::config::{ChildConfig, ConnectionConfig, FirstChild};
 use crate::crypto::schedule::IkeKeys;
 use crate::proposal::IkeProposal;
 use crate::sa::channel::Channel;
 use crate::sa::children::Children;
-use crate::sa::negotiate::IkeChoice;
+use crate::sa::negotiate::{IkeChoice, allows};
 use crate::status::Reason;
 use crate::time::Time;
 use crate::transport::carrier::Carrier;
@@ -57,8 +57,6 @@ pub(crate) struct LiveSa {
     pub(crate) has_ppk: bool,
     /// Both sides fragment.
     pub(crate) fragments: bool,
-    /// Both sides do additional key exchanges (RFC 9370).
-    pub(crate) additional_ke: bool,
     /// What carries IKE.
     pub(crate) link: Link,
     /// How ESP travels.
@@ -250,6 +248,12 @@ impl LiveSa {
     /// The IKE proposals that a rekey offers.
     pub(crate) fn proposals(&self) -> &[IkeProposal] {
         &self.config.ike.proposals
+    }
+
+    /// The additional key exchanges that the policy puts behind authentication have not taken place: no Child SA before.
+    pub(crate) fn lacks_key_exchanges(&self) -> bool {
+        self.config.ike.first_child == FirstChild::AfterRekey
+            && !self.proposals().iter().any(|ours| allows(ours, &self.current.choice))
     }
 
     /// It can take part in exchanges.

@@ -55,6 +55,11 @@ pub struct EspProposal {
 }
 
 impl IkeProposal {
+    /// The proposal for IKE_SA_INIT where additional key exchanges come after authentication.
+    pub fn without_additional_key_exchanges(&self) -> Self {
+        Self { additional: AdditionalKes::default(), ..self.clone() }
+    }
+
     /// Some additional key exchange is proposed, so IKE_SA_INIT needs INTERMEDIATE_EXCHANGE_SUPPORTED (RFC 9370 section
     /// 2.2.1).
     pub fn has_additional_key_exchanges(&self) -> bool {

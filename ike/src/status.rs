@@ -102,6 +102,8 @@ labelled! {
         AuthenticationFailed => "authentication_failed",
         /// The peer does not authenticate both IKE_SA_INIT messages, and the connection requires it.
         PeerNoTranscriptAuth => "peer_no_transcript_auth",
+        /// The peer takes no IKE SA without a child, and the connection asks for that (RFC 6023).
+        PeerNoChildless => "peer_no_childless",
         /// The peer has no PPK, or another one, and one end requires it (RFC 8784).
         PeerNoPpk => "peer_no_ppk",
         /// The peer proves its identity by another method than configured.

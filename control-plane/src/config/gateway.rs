@@ -196,6 +196,9 @@ fn ike_section(s: &mut Section<'_>) -> Option<IkeConfig> {
         max_certificate_bytes: s.or("max_certificate_bytes", limits.max_certificate_bytes, |field| {
             field.read(|text| size(text).and_then(|n| usize::try_from(n).map_err(|e| e.to_string())))
         }),
+        max_stranger_bytes: s.or("max_stranger_bytes", limits.max_stranger_bytes, |field| {
+            field.read(|text| size(text).and_then(|n| usize::try_from(n).map_err(|e| e.to_string())))
+        }),
         max_children: s.or("max_children", limits.max_children, count),
         reestablish_per_second: s
             .or("reestablish_per_second", limits.reestablish_per_second, |field| field.number(1, 10_000)),

@@ -144,6 +144,12 @@ fn problems_of_a_connection_are_reported_where_they_are() {
         ("{ transport: §quic }", "{}", "ike.transport", "udp, udp-then-tcp, tcp"),
         ("{ transport: tcp, separate_transports: §off }", "{}", "ike.separate_transports", "fail-closed"),
         ("{ transport: udp, separate_transports: §require }", "{}", "ike.separate_transports", "IKE on TCP"),
+        (
+            "{ first_child: §after-rekey, proposals: [aes256gcm16-prfsha384-x25519] }",
+            "{}",
+            "ike.first_child",
+            "behind authentication",
+        ),
         ("{}", "{ fallback: §{ trial_first: 1h } }", "esp.fallback", "trial_longest"),
         ("{}", "{ fallback: { §trial: 1h } }", "esp.fallback.trial", "unknown key"),
         ("{ transport: udp }", "{ on_unreachable: §tcp-fallback }", "esp.on_unreachable", "no TCP stream"),

@@ -235,6 +235,8 @@ fn ike(page: &mut Page, snapshot: &Snapshot) {
         .only(sum(|c| c.returns));
     page.counter("ike_trials_failed", "Trials of direct carriers that failed").only(sum(|c| c.trials_failed));
     page.gauge("ike_half_open", "IKE SAs that are not authenticated yet").only(sum(|c| c.half_open));
+    page.gauge("ike_stranger_bytes", "Octets kept for IKE SAs of strangers that are not authenticated")
+        .only(sum(|c| c.stranger_bytes));
     page.gauge("ike_stranger_streams", "TCP streams without an authenticated IKE SA")
         .only(sum(|c| c.stranger_streams));
     let rejected = page.counter("ike_rejected", "Messages dropped or answered with an error");

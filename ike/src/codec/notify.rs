@@ -47,6 +47,11 @@ impl<'a> Notify<'a> {
         Self { protocol: ProtocolId::ESP, spi: Spi::Child(spi), notify_type, data: Cow::Borrowed(&[]) }
     }
 
+    /// CHILDLESS_IKEV2_SUPPORTED: about the IKE SA, without an SPI (RFC 6023 section 4).
+    pub fn childless_ikev2_supported() -> Self {
+        Self { protocol: ProtocolId::IKE, ..Self::new(NotifyType::CHILDLESS_IKEV2_SUPPORTED) }
+    }
+
     /// INVALID_KE_PAYLOAD, naming the method wanted (RFC 7296 section 1.3).
     pub fn invalid_ke_payload(method: KeMethod) -> Self {
         Self::with_data(NotifyType::INVALID_KE_PAYLOAD, method.0.to_be_bytes().to_vec().into())

@@ -137,6 +137,11 @@ impl Connection {
         is_wanted && self.attempt.is_none() && self.lacks_sa() && !self.lacks_address
     }
 
+    /// The first of its children that is wanted.
+    pub(crate) fn first_wanted(&self) -> Option<Arc<ChildConfig>> {
+        self.child_configs.iter().find(|child| self.wanted.contains(&child.name)).cloned()
+    }
+
     /// There is no IKE SA, or none on our address.
     pub(crate) fn lacks_sa(&self) -> bool {
         self.live.is_empty() || self.must_move

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Endpoint;
+use super::connection::Connection;
 use super::half_open::{HalfOpen, Purpose, Role};
 use crate::action::IkeSaId;
 use crate::codec::{ExchangeType, NotifyType};
-use crate::config::{ConnectionConfig, FullTranscriptAuth, OnUnreachable, RemoteAddress, SeparateTransports};
+use crate::config::{
+    ConnectionConfig, FirstChild, FullTranscriptAuth, OnUnreachable, RemoteAddress, SeparateTransports,
+};
 use crate::event::Event;
 use crate::live::{Generation, LiveSa, Outcome, Task, TrialSa};
 use crate::path::{DirectCarrier, IkeTransport};
@@ -66,17 +69,27 @@ impl Endpoint {
         let falls_at_once = carrier.is_err()
             && config.esp.on_unreachable == OnUnreachable::TcpFallback
             && attempt.purpose != Purpose::Trial;
-        let child = offer.map(|offer| {
-            let name = offer.config.name.clone();
-            let terms = carrier.map_err(ExchangeError::Policy).and_then(|_| offer.answered(received));
-            let terms = match terms {
-                Err(ExchangeError::Peer(NotifyType::NO_PROPOSAL_CHOSEN)) if in_tcp => {
-                    Err(self.refused_in_tcp(now, &config.name))
-                }
-                terms => terms,
-            };
-            (name, terms)
-        });
+        let child = match offer {
+            Some(offer) => {
+                let name = offer.config.name.clone();
+                let terms = carrier.map_err(ExchangeError::Policy).and_then(|_| offer.answered(received));
+                Some((name, terms))
+            }
+            // The first child comes later, unless this end or the other says already that none will.
+            None => {
+                let refusal = carrier.err().map(ExchangeError::Policy);
+                let refusal = refusal.or(received.error().map(ExchangeError::Peer));
+                let wanted = self.connections.get(&*config.name).and_then(Connection::first_wanted);
+                wanted.zip(refusal).map(|(child, error)| (child.name.clone(), Err(error)))
+            }
+        };
+        let child = match child {
+            Some((name, Err(ExchangeError::Peer(NotifyType::NO_PROPOSAL_CHOSEN)))) if in_tcp => {
+                let error = self.refused_in_tcp(now, &config.name);
+                Some((name, Err(error)))
+            }
+            child => child,
+        };
         let Some(half_open) = self.take_half_open(id) else { return };
         let nonces = (settled.nonce_i.clone(), settled.nonce_r.clone());
         let first = carrier.unwrap_or(DirectCarrier::Udp);
@@ -170,7 +183,7 @@ impl Endpoint {
         let Some(mut half_open) = self.take_half_open(id) else { return };
         let nat = settled.nat.0 || settled.nat.1;
         let carrier = table::first_carrier(&config.esp, half_open.started_on, settled.separate, nat);
-        let is_ours = config.ike.proposals.iter().any(|ours| allows(ours, &settled.choice));
+        let is_ours = config.ike.proposals_of_set_up().iter().any(|ours| allows(ours, &settled.choice));
         let refusal = match is_ours {
             false => Some(Reason::NoProposalChosen),
             true => table::refusal(
@@ -183,7 +196,12 @@ impl Endpoint {
         };
         let child = match refusal {
             Some(reason) => Err(ExchangeError::Policy(reason)),
-            None => self.choose_child(&name, received, &mut out),
+            None if received.asks_for_child() && config.ike.first_child == FirstChild::AfterRekey => {
+                Err(ExchangeError::Policy(Reason::NoProposalChosen))
+            }
+            None if received.asks_for_child() => self.choose_child(&name, received, &mut out).map(Some),
+            // RFC 6023 section 3.
+            None => Ok(None),
         };
         if let Err(error) = child {
             self.core.reject(error.label());
@@ -195,7 +213,7 @@ impl Endpoint {
         let began = half_open.began;
         let Some((sealed, _)) = sealed else {
             self.core.reject("response_too_long");
-            if let Ok(terms) = child {
+            if let Ok(Some(terms)) = child {
                 self.core.spi_source.release(terms.spi_in);
             }
             return self.close_streams_of(id);
@@ -206,7 +224,8 @@ impl Endpoint {
             live.trial = Some(TrialSa::Peers);
         }
         match child {
-            Ok(terms) => {
+            Ok(None) => self.core.transmit(&live.link, &sealed.messages, None),
+            Ok(Some(terms)) => {
                 let new = terms.keyed(&live.current.keys, &nonces.0, &nonces.1, &[]);
                 let child = live.install(&mut self.core, now, new);
                 self.core.transmit(&live.link, &sealed.messages, None);
@@ -241,7 +260,7 @@ impl Endpoint {
     ) -> Result<ChildTerms, ExchangeError> {
         let children =
             self.connections.get(name).map(|connection| connection.child_configs.clone()).unwrap_or_default();
-        let answer = ChildAnswer::choose(received, &children, None, false, false)?;
+        let answer = ChildAnswer::choose(received, &children, None, false)?;
         let spi_in = self.core.spi_source.allocate().ok_or(ExchangeError::Full)?;
         let (sa, selectors, terms) = answer.accept(spi_in);
         out.push(sa);
@@ -391,7 +410,6 @@ impl Endpoint {
         let child_configs =
             self.connections.get(&*config.name).map(|c| c.child_configs.clone()).unwrap_or_default();
         let lowest_nonce = (&settled.nonce_i).min(&settled.nonce_r).as_slice().into();
-        let additional_ke = !settled.choice.additional.is_empty();
         let Settled { choice, keys, separate, full_transcript, fragments, .. } = settled;
         Box::new(LiveSa {
             id,
@@ -401,7 +419,6 @@ impl Endpoint {
             full_transcript,
             has_ppk,
             fragments,
-            additional_ke,
             link,
             carrier,
             current: Generation {

@@ -136,6 +136,8 @@ pub(crate) struct Responder {
     pub(crate) standing: Standing,
     /// A message came that does not authenticate.
     pub(crate) is_attacked: bool,
+    /// What it counts for in the budget of strangers.
+    pub(crate) counted_bytes: usize,
 }
 
 impl Responder {
@@ -161,6 +163,13 @@ impl HalfOpen {
                 InitiatorState::Init(_) | InitiatorState::InitPuzzle(_) | InitiatorState::Taken => None,
             },
         }
+    }
+
+    /// Octets of messages that are kept of it and for it.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        let messages =
+            self.settled().map_or(0, |settled| settled.messages.0.len() + settled.messages.1.len());
+        messages + self.channel.kept_bytes()
     }
 
     /// We initiate, and IKE_AUTH has left.

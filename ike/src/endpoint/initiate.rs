@@ -10,7 +10,7 @@ use super::half_open::{Attempt, HalfOpen, Initiator, InitiatorState, Purpose, Ro
 use super::race::may_be_one_of_several;
 use crate::action::IkeSaId;
 use crate::codec::{ExchangeType, Message, NotifyType, encode_message};
-use crate::config::{ConnectionConfig, RemoteAddress, SeparateTransports, StartTransport};
+use crate::config::{ConnectionConfig, FirstChild, RemoteAddress, SeparateTransports, StartTransport};
 use crate::live::Source;
 use crate::path::{IkeTransport, StreamId, UdpPath};
 use crate::sa::channel::Channel;
@@ -87,11 +87,12 @@ impl Endpoint {
         let separate = NotifyType(self.core.config.separate_transports_notify);
         let nonce = self.core.nonce();
         let sent = InitSent::new(
-            &config.ike.proposals,
+            &config.ike.proposals_of_set_up(),
             Wishes {
                 separate: attempt.offers_separate.then_some(separate),
                 assume_code_points: config.ike.assume_code_points,
                 full_transcript: config.ike.full_transcript_auth,
+                childless: config.ike.first_child != FirstChild::InAuth,
                 ppk: config.ppk.as_ref().map(PpkOffer::of),
                 signatures: config.has_signatures(),
             },

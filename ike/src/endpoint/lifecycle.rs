@@ -159,6 +159,7 @@ impl Endpoint {
                     self.by_initiator.remove(&key);
                 }
                 self.half_open_quota.leave(admitted.ip(), responder.standing);
+                self.stranger_bytes -= responder.counted_bytes;
                 self.attacked -= usize::from(responder.is_attacked);
             }
             Role::Initiator(initiator) => {
@@ -457,6 +458,14 @@ impl Endpoint {
                 self.finish_commands(name, |goal| *goal == Goal::RekeyIke, &Ok("rekeyed".into()));
             }
             Outcome::IkeRekeyFailed { detail } => {
+                if let Some(live) = self.live.get_mut(&id)
+                    && live.lacks_key_exchanges()
+                {
+                    // No child can be made on it.
+                    live.queue.retain(|task| !matches!(task, Task::CreateChild(_)));
+                    let failure = (Reason::NoProposalChosen, detail.clone());
+                    self.child_missing(now, id, name, Some(failure));
+                }
                 self.finish_commands(name, |goal| *goal == Goal::RekeyIke, &Err(detail));
             }
         }

@@ -7,11 +7,14 @@ use super::Endpoint;
 use super::core::Traffic;
 use super::half_open::{HalfOpen, Responder, Role};
 use super::puzzles::Admission;
+use super::quota::Standing;
+use crate::action::IkeSaId;
 use crate::codec::{ExchangeType, Flags, Header, Message, NotifyType, encode_message};
 use crate::config::{ConnectionConfig, FullTranscriptAuth};
 use crate::event::Event;
 use crate::live::Source;
 use crate::path::{StreamId, UdpPath};
+use crate::proposal::IkeProposal;
 use crate::sa::auth;
 use crate::sa::channel::Channel;
 use crate::sa::error::ExchangeError;
@@ -62,6 +65,9 @@ impl Endpoint {
         let Some(admission) = self.admission(now, source, &header, &received, ends.remote.ip()) else {
             return;
         };
+        if admission.standing == Standing::Stranger && self.stranger_budget() < 2 * raw.len() {
+            return self.core.reject("stranger_memory");
+        }
         if !self.half_open_quota.admit(ends.remote.ip(), admission.standing) {
             return self.core.reject("too_many_half_open");
         }
@@ -91,7 +97,8 @@ impl Endpoint {
         let allows = |config: &&Arc<ConnectionConfig>| table::allows_separate(&config.ike);
         let separate = (self.core.config.tcp_listens && candidates.iter().any(|config| allows(&config)))
             .then_some(NotifyType(self.core.config.separate_transports_notify));
-        let proposals: Vec<_> = candidates.iter().map(|config| config.ike.proposals.as_slice()).collect();
+        let proposals: Vec<_> = candidates.iter().map(|config| config.ike.proposals_of_set_up()).collect();
+        let proposals: Vec<&[IkeProposal]> = proposals.iter().map(|proposals| &**proposals).collect();
         let authorities = auth::authorities(candidates.iter().map(|config| &**config));
         let terms = Terms {
             proposals: &proposals,
@@ -159,6 +166,7 @@ impl Endpoint {
                 fragment_size: candidates.iter().map(|config| config.ike.fragment_size).min().unwrap_or(1280),
                 standing: admission.standing,
                 is_attacked: false,
+                counted_bytes: 0,
             }),
         };
         half_open.traffic.received(source.transport(), raw.len());
@@ -181,8 +189,26 @@ impl Endpoint {
         }
         self.by_initiator.insert((header.spi_i, ends.remote), id);
         self.half_open.insert(id, half_open);
+        self.count_bytes(id);
         self.reschedule(id);
         Ok(())
+    }
+
+    /// Octets that strangers may make us keep beside what they do.
+    pub(super) fn stranger_budget(&self) -> usize {
+        self.core.config.max_stranger_bytes.saturating_sub(self.stranger_bytes)
+    }
+
+    /// What a half-open SA makes us keep is counted anew.
+    pub(super) fn count_bytes(&mut self, id: IkeSaId) {
+        let Some(half_open) = self.half_open.get_mut(&id) else { return };
+        let kept = half_open.kept_bytes();
+        if let Role::Responder(responder) = &mut half_open.role
+            && responder.standing == Standing::Stranger
+        {
+            self.stranger_bytes = self.stranger_bytes - responder.counted_bytes + kept;
+            responder.counted_bytes = kept;
+        }
     }
 
     /// The same request again gets the same response (RFC 7296 section 2.1).

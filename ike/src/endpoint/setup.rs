@@ -1,10 +1,12 @@
 //! From keys to authentication: IKE_INTERMEDIATE and IKE_AUTH, both roles.
 
 use super::Endpoint;
-use super::half_open::{HalfOpen, InitiatorState, Role};
+use super::connection::Connection;
+use super::half_open::{HalfOpen, InitiatorState, Responder, Role};
+use super::quota::Standing;
 use crate::action::IkeSaId;
 use crate::codec::{ExchangeType, Message, NotifyType};
-use crate::config::Ppk;
+use crate::config::{FirstChild, Ppk};
 use crate::live::Source;
 use crate::path::{IkeTransport, StreamId};
 use crate::sa::channel::{Opened, Opening};
@@ -90,11 +92,9 @@ impl Endpoint {
         let connection = self.connections.get(&*config.name);
         let has_other = connection.is_some_and(|connection| !connection.live.is_empty());
         let mut out = auth::request(settled, &config, message_id, !has_other)?;
-        let wanted = connection.and_then(|connection| {
-            let is_wanted =
-                |child: &&std::sync::Arc<crate::config::ChildConfig>| connection.wanted.contains(&child.name);
-            connection.child_configs.iter().find(is_wanted).cloned()
-        });
+        let wanted = connection
+            .filter(|_| config.ike.first_child == FirstChild::InAuth)
+            .and_then(Connection::first_wanted);
         let offer = wanted.and_then(|child| {
             let spi_in = self.core.spi_source.allocate()?;
             Some(Box::new(ChildOffer { config: child, spi_in, replaces: None, with_ke: false }))
@@ -158,6 +158,7 @@ impl Endpoint {
         if !self.auth_puzzle_is_solved(id, message) {
             return true;
         }
+        let budget = self.stranger_budget();
         let Some(half_open) = self.half_open.get_mut(&id) else { return true };
         let Some(settled) = half_open.settled() else { return true };
         let key = settled.keys.keys().sk_e(!half_open.channel.is_initiator).clone();
@@ -165,9 +166,16 @@ impl Endpoint {
             true => self.core.config.max_certificate_bytes,
             false => self.core.config.max_half_open_bytes,
         };
+        let most = match &half_open.role {
+            Role::Responder(Responder { standing: Standing::Stranger, .. }) => most.min(budget),
+            _ => most,
+        };
         let opened = match half_open.channel.open(&key, raw, message, most) {
             Opening::Whole(opened) => opened,
-            Opening::Part => return true,
+            Opening::Part => {
+                self.count_bytes(id);
+                return true;
+            }
             Opening::Forged => {
                 self.core.reject("not_authentic");
                 self.note_attack(id);
@@ -180,6 +188,7 @@ impl Endpoint {
             true => self.setup_response(now, id, header.message_id, opened),
             false => self.setup_request(now, id, header.exchange, header.message_id, opened),
         }
+        self.count_bytes(id);
         true
     }
 

@@ -17,6 +17,7 @@ use crate::sa::child_offer::{ChildAnswer, ChildOffer, ChildTerms, NewChild, reke
 use crate::sa::children::{Child, Outbound, Stage};
 use crate::sa::error::ExchangeError;
 use crate::sa::payloads::{self, Out, Received};
+use crate::status::Reason;
 use crate::time::Time;
 
 /// Pairs of the same child that both ends made within this time were asked for at once.
@@ -292,6 +293,9 @@ impl LiveSa {
         if self.children.iter().filter(|child| child.exists()).count() >= core.config.max_children {
             return Err(plain(ExchangeError::Full));
         }
+        if self.lacks_key_exchanges() {
+            return Err(plain(ExchangeError::Policy(Reason::NoProposalChosen)));
+        }
         let nonce_i = received.nonce().map_err(plain)?.clone();
         let replaces = match rekeyed_spi(received).map_err(plain)? {
             None => None,
@@ -311,7 +315,7 @@ impl LiveSa {
             }
         };
         let replaced = replaces.as_ref().map(|(id, name)| (*id, &**name));
-        let answer = ChildAnswer::choose(received, &self.child_configs, replaced, true, self.additional_ke);
+        let answer = ChildAnswer::choose(received, &self.child_configs, replaced, true);
         let answer = answer.map_err(plain)?;
         let mut ke_payload = None;
         let mut shared = Vec::new();

@@ -152,7 +152,7 @@ impl LiveSa {
             return Err(plain(ExchangeError::Collision));
         }
         let (sa, ke, nonce_i) = received.init_parts().map_err(plain)?;
-        let chosen = negotiate::choose_ike_rekey(sa, self.proposals(), self.additional_ke);
+        let chosen = negotiate::choose_ike_rekey(sa, self.proposals());
         let (mut answer, choice, peer_spi) = chosen.ok_or(plain(ExchangeError::NoProposal))?;
         if ke.method != choice.ke.id() {
             return Err(plain(ExchangeError::WrongKeMethod(choice.ke)));

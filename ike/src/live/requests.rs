@@ -24,11 +24,20 @@ impl LiveSa {
             self.pause_until = None;
         }
         while self.ended.is_none() && self.is_ready() {
-            let Some(task) = self.queue.pop_front() else { return };
+            let Some(task) = self.next_task() else { return };
             if let Some((out, active)) = self.request_for(core, now, task) {
                 self.send_request(core, now, out, active);
             }
         }
+    }
+
+    /// The task that is next: the rekey that has to precede any child, if it is due.
+    fn next_task(&mut self) -> Option<Task> {
+        if matches!(self.queue.front(), Some(Task::CreateChild(_))) && self.lacks_key_exchanges() {
+            self.queue.retain(|task| *task != Task::RekeyIke);
+            return Some(Task::RekeyIke);
+        }
+        self.queue.pop_front()
     }
 
     /// Closes the IKE SA: its DELETE goes out as soon as the exchange under way is over.

@@ -61,6 +61,11 @@ impl Channel {
         if self.is_initiator { self.spi_i } else { self.spi_r }
     }
 
+    /// Octets of messages and fragments that are kept.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.window.kept_bytes() + self.reassembly.iter().flatten().map(|held| held.bytes()).sum::<usize>()
+    }
+
     /// The header of a message of ours.
     pub(crate) fn header(&self, exchange: ExchangeType, is_response: bool, message_id: u32) -> Header {
         let flags = Flags { initiator: self.is_initiator, response: is_response };

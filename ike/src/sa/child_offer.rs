@@ -116,7 +116,6 @@ impl ChildAnswer {
         children: &[Arc<ChildConfig>],
         replaces: Option<(ChildId, &str)>,
         with_ke: bool,
-        can_additional: bool,
     ) -> Result<Self, ExchangeError> {
         let sa = received.sa.as_ref().ok_or(ExchangeError::Payloads("no SA for the Child SA"))?;
         let (offered_i, offered_r) = received.selectors()?;
@@ -130,9 +129,7 @@ impl ChildAnswer {
         }
         fitting.sort_by_key(|(_, ts_i, ts_r)| !(covers(ts_i, offered_i) && covers(ts_r, offered_r)));
         for (child, ts_i, ts_r) in fitting {
-            if let Some((answer, choice, spi_out)) =
-                negotiate::choose_esp(sa, &child.proposals, with_ke, can_additional)
-            {
+            if let Some((answer, choice, spi_out)) = negotiate::choose_esp(sa, &child.proposals, with_ke) {
                 return Ok(Self {
                     config: child.clone(),
                     choice,

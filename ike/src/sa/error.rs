@@ -87,7 +87,7 @@ impl ExchangeError {
 
     /// A response that lacks what we require. Anybody may have sent it (RFC 8784 section 6).
     pub(crate) fn is_want_of_something(self) -> bool {
-        matches!(self, Self::Ppk | Self::Policy(Reason::PeerNoTranscriptAuth))
+        matches!(self, Self::Ppk | Self::Policy(Reason::PeerNoTranscriptAuth | Reason::PeerNoChildless))
     }
 
     /// The reason for status and metrics.
@@ -186,6 +186,9 @@ impl core::fmt::Display for ExchangeError {
             Self::Peer(notify) => write!(f, "the peer answered {notify}"),
             Self::Policy(Reason::PeerNoTranscriptAuth) => f.write_str(
                 "the peer does not authenticate both IKE_SA_INIT messages: upgrade it, or set full_transcript_auth: prefer",
+            ),
+            Self::Policy(Reason::PeerNoChildless) => f.write_str(
+                "the peer takes no IKE_AUTH without a Child SA (RFC 6023): enable that there, or set first_child: in-auth",
             ),
             Self::Policy(reason) => write!(f, "refused by policy: {reason}"),
             Self::Collision => f.write_str("collides with another exchange"),

@@ -7,7 +7,7 @@ use super::negotiate::{self, IkeChoice};
 use super::payloads::{self, KeyHash, Out, Received};
 use super::ppk::{self, PpkOffer, PpkStage};
 use super::settled::{Settled, nat_found};
-use crate::codec::NotifyType;
+use crate::codec::{Notify, NotifyType};
 use crate::config::FullTranscriptAuth;
 use crate::crypto::digest::nat_detection;
 use crate::crypto::ke::respond;
@@ -57,6 +57,8 @@ pub(crate) struct Wishes {
     pub(crate) assume_code_points: bool,
     /// No IKE SA without IKE_SA_INIT_FULL_TRANSCRIPT_AUTH.
     pub(crate) full_transcript: FullTranscriptAuth,
+    /// No IKE SA with a responder that takes no IKE_AUTH without a Child SA.
+    pub(crate) childless: bool,
     /// USE_PPK and USE_PPK_INT are offered.
     pub(crate) ppk: Option<PpkOffer>,
     /// SIGNATURE_HASH_ALGORITHMS goes with the request (RFC 7427 section 4).
@@ -191,6 +193,10 @@ impl InitSent {
         if !full_transcript && self.wishes.full_transcript == FullTranscriptAuth::Require {
             return Err(ExchangeError::Policy(Reason::PeerNoTranscriptAuth));
         }
+        if self.wishes.childless && !received.has(NotifyType::CHILDLESS_IKEV2_SUPPORTED) {
+            // RFC 6023 section 3.
+            return Err(ExchangeError::Policy(Reason::PeerNoChildless));
+        }
         let ppk = ppk::agreed(self.wishes.ppk, received);
         if ppk == PpkStage::None && self.wishes.ppk.is_some_and(|ppk| ppk.required) {
             return Err(ExchangeError::Ppk);
@@ -304,6 +310,7 @@ pub(crate) fn respond_to_init(
     if !choice.additional.is_empty() || ppk == PpkStage::InIntermediate {
         out.push(payloads::notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED));
     }
+    out.push(payloads::Payload::Notify(Notify::childless_ikev2_supported()));
     out.extend(ppk.notification());
     if terms.full_transcript {
         out.push(payloads::notify(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH));

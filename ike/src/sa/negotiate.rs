@@ -82,13 +82,13 @@ pub(crate) fn choose_ike(
     Some((selection.answer(Spi::None), ike_choice(&selection.suite)?))
 }
 
-/// A responder's choice for an IKE rekey: the answer without our SPI, the algorithms, the peer's SPI.
+/// A responder's choice for an IKE rekey: the answer without our SPI, the algorithms, the peer's SPI. Who offers additional key
+/// exchanges here can do IKE_FOLLOWUP_KE, whatever IKE_SA_INIT had (RFC 9370 section 2.2.4).
 pub(crate) fn choose_ike_rekey(
     offered: &[Proposal],
     ours: &[IkeProposal],
-    can_additional: bool,
 ) -> Option<(Proposal, IkeChoice, u64)> {
-    let selection = select_ike(&usable(offered, can_additional), ours)?;
+    let selection = select_ike(offered, ours)?;
     let peer_spi = selection.peer_spi.ike().filter(|spi| *spi != 0)?;
     Some((selection.answer(Spi::None), ike_choice(&selection.suite)?, peer_spi))
 }
@@ -126,9 +126,8 @@ pub(crate) fn choose_esp(
     offered: &[Proposal],
     ours: &[EspProposal],
     with_ke: bool,
-    can_additional: bool,
 ) -> Option<(Proposal, EspChoice, u32)> {
-    let selection = select_esp(&usable(offered, can_additional), &esp_proposals(ours, with_ke))?;
+    let selection = select_esp(offered, &esp_proposals(ours, with_ke))?;
     let peer_spi = selection.peer_spi.child().filter(|spi| *spi >= 256)?;
     Some((selection.answer(Spi::None), esp_choice(&selection.suite)?, peer_spi))
 }

@@ -186,6 +186,11 @@ impl Received {
         self.nonce.as_ref().ok_or(ExchangeError::Payloads("Nonce is missing"))
     }
 
+    /// An IKE_AUTH with a Child SA: what RFC 6023 section 5 leaves out is there.
+    pub(crate) fn asks_for_child(&self) -> bool {
+        self.sa.is_some() || self.ts_i.is_some() || self.ts_r.is_some()
+    }
+
     /// TSi and TSr.
     pub(crate) fn selectors(&self) -> Result<(&[TrafficSelector], &[TrafficSelector]), ExchangeError> {
         match (&self.ts_i, &self.ts_r) {

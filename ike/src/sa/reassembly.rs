@@ -39,6 +39,11 @@ pub(crate) struct Whole {
 }
 
 impl Reassembly {
+    /// Octets that are kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes + self.first.as_ref().map_or(0, Vec::len)
+    }
+
     /// Adds a fragment to what `slot` holds and returns the message when it is complete. `None` in the slot is nothing yet;
     /// fragments of another message replace it. Nothing beyond `most_bytes` is kept.
     pub(crate) fn add(slot: &mut Option<Box<Self>>, fragment: Piece<'_>, most_bytes: usize) -> Option<Whole> {

@@ -133,6 +133,13 @@ impl Window {
         self.response = Some((message_id, messages));
     }
 
+    /// Octets of stored messages.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        let response = self.response.iter().flat_map(|(_, messages)| messages);
+        let request = self.outstanding.iter().flat_map(|outstanding| &outstanding.messages);
+        response.chain(request).map(Vec::len).sum()
+    }
+
     /// The stored response.
     pub(crate) fn stored_response(&self) -> Option<&Messages> {
         self.response.as_ref().map(|(_, messages)| messages)

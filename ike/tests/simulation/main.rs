@@ -14,6 +14,7 @@ mod world;
 mod address;
 mod authority;
 mod certificates;
+mod childless;
 mod echo;
 mod ends;
 mod fallback;

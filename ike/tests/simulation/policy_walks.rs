@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use portcullis_ike::command::CommandKind;
-use portcullis_ike::config::{OnUnreachable, SeparateTransports, StartMode, StartTransport};
+use portcullis_ike::config::{FirstChild, OnUnreachable, SeparateTransports, StartMode, StartTransport};
 use portcullis_ike::status::State;
 
 use crate::configuration::Pair;
@@ -60,6 +60,14 @@ fn world(seed: u64) -> World {
             connection.ike.separate_transports = SeparateTransports::Require;
         }
     });
+    match seed % 7 {
+        3 => pair.a.ike.first_child = FirstChild::Childless,
+        4 => {
+            pair.a.ike.first_child = FirstChild::AfterRekey;
+            pair.b.ike.first_child = FirstChild::AfterRekey;
+        }
+        _ => {}
+    }
     pair.a.esp.on_unreachable = policy(1);
     pair.b.esp.on_unreachable = policy(2);
     if (seed / 8).is_multiple_of(3) {

@@ -230,6 +230,33 @@ fn half_open_ike_sas_are_limited_by_source_prefix() {
     world.shut_down_and_check();
 }
 
+/// What strangers make us keep is bounded in octets too, whatever their messages hold.
+#[test]
+fn the_memory_of_strangers_is_bounded() {
+    let mut pair = Pair::new(StartTransport::UdpThenTcp);
+    pair.b.remote_address = portcullis_ike::config::RemoteAddress::Any;
+    pair.config_b.cookie_threshold = 1000;
+    pair.config_b.max_stranger_bytes = 10_000;
+    let first = first_datagram(StartTransport::UdpThenTcp);
+    let mut world = pair.world(1);
+    for n in 0..100 {
+        let mut forged = first.clone();
+        forged[4] = n;
+        let remote = SocketAddr::from(([10, 0, n, 1], 4500));
+        let now = world.now;
+        let path = UdpPath { local: SocketAddr::new(B, 4500), remote };
+        world.nodes[1].endpoint.handle_datagram(now, path, &forged);
+    }
+    let counters = world.nodes[1].endpoint.counters();
+    assert!((5000..=10_000).contains(&counters.stranger_bytes), "{}", counters.stranger_bytes);
+    assert_eq!(counters.half_open + counters.rejected["stranger_memory"], 100);
+    world.run_for(Duration::from_secs(60));
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.nodes[1].endpoint.counters().stranger_bytes, 0);
+    world.assert_settled(1);
+    world.shut_down_and_check();
+}
+
 /// Transport policy, "IKE over TCP": strangers.
 #[test]
 fn strangers_on_tcp_are_closed_in_time_and_limited() {

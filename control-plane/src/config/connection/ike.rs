@@ -1,7 +1,7 @@
 //! The `ike:` section of a connection.
 
 use portcullis_ike::config::{
-    Contradiction, EspPolicy, FullTranscriptAuth, IkePolicy, SeparateTransports, StartTransport,
+    Contradiction, EspPolicy, FirstChild, FullTranscriptAuth, IkePolicy, SeparateTransports, StartTransport,
 };
 use portcullis_ike::proposal::IkeProposal;
 
@@ -17,13 +17,20 @@ pub(super) struct Ike<'a> {
     separate: Option<Field<'a>>,
     transport: Option<Field<'a>>,
     proposals: Option<Field<'a>>,
+    first_child: Option<Field<'a>>,
 }
 
 /// Reads the section; everything in it has a default.
 pub(super) fn read(field: Option<Field<'_>>) -> Option<Ike<'_>> {
     match field {
         Some(field) => field.section(section),
-        None => Some(Ike { policy: default_policy(), separate: None, transport: None, proposals: None }),
+        None => Some(Ike {
+            policy: default_policy(),
+            separate: None,
+            transport: None,
+            proposals: None,
+            first_child: None,
+        }),
     }
 }
 
@@ -43,7 +50,13 @@ fn section<'a>(s: &mut Section<'a>) -> Option<Ike<'a>> {
         ("prefer", FullTranscriptAuth::Prefer),
         ("off", FullTranscriptAuth::Off),
     ];
+    let first_children = [
+        ("in-auth", FirstChild::InAuth),
+        ("childless", FirstChild::Childless),
+        ("after-rekey", FirstChild::AfterRekey),
+    ];
     let default = default_policy();
+    let first_child = s.get("first_child");
     let transport = s.get("transport");
     let separate = s.get("separate_transports");
     let proposals = s.get("proposals");
@@ -60,6 +73,10 @@ fn section<'a>(s: &mut Section<'a>) -> Option<Ike<'a>> {
         assume_code_points: s.or("assume_code_points", default.assume_code_points, Field::flag),
         full_transcript_auth: s
             .or("full_transcript_auth", default.full_transcript_auth, |field| field.word(&transcripts)),
+        first_child: first_child
+            .as_ref()
+            .and_then(|field| field.word(&first_children))
+            .unwrap_or(default.first_child),
         rekey_after: s.or("rekey_after", default.rekey_after, time),
         lifetime: s.or("lifetime", default.lifetime, time),
         rekey_jitter_percent: s
@@ -84,7 +101,7 @@ fn section<'a>(s: &mut Section<'a>) -> Option<Ike<'a>> {
     if policy.retry_min > policy.retry_max {
         s.refuse::<()>("retry_min is longer than retry_max");
     }
-    Some(Ike { policy, separate, transport, proposals })
+    Some(Ike { policy, separate, transport, proposals, first_child })
 }
 
 /// Reports combinations that cannot work (transport policy, "Configuration").
@@ -92,6 +109,7 @@ pub(super) fn refuse_contradictions(ike: &Ike<'_>, esp: &EspPolicy, esp_place: &
     for contradiction in ike.policy.contradictions(esp.on_unreachable) {
         let field = match contradiction {
             Contradiction::OffOnTcpFailsClosed | Contradiction::RequireOnUdp => &ike.separate,
+            Contradiction::NothingAfterRekey => &ike.first_child,
             Contradiction::FallbackOnUdp => &esp_place.on_unreachable,
             Contradiction::DoesNotFitUdp if ike.proposals.is_some() => &ike.proposals,
             Contradiction::DoesNotFitUdp => &ike.transport,

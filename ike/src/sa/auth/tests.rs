@@ -120,6 +120,7 @@ fn settled(a: &ConnectionConfig, b: &ConnectionConfig) -> (Settled, Settled) {
         full_transcript: FullTranscriptAuth::Prefer,
         ppk: None,
         signatures: a.has_signatures(),
+        childless: false,
     };
     let mut sent = InitSent::new(&a.ike.proposals, wishes, nonce, &mut rng).unwrap();
     sent.request = b"request".to_vec();

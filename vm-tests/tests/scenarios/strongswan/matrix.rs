@@ -21,6 +21,8 @@ struct Case {
     ours: &'static [(&'static str, &'static str)],
     /// What else strongSwan's connection has.
     theirs: &'static [(&'static str, &'static str)],
+    /// Who initiates, each in turn.
+    initiators: &'static [Side],
     /// What our status has to say of the IKE SA.
     is: fn(&IkeSaStatus) -> bool,
 }
@@ -32,6 +34,7 @@ const USUAL: Case = Case {
     over_ipv6: false,
     ours: &[],
     theirs: &[],
+    initiators: &[Side::A, Side::B],
     is: |sa| !sa.ppk,
 };
 
@@ -60,6 +63,21 @@ const CASES: &[Case] = &[
     Case { name: "child with a key exchange", esp: "aes256gcm16-x25519", ..USUAL },
     Case { name: "child with ML-KEM", esp: "aes256gcm16-x25519-ke1_mlkem768", ..USUAL },
     Case { name: "over IPv6", over_ipv6: true, ..USUAL },
+    Case {
+        name: "childless",
+        esp: "aes256gcm16-x25519",
+        ours: &[("ike/first_child", "childless")],
+        theirs: &[("childless", "force")],
+        ..USUAL
+    },
+    Case {
+        name: "additional key exchanges behind authentication",
+        ours: &[("ike/first_child", "after-rekey")],
+        // Without them as well.
+        theirs: &[("proposals", "aes256gcm16-prfsha384-x25519-ke1_none-ke1_mlkem768")],
+        initiators: &[Side::A],
+        ..USUAL
+    },
     Case {
         name: "PPK, required by both",
         ours: &[("ppk", "{ id: shared, secret_file: PPK_FILE }")],
@@ -93,7 +111,7 @@ fn everything_that_both_know_is_agreed_on_in_either_role() {
     before.set("secrets/ppk-shared/secret", std::fs::read_to_string(&ppk_file).unwrap());
     let ours = scene.pair.a.configuration().unwrap();
     for case in CASES {
-        for initiator in [Side::A, Side::B] {
+        for &initiator in case.initiators {
             case.load(&scene, ours.clone(), before.clone(), &ppk_file);
             case.passes(&scene, initiator);
         }
