@@ -4,9 +4,9 @@
 //! `ike` calls, in the words of the IANA registry. `schedule` and `auth` are RFC 7296 sections 2.13 to 2.18,
 //! RFC 9242 section 3.3 and RFC 9370 section 2.2 on top of them.
 //!
-//! Randomness comes from the caller's generator, so that one seed gives one run, with one exception: the
-//! provider draws the private values of X25519, P-256 and P-384, and the randomness of signatures, from the system,
-//! because `ring` and `aws-lc-rs` accept no other source. Message sizes, order and timing do not depend on them.
+//! Randomness comes from the caller's generator, so that one seed gives one run, with one exception: `aws-lc-rs` draws that
+//! of key exchanges and signatures from the system, and `ring` the private values of X25519, P-256 and P-384, because they
+//! accept no other source. Message sizes, order and timing do not depend on them.
 
 pub(crate) mod aead;
 pub(crate) mod auth;
@@ -20,6 +20,7 @@ pub(crate) mod signature;
 pub(crate) use aead::{Aead, AeadKey};
 pub(crate) use ke::{KeError, KeInitiator, KeMethod, ReusableKe, SharedSecret};
 pub(crate) use prf::Prf;
+pub use provider::Provider;
 
 /// The generator that an endpoint is seeded with.
 pub(crate) type Rng = rand_chacha::ChaCha20Rng;

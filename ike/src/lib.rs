@@ -27,5 +27,6 @@ pub mod stream;
 pub mod time;
 mod transport;
 
+pub use crypto::Provider;
 pub use endpoint::Endpoint;
 pub use time::Time;

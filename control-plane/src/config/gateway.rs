@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use portcullis_ike::Provider;
 use portcullis_ike::config::EndpointConfig;
 
 use super::api::{ApiRole, ROLES};
@@ -77,10 +78,14 @@ pub struct IkeConfig {
     pub tcp: bool,
     /// Number of shards; each is one thread.
     pub shards: u8,
+    /// Who computes key exchanges, HMAC and AEAD of IKE.
+    pub crypto: Provider,
     /// Limits and code points; the shard number is set for each.
     pub endpoint: EndpointConfig,
 }
 
+/// The words for who computes.
+const PROVIDERS: [(&str, Provider); 2] = [("aws-lc", Provider::AwsLc), ("ring", Provider::Ring)];
 /// Four keys of more bits than this are not found with keys of four octets.
 const HARDEST_PUZZLE: u8 = 28;
 const LONGEST_PUZZLE_TIME: Duration = Duration::from_secs(30);
@@ -216,6 +221,7 @@ fn ike_section(s: &mut Section<'_>) -> Option<IkeConfig> {
         port: s.or("port", default.port, |field| field.number(1, u16::MAX)),
         tcp,
         shards: s.or("shards", default.shards, |field| field.number(1, 64)),
+        crypto: s.or("crypto", default.crypto, |field| field.word(&PROVIDERS)),
         endpoint,
     })
 }
@@ -232,6 +238,7 @@ fn default_ike() -> IkeConfig {
         port: 500,
         tcp: true,
         shards: u8::try_from(cores).unwrap_or(1),
+        crypto: Provider::default(),
         endpoint: EndpointConfig::default(),
     }
 }

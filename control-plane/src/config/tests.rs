@@ -59,6 +59,7 @@ fn problems_of_the_gateway_are_reported_where_they_are() {
         ("ike: { half_open_timeout: §30 }\n", "ike.half_open_timeout", "such as 250ms"),
         ("ike: { listen: [§nowhere] }\n", "ike.listen[0]", "not an IP address"),
         ("ike: { shards: §0 }\n", "ike.shards", "from 1 to 64"),
+        ("ike: { crypto: §openssl }\n", "ike.crypto", "aws-lc"),
         ("policies:\n  - { action: §allow }\n", "policies[0].action", "bypass, discard"),
         ("policies: [{ action: bypass, local: §10.0.0.1/8 }]\n", "policies[0].local", "10.0.0.0/8"),
         (

@@ -94,6 +94,7 @@ async fn live(arguments: &Run, parts: Parts) -> Result<()> {
     let observer = Arc::new(Observer::new(Arc::clone(&config), key_log));
     let sockets = udp_500.into_iter().map(IkeSocket::new).collect::<Result<Arc<[_]>, _>>();
     let sockets = sockets.context("preparing UDP 500")?;
+    config.ike.crypto.install();
     let handles = (0..config.ike.shards)
         .map(|shard| {
             ShardHandle::start(ShardParts {

@@ -22,12 +22,12 @@ const AT_ONCE: u16 = 40;
 const RESPONDER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// Handshakes that a responder completes in a second of its thread's processor time.
-pub fn handshakes_per_second(transport: StartTransport) -> f64 {
-    let connections = (0..PEERS).map(|peer| connection(peer, false, transport)).collect();
+pub fn handshakes_per_second(proposal: &str, transport: StartTransport) -> f64 {
+    let connections = (0..PEERS).map(|peer| connection(peer, false, proposal, transport)).collect();
     let mut responder = Responder { endpoint: endpoint(connections, u64::MAX), time_ns: 0, in_use: 0 };
     let peers: Vec<u16> = (0..PEERS).collect();
     for peers in peers.chunks(AT_ONCE.into()) {
-        responder.set_up(peers, transport);
+        responder.set_up(peers, proposal, transport);
     }
     assert_eq!(responder.in_use, u32::from(PEERS), "every peer has its Child SA");
     f64::from(responder.in_use) * 1e9 / responder.time_ns as f64
@@ -49,8 +49,9 @@ enum Message {
 }
 
 impl Responder {
-    fn set_up(&mut self, peers: &[u16], transport: StartTransport) {
-        let mut initiators: Vec<_> = peers.iter().map(|peer| Initiator::new(*peer, transport)).collect();
+    fn set_up(&mut self, peers: &[u16], proposal: &str, transport: StartTransport) {
+        let mut initiators: Vec<_> =
+            peers.iter().map(|peer| Initiator::new(*peer, proposal, transport)).collect();
         loop {
             let requests: Vec<_> = initiators.iter_mut().flat_map(Initiator::messages).collect();
             if requests.is_empty() {
@@ -111,8 +112,8 @@ struct Initiator {
 }
 
 impl Initiator {
-    fn new(peer: u16, transport: StartTransport) -> Self {
-        let mut endpoint = endpoint(vec![connection(peer, true, transport)], peer.into());
+    fn new(peer: u16, proposal: &str, transport: StartTransport) -> Self {
+        let mut endpoint = endpoint(vec![connection(peer, true, proposal, transport)], peer.into());
         endpoint.handle_timeout(NOW);
         Self { endpoint, peer, stream: None }
     }
@@ -177,7 +178,7 @@ fn endpoint(connections: Vec<ConnectionConfig>, seed: u64) -> Endpoint {
     Endpoint::new(EndpointConfig::default(), connections, Box::new(CountingSpis(0x1000)), octets, NOW)
 }
 
-fn connection(peer: u16, is_initiator: bool, transport: StartTransport) -> ConnectionConfig {
+fn connection(peer: u16, is_initiator: bool, proposal: &str, transport: StartTransport) -> ConnectionConfig {
     let [high, low] = peer.to_be_bytes();
     let gateway = (Identity::Fqdn("gateway".into()), RESPONDER, "10.0.0.0/8".to_owned());
     let site = (Identity::Fqdn(format!("site-{peer}")), address(peer), format!("172.16.{high}.{low}/32"));
@@ -194,7 +195,7 @@ fn connection(peer: u16, is_initiator: bool, transport: StartTransport) -> Conne
         ppk: None,
         ike: IkePolicy {
             transport,
-            proposals: vec!["aes256gcm16-prfsha384-x25519-ke1_mlkem768".parse().expect("a proposal")],
+            proposals: vec![proposal.parse().expect("a proposal")],
             ..IkePolicy::default()
         }
         .into(),

@@ -46,13 +46,14 @@ impl Prf {
 
     /// prf(key, parts), the parts concatenated.
     pub(crate) fn compute(self, key: &[u8], parts: &[&[u8]]) -> PrfOutput {
-        provider::hmac(self, key, parts)
+        provider::HmacKey::new(self, key).compute(parts)
     }
 
     /// The first `len` octets of prf+(key, seed). The counter of RFC 7296 section 2.13 is one octet, so there are at
     /// most 255 blocks; no set of keys comes near it.
     pub(crate) fn plus(self, key: &[u8], seed: &[&[u8]], len: usize) -> Zeroizing<Vec<u8>> {
         let mut out = Zeroizing::new(Vec::with_capacity(len.next_multiple_of(self.output_len())));
+        let key = provider::HmacKey::new(self, key);
         let mut last: Option<PrfOutput> = None;
         for counter in 1..=u8::MAX {
             if out.len() >= len {
@@ -63,7 +64,7 @@ impl Prf {
             parts.extend_from_slice(seed);
             let counter = [counter];
             parts.push(&counter);
-            let block = self.compute(key, &parts);
+            let block = key.compute(&parts);
             out.extend_from_slice(&block);
             last = Some(block);
         }

@@ -113,48 +113,6 @@ mod tests {
         }
     }
 
-    /// FIPS 203 section 7.2, modulus check: every coefficient, at the smallest and the largest value that is not reduced.
-    #[test]
-    fn encapsulation_keys_with_an_unreduced_coefficient_are_refused() {
-        let mut rng = Rng::from_seed([9; 32]);
-        for (method, k) in METHODS.into_iter().zip([2, 3, 4]) {
-            let (_, valid) = KemDecapsulator::generate(method, &mut rng).unwrap();
-            for coefficient in 0..256 * k {
-                for value in [3329_u16, 4095] {
-                    let mut key = valid.clone();
-                    let at = coefficient / 2 * 3;
-                    let [low, high] = value.to_le_bytes();
-                    if coefficient % 2 == 0 {
-                        key[at] = low;
-                        key[at + 1] = key[at + 1] & 0xf0 | high;
-                    } else {
-                        key[at + 1] = key[at + 1] & 0x0f | low << 4;
-                        key[at + 2] = high << 4 | low >> 4;
-                    }
-                    let refused = kem_encapsulate(method, &key, &mut rng).err();
-                    assert_eq!(
-                        refused,
-                        Some(KeError::InvalidPublicValue),
-                        "{method:?} {coefficient} {value}"
-                    );
-                }
-            }
-        }
-    }
-
-    /// FIPS 203 section 7.3: length is the type check; a wrong ciphertext gives another secret without an error.
-    #[test]
-    fn wrong_ciphertexts_are_refused_by_length_or_rejected_implicitly() {
-        let mut rng = Rng::from_seed([8; 32]);
-        for method in METHODS {
-            let (decapsulator, ek) = KemDecapsulator::generate(method, &mut rng).unwrap();
-            let (mut ciphertext, secret) = kem_encapsulate(method, &ek, &mut rng).unwrap();
-            assert_eq!(decapsulator.decapsulate(&ciphertext[1..]).err(), Some(KeError::Length));
-            ciphertext[0] ^= 1;
-            assert_ne!(decapsulator.decapsulate(&ciphertext).unwrap().expose(), secret.expose());
-        }
-    }
-
     #[allow(deprecated, reason = "NIST publishes decapsulation keys in their expanded form")]
     fn expanded(method: KeMethod, dk: &[u8]) -> KemDecapsulator {
         use ml_kem::ExpandedKeyEncoding;

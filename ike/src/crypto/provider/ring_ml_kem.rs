@@ -1,0 +1,11 @@
+//! `ring` for HMAC, AEAD, X25519, P-256 and P-384, `ml-kem` for ML-KEM, and `x25519-dalek`, `p256` and `p384` where a private
+//! value is used more than once.
+
+mod kem;
+mod reusable;
+mod ring;
+
+pub(super) use self::kem::{KemDecapsulator, kem_encapsulate};
+pub(super) use self::reusable::ReusableDh;
+pub(super) use self::ring::{DhSecret, HmacKey, aead_open, aead_seal};
+pub(in crate::crypto) use self::ring::{constant_time_eq, sha1, sha256};
