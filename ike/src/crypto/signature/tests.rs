@@ -141,3 +141,18 @@ fn what_is_no_key_or_too_short_is_refused() {
 fn key(algorithm: &'static rcgen::SignatureAlgorithm) -> KeyPair {
     KeyPair::generate_for(algorithm).unwrap()
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_authentication_data_is_read_or_refused(
+        length in 0_u8..80,
+        octets in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+    ) {
+        let data = [&[length], &octets[..]].concat();
+        if let Some((algorithm, signature)) = parse_digital_signature(&data) {
+            // Every form of an identifier means what we send for it.
+            let again = digital_signature(algorithm, signature).unwrap();
+            proptest::prop_assert_eq!(parse_digital_signature(&again), Some((algorithm, signature)));
+        }
+    }
+}
