@@ -7,3 +7,4 @@
 
 pub mod esp;
 pub mod ike;
+pub mod pki;

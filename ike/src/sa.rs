@@ -11,6 +11,7 @@
 //! decide what payloads mean; the endpoint moves messages, timers and actions.
 
 pub(crate) mod auth;
+pub(crate) mod auth_methods;
 pub(crate) mod channel;
 pub(crate) mod child_offer;
 pub(crate) mod children;

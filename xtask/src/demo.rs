@@ -3,6 +3,7 @@
 mod account;
 mod blocked;
 mod carriers;
+mod cnsa2;
 mod crashes;
 mod figures;
 mod rekeys;
@@ -26,6 +27,9 @@ pub struct Demo {
     /// Run only this part; may be repeated.
     #[arg(long = "part", value_enum)]
     parts: Vec<Part>,
+    /// Run only what shows this profile.
+    #[arg(long, value_enum, conflicts_with = "parts")]
+    profile: Option<Profile>,
     /// Remove what an earlier `--keep` left, and do nothing else.
     #[arg(long, value_name = "NAME")]
     remove: Option<String>,
@@ -47,6 +51,15 @@ enum Part {
     Crashes,
     /// ESP blocked at the router: what each policy does, and the return.
     Blocked,
+    /// ML-KEM-1024 alone in IKE_SA_INIT over TCP, and certificates of ML-DSA-87.
+    Cnsa2,
+}
+
+/// A set of algorithms that somebody asks for.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+enum Profile {
+    /// CNSA 2.0 of the NSA: ML-KEM-1024, ML-DSA-87, AES-256, SHA-384.
+    Cnsa2,
 }
 
 impl Demo {
@@ -64,13 +77,17 @@ impl Demo {
             DataPlane::Tun => DataPlaneMode::Tun,
         };
         let mut account = Account::default();
-        for part in Part::value_variants().iter().filter(|p| self.parts.is_empty() || self.parts.contains(p))
-        {
+        let parts = match self.profile {
+            Some(Profile::Cnsa2) => vec![Part::Cnsa2],
+            None => self.parts.clone(),
+        };
+        for part in Part::value_variants().iter().filter(|p| parts.is_empty() || parts.contains(p)) {
             match part {
                 Part::Carriers => carriers::run(mode, &artefacts, &mut account),
                 Part::Rekeys => rekeys::run(mode, &artefacts, &mut account),
                 Part::Crashes => crashes::run(mode, &artefacts, &mut account),
                 Part::Blocked => blocked::run(mode, &artefacts, &mut account),
+                Part::Cnsa2 => cnsa2::run(mode, &artefacts, &mut account),
             }
         }
         let remains = Instance::remains_of_this_process();

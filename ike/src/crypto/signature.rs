@@ -42,6 +42,62 @@ pub(crate) enum SignatureAlgorithm {
     MlDsa87,
 }
 
+impl SignatureAlgorithm {
+    /// All of them, best first.
+    pub(crate) const ALL: [Self; 15] = [
+        Self::MlDsa87,
+        Self::MlDsa65,
+        Self::MlDsa44,
+        Self::Ed25519,
+        Self::Ecdsa(SignatureHash::Sha384),
+        Self::Ecdsa(SignatureHash::Sha256),
+        Self::Ecdsa(SignatureHash::Sha512),
+        Self::RsaPss(SignatureHash::Sha256),
+        Self::RsaPss(SignatureHash::Sha384),
+        Self::RsaPss(SignatureHash::Sha512),
+        Self::RsaPkcs1(SignatureHash::Sha256),
+        Self::RsaPkcs1(SignatureHash::Sha384),
+        Self::RsaPkcs1(SignatureHash::Sha512),
+        Self::EcdsaP256Fixed,
+        Self::EcdsaP384Fixed,
+    ];
+}
+
+/// Algorithms that an end has announced (RFC 9593).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Signatures(u16);
+
+impl Signatures {
+    /// One more.
+    pub(crate) fn insert(&mut self, algorithm: SignatureAlgorithm) {
+        self.0 |= Self::bit(algorithm);
+    }
+
+    /// It is among them.
+    pub(crate) fn has(self, algorithm: SignatureAlgorithm) -> bool {
+        self.0 & Self::bit(algorithm) != 0
+    }
+
+    /// There are none.
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn bit(algorithm: SignatureAlgorithm) -> u16 {
+        SignatureAlgorithm::ALL.iter().position(|one| *one == algorithm).map_or(0, |at| 1 << at)
+    }
+}
+
+/// AlgorithmIdentifier of Digital Signature, as SUPPORTED_AUTH_METHODS has it.
+pub(crate) fn announcement(algorithm: SignatureAlgorithm) -> Option<Vec<u8>> {
+    algorithm_identifier::encode(algorithm)
+}
+
+/// The algorithm of an AlgorithmIdentifier.
+pub(crate) fn announced(identifier: &[u8]) -> Option<SignatureAlgorithm> {
+    algorithm_identifier::decode(identifier)
+}
+
 /// The hashes that an end verifies signatures with (SIGNATURE_HASH_ALGORITHMS, RFC 7427 section 4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SignatureHashes(u8);
@@ -96,11 +152,17 @@ impl SigningKey {
         self.0.public()
     }
 
-    /// The algorithm for a peer that verifies with these hashes: the strongest that the key's own strength is worth, PSS before
-    /// PKCS #1 (RFC 8247 section 3.2).
-    pub(crate) fn algorithm_for(&self, hashes: SignatureHashes) -> Option<SignatureAlgorithm> {
+    /// The algorithm for a peer that verifies with these hashes, and has announced these signatures if it announces any: PSS
+    /// before PKCS #1 (RFC 8247 section 3.2).
+    pub(crate) fn algorithm_for(
+        &self,
+        hashes: SignatureHashes,
+        announced: Option<Signatures>,
+    ) -> Option<SignatureAlgorithm> {
         use SignatureAlgorithm as A;
-        let rsa = [SignatureHash::Sha256, SignatureHash::Sha384, SignatureHash::Sha512].map(A::RsaPss);
+        use SignatureHash as H;
+        let sha2 = [H::Sha256, H::Sha384, H::Sha512];
+        let rsa = [sha2.map(A::RsaPss), sha2.map(A::RsaPkcs1)].concat();
         let candidates: &[A] = match self.0.public().key_type {
             KeyType::Rsa => &rsa,
             KeyType::EcdsaP256 => &[A::Ecdsa(SignatureHash::Sha256)],
@@ -110,7 +172,11 @@ impl SigningKey {
             KeyType::MlDsa65 => &[A::MlDsa65],
             KeyType::MlDsa87 => &[A::MlDsa87],
         };
-        candidates.iter().copied().find(|algorithm| hashes.verify(*algorithm))
+        let mut possible = candidates.iter().copied().filter(|algorithm| hashes.verify(*algorithm));
+        let is_announced = |algorithm: &A| announced.is_none_or(|signatures| signatures.has(*algorithm));
+        // With none that was announced, the first one: the list is a hint.
+        let first = possible.clone().next();
+        possible.find(is_announced).or(first)
     }
 
     /// The algorithm for a peer without RFC 7427.

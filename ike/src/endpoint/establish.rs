@@ -14,7 +14,6 @@ use crate::config::{
 use crate::event::Event;
 use crate::live::{Generation, LiveSa, Outcome, Task, TrialSa};
 use crate::path::{DirectCarrier, IkeTransport};
-use crate::sa::auth;
 use crate::sa::child_offer::{ChildAnswer, ChildOffer, ChildTerms};
 use crate::sa::children::Children;
 use crate::sa::error::ExchangeError;
@@ -22,6 +21,7 @@ use crate::sa::negotiate::allows;
 use crate::sa::payloads::{self, Out, Received};
 use crate::sa::ppk::{self, PpkStage};
 use crate::sa::settled::Settled;
+use crate::sa::{auth, auth_methods};
 use crate::status::Reason;
 use crate::time::Time;
 use crate::transport::backoff::earlier;
@@ -162,6 +162,7 @@ impl Endpoint {
         };
         let name = config.name.clone();
         let wall = self.core.wall_time(now);
+        settled.announced = auth_methods::of_peer(received);
         let answer = ppk::asked_in_auth(&mut settled, &config, received).and_then(|ppk_answer| {
             let verified = auth::verify_initiator(&settled, &config, received, message_id, wall)?;
             Ok((ppk_answer, auth::response(&settled, &config, message_id, &verified)?))

@@ -15,12 +15,12 @@ use crate::event::Event;
 use crate::live::Source;
 use crate::path::{StreamId, UdpPath};
 use crate::proposal::IkeProposal;
-use crate::sa::auth;
 use crate::sa::channel::Channel;
 use crate::sa::error::ExchangeError;
 use crate::sa::init::{Ends, Terms, respond_to_init};
 use crate::sa::payloads::{self, Out, Received};
 use crate::sa::ppk::PpkOffer;
+use crate::sa::{auth, auth_methods};
 use crate::status::Reason;
 use crate::time::Time;
 use crate::transport::link::{Link, TcpLink};
@@ -104,6 +104,7 @@ impl Endpoint {
             proposals: &proposals,
             signs: candidates.iter().any(|config| config.has_signatures()),
             authorities: &authorities,
+            auth_methods: auth_methods::of_ours(candidates.iter().map(|config| &**config)),
             separate,
             assume_code_points: candidates.iter().any(|config| config.ike.assume_code_points),
             full_transcript: candidates

@@ -3,6 +3,7 @@
 
 use portcullis_pki::{Refusal, Subject, Trust, WallTime};
 
+use super::auth_methods;
 use super::error::ExchangeError;
 use super::payloads::{self, KeyHash, Out, Payload, Received, ReceivedId};
 use super::ppk::{self, PpkStage};
@@ -35,6 +36,7 @@ pub(crate) fn request(
     if !authorities.is_empty() {
         out.push(payloads::cert_request(&authorities));
     }
+    out.extend(auth_methods::of_ours([config].into_iter()));
     out.push(payloads::id_r(payloads::identification(&config.remote_id)));
     match config.ppk.as_ref().filter(|_| settled.ppk == PpkStage::InAuth) {
         None => out.push(sign(settled, &settled.keys, true, &id_body, config, message_id)?),
@@ -170,7 +172,7 @@ fn sign_with(
     credential: &Credential,
 ) -> Result<Payload, ExchangeError> {
     let algorithm = match settled.signature_hashes {
-        Some(hashes) => credential.key.algorithm_for(hashes),
+        Some(hashes) => credential.key.algorithm_for(hashes, settled.announced),
         None => credential.key.fixed_algorithm(),
     };
     let algorithm = algorithm.ok_or(ExchangeError::NoSignatureHash)?;

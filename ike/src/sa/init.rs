@@ -2,9 +2,10 @@
 
 use core::net::SocketAddr;
 
+use super::auth_methods;
 use super::error::ExchangeError;
 use super::negotiate::{self, IkeChoice};
-use super::payloads::{self, KeyHash, Out, Received};
+use super::payloads::{self, KeyHash, Out, Payload, Received};
 use super::ppk::{self, PpkOffer, PpkStage};
 use super::settled::{Settled, nat_found};
 use crate::codec::{Notify, NotifyType};
@@ -20,6 +21,9 @@ use crate::transport::table::Outcome;
 
 /// Guards code points that are not assigned yet (transport policy rule 6).
 pub(crate) const VENDOR_ID: &[u8; 16] = b"Portcullis IKEv2";
+
+/// With Key Exchange Data of this length or less, SUPPORTED_AUTH_METHODS fits into the smallest packet too.
+const SHORT_KEY_EXCHANGE_DATA: usize = 256;
 
 /// Requests repeated for a cookie or another key exchange method, at most.
 const MOST_REPEATS: u8 = 6;
@@ -213,6 +217,7 @@ impl InitSent {
             full_transcript,
             ppk,
             signature_hashes: received.signature_hashes().filter(|_| self.wishes.signatures),
+            announced: auth_methods::of_peer(received),
             choice,
             keys,
             spis,
@@ -259,6 +264,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) ppk: Option<PpkOffer>,
     /// One of those connections has signatures.
     pub(crate) signs: bool,
+    /// SUPPORTED_AUTH_METHODS, if those connections have certificates (RFC 9593).
+    pub(crate) auth_methods: Option<Payload>,
     /// The authorities that those connections have certificates of.
     pub(crate) authorities: &'a [KeyHash],
     /// Zero bits of the puzzle that has to be solved before IKE_AUTH, if there is one (RFC 8019 section 7.2).
@@ -292,6 +299,7 @@ pub(crate) fn respond_to_init(
     let fragments = received.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED);
     let ppk = ppk::agreed(terms.ppk, received);
     let signature_hashes = received.signature_hashes().filter(|_| terms.signs);
+    let has_room = ke_data.len() <= SHORT_KEY_EXCHANGE_DATA;
 
     let mut out = Out::new();
     out.push(payloads::sa(vec![answer]));
@@ -303,6 +311,8 @@ pub(crate) fn respond_to_init(
     out.extend(nat_detection_payloads(spis.0, spis.1, ends));
     if signature_hashes.is_some() {
         out.push(payloads::signature_hashes());
+        // IKE_SA_INIT cannot be fragmented.
+        out.extend(terms.auth_methods.clone().filter(|_| has_room));
     }
     if fragments {
         out.push(payloads::notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED));
@@ -333,6 +343,8 @@ pub(crate) fn respond_to_init(
         ppk,
         fragments,
         signature_hashes,
+        // The initiator says it in IKE_AUTH.
+        announced: None,
         choice,
         spis,
         nonce_i: nonce_i.clone(),

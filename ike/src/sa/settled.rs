@@ -10,7 +10,7 @@ use crate::config::Ppk;
 use crate::crypto::auth::{IntAuth, SignedOctets};
 use crate::crypto::digest::{constant_time_eq, nat_detection};
 use crate::crypto::schedule::{Context, SetupKeys};
-use crate::crypto::signature::SignatureHashes;
+use crate::crypto::signature::{SignatureHashes, Signatures};
 use crate::crypto::{KeMethod, SharedSecret};
 use crate::puzzle::Puzzle;
 
@@ -46,6 +46,8 @@ pub(crate) struct Settled {
     pub(crate) rounds: usize,
     /// What the peer verifies signatures with, if both ends have sent SIGNATURE_HASH_ALGORITHMS (RFC 7427 section 3).
     pub(crate) signature_hashes: Option<SignatureHashes>,
+    /// The signatures that the peer has announced (RFC 9593).
+    pub(crate) announced: Option<Signatures>,
     /// To be solved by the initiator before IKE_AUTH (RFC 8019 section 7.2), until it is.
     pub(crate) puzzle: Option<Puzzle>,
 }

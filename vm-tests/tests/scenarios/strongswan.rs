@@ -1,6 +1,8 @@
 //! strongSwan as the peer: it knows neither SEPARATE_TRANSPORTS nor ESP echo nor TCP, and its ESP, which is in user space
 //! here, is in UDP always. `docs/interoperability.md` has the table of what was seen.
 
+mod bad_certificates;
+mod certificates;
 mod life;
 mod matrix;
 mod on_tcp;

@@ -111,8 +111,15 @@ fn the_algorithm_is_one_that_the_peer_verifies() {
         (&ml_dsa, ours, Some(A::MlDsa44)),
         (&ml_dsa, sha256, None),
     ] {
-        assert_eq!(key.algorithm_for(hashes), algorithm, "{key:?} {hashes:?}");
+        assert_eq!(key.algorithm_for(hashes, None), algorithm, "{key:?} {hashes:?}");
     }
+    // RFC 9593: which signatures, not only which hashes.
+    let mut announced = Signatures::default();
+    announced.insert(A::RsaPkcs1(H::Sha384));
+    announced.insert(A::Ed25519);
+    assert_eq!(rsa.algorithm_for(ours, Some(announced)), Some(A::RsaPkcs1(H::Sha384)));
+    assert_eq!(rsa.algorithm_for(sha512, Some(announced)), Some(A::RsaPss(H::Sha512)));
+    assert_eq!(p384.algorithm_for(ours, Some(announced)), Some(A::Ecdsa(H::Sha384)));
     assert_eq!(p384.fixed_algorithm(), Some(A::EcdsaP384Fixed));
     assert_eq!(rsa.fixed_algorithm(), None);
 }
@@ -140,4 +147,19 @@ fn what_is_no_key_or_too_short_is_refused() {
 
 fn key(algorithm: &'static rcgen::SignatureAlgorithm) -> KeyPair {
     KeyPair::generate_for(algorithm).unwrap()
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_authentication_data_is_read_or_refused(
+        length in 0_u8..80,
+        octets in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+    ) {
+        let data = [&[length], &octets[..]].concat();
+        if let Some((algorithm, signature)) = parse_digital_signature(&data) {
+            // Every form of an identifier means what we send for it.
+            let again = digital_signature(algorithm, signature).unwrap();
+            proptest::prop_assert_eq!(parse_digital_signature(&again), Some((algorithm, signature)));
+        }
+    }
 }

@@ -75,6 +75,24 @@ fn certificates_by_url_are_refused() {
     assert_eq!(refusal(&received), Some(ExchangeError::Certificate(Refusal::Malformed)));
 }
 
+/// RFC 9593: the responder in IKE_SA_INIT, unless a long key exchange leaves no room for it, the initiator in IKE_AUTH.
+#[test]
+fn each_end_hears_which_signatures_the_other_takes() {
+    let (mut a, mut b) = pair(&PKCS_ECDSA_P256_SHA256);
+    let all = |announced: Option<crate::crypto::signature::Signatures>| {
+        announced.is_some_and(|found| {
+            crate::crypto::signature::SignatureAlgorithm::ALL.into_iter().all(|one| found.has(one))
+        })
+    };
+    let (at_a, at_b) = settled(&a, &b);
+    assert!(all(at_a.announced) && at_b.announced.is_none());
+    assert!(all(auth_methods::of_peer(&message(request(&at_a, &a, 1, true)))));
+    for end in [&mut a, &mut b] {
+        end.ike.proposals = vec!["aes256gcm16-prfsha384-mlkem768".parse().unwrap()];
+    }
+    assert!(settled(&a, &b).0.announced.is_none());
+}
+
 /// A signature over another exchange, by SHA-1, or cut short.
 #[test]
 fn signatures_that_do_not_fit_are_refused() {
@@ -134,6 +152,7 @@ fn settled(a: &ConnectionConfig, b: &ConnectionConfig) -> (Settled, Settled) {
         ppk: None,
         signs: b.has_signatures(),
         authorities: &authorities,
+        auth_methods: auth_methods::of_ours([b].into_iter()),
         puzzle: None,
     };
     let (out, mut at_b) =
