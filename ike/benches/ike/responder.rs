@@ -192,6 +192,7 @@ fn connection(peer: u16, is_initiator: bool, transport: StartTransport) -> Conne
         remote_id: remote.0,
         remote_auth: RemoteAuth::Psk(secret()),
         ppk: None,
+        redirect: Default::default(),
         ike: IkePolicy {
             transport,
             proposals: vec!["aes256gcm16-prfsha384-x25519-ke1_mlkem768".parse().expect("a proposal")],
