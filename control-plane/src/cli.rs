@@ -42,6 +42,8 @@ enum Verb {
     Rekey(connection::Rekey),
     /// Find out which carriers pass ESP now.
     Probe(connection::Probe),
+    /// Send the peers of a connection to another gateway.
+    Redirect(connection::Redirect),
     /// Show or override what happens when ESP is blocked.
     Policy(policy::Policy),
     /// Show what happens, as it happens.
@@ -85,6 +87,7 @@ pub fn run() -> Result<ExitCode> {
         Verb::Down(down) => down.run("down")?,
         Verb::Rekey(rekey) => rekey.run()?,
         Verb::Probe(probe) => probe.run()?,
+        Verb::Redirect(redirect) => redirect.run()?,
         Verb::Policy(policy) => policy.run()?,
         Verb::Events(events) => events.run()?,
         Verb::Reload(reload) => reload.run()?,

@@ -6,6 +6,7 @@ pub mod policy;
 pub mod reload;
 mod render;
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -34,8 +35,20 @@ pub fn status(socket: &Path, json: bool) -> Result<()> {
 /// # Errors
 /// If no daemon answers on the socket, or with what it says against it.
 pub fn command(socket: &Path, connection: &str, verb: &str, child: Option<&str>, ike: bool) -> Result<()> {
+    ask(socket, connection, verb, &json!({ "child": child, "ike": ike }))
+}
+
+/// Sends the peers of a connection to another gateway.
+///
+/// # Errors
+/// If no daemon answers, or what it says against it.
+pub fn redirect(socket: &Path, connection: &str, to: IpAddr) -> Result<()> {
+    ask(socket, connection, "redirect", &json!({ "to": to }))
+}
+
+fn ask(socket: &Path, connection: &str, verb: &str, wish: &serde_json::Value) -> Result<()> {
     let path = format!("/v1/connections/{}/{verb}", http::path_segment(connection));
-    let body = json!({ "child": child, "ike": ike }).to_string();
+    let body = wish.to_string();
     let answer = http::request(socket, "POST", &path, Some(&body))?;
     let answer: serde_json::Value = serde_json::from_str(&answer).context("reading the daemon's answer")?;
     println!("{}", answer["result"].as_str().unwrap_or("done"));

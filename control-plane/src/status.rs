@@ -98,6 +98,8 @@ pub struct IkeSa {
     pub rekeyed_at: String,
     /// When the next rekey is due.
     pub next_rekey_at: String,
+    /// When another IKE SA has to take its place: the peers authenticate each other again, or the peer was sent elsewhere.
+    pub leaves_at: Option<String>,
     /// How often its keys were changed.
     pub rekeys: u64,
     /// What setting it up took.

@@ -40,6 +40,11 @@ pub enum CommandKind {
         /// That.
         on_unreachable: OnUnreachable,
     },
+    /// Send the peers whose IKE SAs with us they have initiated to another gateway (RFC 5685 section 5).
+    Redirect {
+        /// That.
+        to: IpAddr,
+    },
     /// Find out now whether direct carriers pass ESP.
     Probe,
     /// Rekey the named child, or every child.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use portcullis_pki::{Certificate, DistinguishedName, Subject, Trust};
 use zeroize::Zeroizing;
 
-use crate::codec::TrafficSelector;
+use crate::codec::{AddressRange, TrafficSelector};
 pub use crate::crypto::signature::SigningKey;
 use crate::path::DirectCarrier;
 use crate::proposal::{EspProposal, IkeProposal, ike_sa_init_fits_udp};
@@ -206,6 +206,9 @@ pub struct IkePolicy {
     pub first_child: FirstChild,
     /// IKE SA is rekeyed this long after it was made, less up to `rekey_jitter_percent`. Default 4 h.
     pub rekey_after: Duration,
+    /// The peers authenticate each other again after this time, on another IKE SA that is there before the old one goes: less
+    /// up to `rekey_jitter_percent` as initiator; asked for by AUTH_LIFETIME as responder (RFC 4478). Default never.
+    pub reauth_after: Option<Duration>,
     /// Hard lifetime of an IKE SA. Default 6 h.
     pub lifetime: Duration,
     /// Jitter of rekey times in percent of the time. Default 10.
@@ -409,6 +412,45 @@ pub enum RemoteAddress {
     Ip(IpAddr),
 }
 
+/// The `redirect:` section of a connection (RFC 5685). Without it nothing is followed and nobody is sent anywhere.
+#[derive(Clone, Debug)]
+pub struct RedirectPolicy {
+    /// As initiator: gateways that a responder may send us to. Empty: REDIRECT_SUPPORTED is not sent.
+    pub follow: Vec<AddressRange>,
+    /// At most so many redirects are followed within `within` (MAX_REDIRECTS). Default 5.
+    pub most: u8,
+    /// REDIRECT_LOOP_DETECT_PERIOD. Default 5 min.
+    pub within: Duration,
+    /// As responder: where initiators are sent that know REDIRECT.
+    pub to: Option<IpAddr>,
+    /// When they are.
+    pub when: RedirectWhen,
+    /// Who was sent away on an established IKE SA is disconnected after this time. Default 30 s.
+    pub grace: Duration,
+}
+
+/// When a responder sends initiators to another gateway.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RedirectWhen {
+    /// In IKE_SA_INIT, if every connection for the initiator's address says so: the identity is not known yet.
+    Init,
+    /// In IKE_AUTH, when the initiator is authenticated.
+    Auth,
+}
+
+impl Default for RedirectPolicy {
+    fn default() -> Self {
+        Self {
+            follow: Vec::new(),
+            most: 5,
+            within: Duration::from_secs(300),
+            to: None,
+            when: RedirectWhen::Init,
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
 /// One configured connection.
 #[derive(Clone, Debug)]
 pub struct ConnectionConfig {
@@ -428,6 +470,8 @@ pub struct ConnectionConfig {
     pub remote_auth: RemoteAuth,
     /// The PPK for this peer.
     pub ppk: Option<Ppk>,
+    /// The `redirect:` section.
+    pub redirect: Shared<RedirectPolicy>,
     /// The `ike:` section.
     pub ike: Shared<IkePolicy>,
     /// The `esp:` section.
@@ -547,6 +591,7 @@ impl Default for IkePolicy {
             full_transcript_auth: FullTranscriptAuth::Prefer,
             first_child: FirstChild::InAuth,
             rekey_after: Duration::from_secs(4 * 3600),
+            reauth_after: None,
             lifetime: Duration::from_secs(6 * 3600),
             rekey_jitter_percent: 10,
             liveness_after: Duration::from_secs(30),

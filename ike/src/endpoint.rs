@@ -45,10 +45,12 @@ mod peers;
 mod puzzles;
 mod quota;
 mod race;
+mod redirect;
 mod respond;
 mod setup;
 mod status;
 mod streams;
+mod succession;
 mod trial;
 
 use self::connection::Connection;

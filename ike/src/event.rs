@@ -136,6 +136,15 @@ pub enum Event {
         /// Done, or the reason why not.
         result: Result<String, String>,
     },
+    /// A peer has sent us to another gateway (RFC 5685).
+    Redirected {
+        /// Name of the connection.
+        connection: Arc<str>,
+        /// The gateway, as the peer puts it.
+        gateway: String,
+        /// Why it is not followed.
+        refused: Option<String>,
+    },
     /// A stream of an IKE SA was lost, or restored.
     Stream {
         /// Name of the connection.
@@ -234,6 +243,8 @@ pub struct Counters {
     pub puzzles_waived: u64,
     /// Puzzles that responders gave us: solved, given up.
     pub puzzles_taken: [u64; 2],
+    /// Initiators that were sent to another gateway.
+    pub redirects: u64,
     /// Streams dialled again for a live IKE SA.
     pub stream_reconnects: u64,
     /// ESP packets that came in TCP and were handed to the data plane.

@@ -10,9 +10,11 @@
 //! it, `install` turns children into actions, `timers` knows what is due.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::action::{ChildId, IkeSaId};
+use crate::codec::GatewayIdentity;
 use crate::config::{ChildConfig, ConnectionConfig, FirstChild};
 use crate::crypto::schedule::IkeKeys;
 use crate::proposal::IkeProposal;
@@ -30,6 +32,7 @@ mod dispatch;
 mod followup;
 mod informational;
 mod install;
+mod leaving;
 mod rekey_ike;
 mod requests;
 mod timers;
@@ -37,6 +40,7 @@ mod timers;
 pub(crate) use create_child::CreateChild;
 pub(crate) use dispatch::{Source, fragment_bytes};
 pub(crate) use followup::{FollowUp, PendingSeries};
+pub(crate) use leaving::{auth_lifetime, leaves_by_policy};
 pub(crate) use rekey_ike::{RekeyIke, ReplacedByPeer};
 
 /// See the module.
@@ -55,6 +59,8 @@ pub(crate) struct LiveSa {
     pub(crate) full_transcript: bool,
     /// A PPK is in the keys.
     pub(crate) has_ppk: bool,
+    /// The initiator knows REDIRECT.
+    pub(crate) redirect: bool,
     /// Both sides fragment.
     pub(crate) fragments: bool,
     /// What carries IKE.
@@ -89,6 +95,8 @@ pub(crate) struct LiveSa {
     pub(crate) established: Time,
     /// When it has to be gone, if it is not rekeyed.
     pub(crate) expires_at: Time,
+    /// When another IKE SA has to take its place, and why: the original initiator makes one, the responder closes this one.
+    pub(crate) leaves: Option<(Time, Reason)>,
     /// When the peer last sent something fresh and authentic over IKE.
     pub(crate) ike_seen: Time,
     /// When authentic ESP last came.
@@ -112,6 +120,8 @@ pub(crate) enum TrialSa {
     Ours(Box<Trial>),
     /// The peer's: traffic stays on the other IKE SA until data or a dummy comes on this one.
     Peers,
+    /// No trial: the peer's, to take the place of another. The same, until that time at the latest.
+    Successor(Time),
 }
 
 /// One set of IKE keys with its Message IDs.
@@ -147,6 +157,8 @@ pub(crate) enum Task {
     RekeyIke,
     /// INFORMATIONAL with DELETE of the IKE SA.
     DeleteIke,
+    /// INFORMATIONAL with REDIRECT.
+    Redirect(IpAddr),
     /// Empty INFORMATIONAL.
     Liveness,
 }
@@ -163,6 +175,8 @@ pub(crate) enum Active {
     DeleteChild(ChildId),
     /// DELETE of this generation.
     DeleteIke,
+    /// REDIRECT.
+    Redirect,
     /// Empty INFORMATIONAL.
     Liveness,
 }
@@ -200,6 +214,10 @@ pub(crate) enum Outcome {
         /// The first verification after a start on TCP (row 16), else mid-life or after a start on UDP (row 17).
         first_verification: bool,
     },
+    /// Another IKE SA has to take the place of this one.
+    Leaves(Reason),
+    /// The peer sends us to another gateway.
+    Redirected(GatewayIdentity),
     /// The IKE SA has new keys.
     IkeRekeyed,
     /// The IKE SA could not get new keys.

@@ -158,6 +158,12 @@ labelled! {
         NoRoute => "no_route",
         /// The guard cannot be installed.
         GuardMissing => "guard_missing",
+        /// The peer was sent to another gateway, or has sent us to one (RFC 5685).
+        Redirected => "redirected",
+        /// The peer sent us to a gateway that is not allowed, or too often.
+        RedirectRefused => "redirect_refused",
+        /// The peers had to authenticate each other again (RFC 4478).
+        Reauthentication => "reauthentication",
         /// Traffic came back to a direct carrier.
         Returned => "returned",
         /// A trial did not verify.
@@ -336,6 +342,8 @@ pub struct IkeSaStatus {
     pub rekeyed: Time,
     /// When the next rekey is due.
     pub next_rekey: Time,
+    /// When another IKE SA has to take its place, by authentication anew or for another gateway.
+    pub leaves: Option<Time>,
     /// Its children.
     pub children: Vec<ChildStatus>,
 }

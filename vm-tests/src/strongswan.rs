@@ -152,6 +152,14 @@ impl Strongswan {
         self.swanctl(&["--rekey", "--ike", connection]).map(drop)
     }
 
+    /// Sends the peers of a connection to another gateway.
+    ///
+    /// # Errors
+    /// If none of them is up.
+    pub fn redirect(&self, connection: &str, gateway: &str) -> Result<()> {
+        self.swanctl(&["--redirect", "--ike", connection, "--gateway", gateway]).map(drop)
+    }
+
     /// Its IKE SAs.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! What an operator can ask of a connection. Each request is answered with its outcome.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -24,6 +25,15 @@ pub struct Wish {
     /// The IKE SA itself (`rekey` only).
     #[serde(default)]
     ike: bool,
+}
+
+/// Another gateway.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Elsewhere {
+    /// Its address.
+    #[schema(value_type = String)]
+    to: IpAddr,
 }
 
 /// The outcome.
@@ -94,14 +104,38 @@ pub async fn probe(
     carry_out(api, name, change, &body, |_: Wish| CommandKind::Probe).await
 }
 
+/// Sends the peers of a connection to another gateway (RFC 5685): those that have initiated an IKE SA with this one and know
+/// REDIRECT. They go when they have an IKE SA there, or after `redirect.grace`.
+#[utoipa::path(post, path = "/v1/connections/{name}/redirect", tag = "commands", request_body = Elsewhere,
+    params(("name" = String, Path, description = "Name of the connection")),
+    responses((status = 200, body = Done), (status = 404, body = Problem), (status = 409, body = Problem),
+        (status = 422, body = Problem), (status = 504, body = Problem)))]
+pub async fn redirect(
+    api: State<Arc<Api>>,
+    name: Name,
+    change: Change,
+    body: Bytes,
+) -> Result<Json<Done>, Problem> {
+    let Elsewhere { to } = body::parse_needed(&body)?;
+    run(api, name, change, CommandKind::Redirect { to }).await
+}
+
 async fn carry_out(
-    State(api): State<Arc<Api>>,
-    Name(name): Name,
+    api: State<Arc<Api>>,
+    name: Name,
     change: Change,
     body: &Bytes,
     kind: impl FnOnce(Wish) -> CommandKind,
 ) -> Result<Json<Done>, Problem> {
-    let kind = kind(body::parse(body)?);
+    run(api, name, change, kind(body::parse(body)?)).await
+}
+
+async fn run(
+    State(api): State<Arc<Api>>,
+    Name(name): Name,
+    change: Change,
+    kind: CommandKind,
+) -> Result<Json<Done>, Problem> {
     let request = change.request(format!("{kind:?}"));
     api.changes.record(&request, "accepted")?;
     match api.running.command(name, kind).await {

@@ -49,6 +49,7 @@ pub struct ConnectionDocument;
         health::alive, health::ready, get, views::status, sas::list, events::stream, connections::list,
         connection::get, connection::put, connection::delete, commands::up, commands::down, commands::rekey,
         commands::probe,
+        commands::redirect,
         policy::get, policy::put, policy::delete, default_policy::get, default_policy::put,
         default_policy::delete, changes::list, changes::confirm, reload::reload
     ),
@@ -189,6 +190,8 @@ mod tests {
             ("remote", serde_json::json!({"remote": {"?": 1}})),
             ("ike", serde_json::json!({"ike": {"?": 1}})),
             ("esp", serde_json::json!({"esp": {"?": 1}})),
+            ("redirect", serde_json::json!({"redirect": {"?": 1}})),
+            ("ppk", serde_json::json!({"ppk": {"?": 1}})),
             ("esp.probe", serde_json::json!({"esp": {"probe": {"?": 1}}})),
             ("esp.fallback", serde_json::json!({"esp": {"fallback": {"?": 1}}})),
             ("children.*", serde_json::json!({"children": {"n": {"?": 1}}})),

@@ -29,6 +29,7 @@ pub const ROUTES: &[(&str, &str, ApiRole)] = &[
     ("POST", "/v1/connections/{name}/down", ApiRole::Operator),
     ("POST", "/v1/connections/{name}/rekey", ApiRole::Operator),
     ("POST", "/v1/connections/{name}/probe", ApiRole::Operator),
+    ("POST", "/v1/connections/{name}/redirect", ApiRole::Operator),
     ("GET", "/v1/connections/{name}/esp-policy", ApiRole::ReadOnly),
     ("PUT", "/v1/connections/{name}/esp-policy", ApiRole::Admin),
     ("DELETE", "/v1/connections/{name}/esp-policy", ApiRole::Admin),
@@ -67,6 +68,7 @@ pub fn control(api: Arc<Api>) -> Router {
         .route("/v1/connections/{name}/down", post(commands::down))
         .route("/v1/connections/{name}/rekey", post(commands::rekey))
         .route("/v1/connections/{name}/probe", post(commands::probe))
+        .route("/v1/connections/{name}/redirect", post(commands::redirect))
         .route("/v1/connections/{name}/esp-policy", put(policy::put).get(policy::get).delete(policy::delete))
         .route(
             "/v1/defaults/esp-policy",

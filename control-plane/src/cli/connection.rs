@@ -1,5 +1,6 @@
 //! `portcullis status`, `up`, `down` and `rekey`: what is asked of a running daemon.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -45,6 +46,18 @@ pub struct UpOrDown {
 pub struct Probe {
     /// Name of the connection.
     connection: String,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+/// One connection, and where its peers go.
+#[derive(Debug, Args)]
+pub struct Redirect {
+    /// Name of the connection.
+    connection: String,
+    /// Address of the other gateway.
+    #[arg(long, value_name = "ADDRESS")]
+    to: IpAddr,
     #[command(flatten)]
     daemon: Daemon,
 }
@@ -104,6 +117,16 @@ impl Probe {
     /// If no daemon answers, or what it says against it.
     pub fn run(&self) -> Result<()> {
         client::command(&self.daemon.socket()?, &self.connection, "probe", None, false)
+    }
+}
+
+impl Redirect {
+    /// Asks for it and prints how many were sent.
+    ///
+    /// # Errors
+    /// If no daemon answers, or what it says against it.
+    pub fn run(&self) -> Result<()> {
+        client::redirect(&self.daemon.socket()?, &self.connection, self.to)
     }
 }
 

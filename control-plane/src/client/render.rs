@@ -52,6 +52,9 @@ fn write_ike_sa(page: &mut String, sa: &IkeSa) -> std::fmt::Result {
         "    SPIs {} {}, since {}, rekeyed {} times, next rekey {}",
         sa.spi_i, sa.spi_r, sa.established_at, sa.rekeys, sa.next_rekey_at
     )?;
+    if let Some(at) = &sa.leaves_at {
+        writeln!(page, "    another takes its place at {at}")?;
+    }
     let nat = match (sa.nat.local, sa.nat.remote) {
         (false, false) => "no NAT",
         (true, false) => "NAT in front of us",

@@ -4,6 +4,7 @@ mod child;
 mod esp;
 mod ike;
 mod ppk;
+mod redirect;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -93,6 +94,7 @@ pub fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Con
             None => Some(None),
             Some(field) => ppk::read(field, secrets).map(Some),
         };
+        let redirect = redirect::read(s.get("redirect"));
         let ike_section = ike::read(s.get("ike"));
         let esp_section = esp::read(s.get("esp"));
         let metrics = s.or("metrics", false, Field::flag);
@@ -119,6 +121,7 @@ pub fn connection(key: &str, entry: &Field<'_>, secrets: &Secrets) -> Option<Con
                 remote_id: remote.id,
                 remote_auth: remote.auth,
                 ppk: ppk?,
+                redirect: redirect?.into(),
                 ike: ike.policy.into(),
                 esp: esp.policy.into(),
                 children: configs,

@@ -301,7 +301,10 @@ fn child_of(kind: &CommandKind) -> Option<&str> {
         CommandKind::Up { child } | CommandKind::Down { child } | CommandKind::RekeyChild { child } => {
             child.as_deref()
         }
-        CommandKind::RekeyIke | CommandKind::SetEspPolicy { .. } | CommandKind::Probe => None,
+        CommandKind::RekeyIke
+        | CommandKind::SetEspPolicy { .. }
+        | CommandKind::Redirect { .. }
+        | CommandKind::Probe => None,
     }
 }
 

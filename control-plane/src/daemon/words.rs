@@ -159,6 +159,13 @@ pub fn of_event(event: &Event) -> Option<Line> {
             let level = if *rekeyed { Level::DEBUG } else { Level::INFO };
             Line::new(level, connection, format!("Child SA {child_name} removed"))
         }
+        Event::Redirected { connection, gateway, refused } => match refused {
+            None => Line::new(Level::INFO, connection, format!("the peer sends us to {gateway}")),
+            Some(cause) => {
+                let message = format!("the peer sends us to {gateway}, which is not followed: {cause}");
+                Line::new(Level::WARN, connection, message).limited("redirect")
+            }
+        },
         Event::Stream { connection, up } => {
             let message = if *up {
                 "IKE's TCP stream is back"

@@ -99,6 +99,9 @@ impl EventView {
             Event::ChildRemoved { connection, child_name, rekeyed, .. } => {
                 ("child_removed", connection, json!({ "child": &**child_name, "rekeyed": rekeyed }))
             }
+            Event::Redirected { connection, gateway, refused } => {
+                ("redirected", connection, json!({ "gateway": gateway, "refused": refused }))
+            }
             Event::Stream { connection, up } => ("ike_stream", connection, json!({ "up": up })),
             Event::EspVerified { connection, verification, .. } => {
                 let (verdict, carrier) = match verification.verdict {

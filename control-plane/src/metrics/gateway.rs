@@ -224,6 +224,7 @@ fn ike(page: &mut Page, snapshot: &Snapshot) {
     let taken = page.counter("ike_puzzles_taken", "Puzzles that responders asked this gateway to solve");
     taken.sample([("result", "solved".into())], sum(|c| c.puzzles_taken[0]));
     taken.sample([("result", "given_up".into())], sum(|c| c.puzzles_taken[1]));
+    page.counter("ike_redirects", "Initiators that were sent to another gateway").only(sum(|c| c.redirects));
     page.counter("ike_stream_reconnects", "TCP streams dialled again for a live IKE SA")
         .only(sum(|c| c.stream_reconnects));
     page.counter("ike_esp_in_tcp_delivered", "ESP packets that came in TCP and went to the data plane")

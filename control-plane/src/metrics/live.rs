@@ -306,7 +306,8 @@ impl Live {
                     .get_or_create(&Verdict { verdict })
                     .observe(verification.took.as_secs_f64());
             }
-            Event::CommandDone { .. } | Event::Keys(_) => {}
+            // Those that are refused are counted as rejected messages.
+            Event::Redirected { .. } | Event::CommandDone { .. } | Event::Keys(_) => {}
         }
     }
 

@@ -415,6 +415,7 @@ fn connection(name: &Arc<str>, number: u64) -> ConnectionStatus {
             separate_transports: true,
             full_transcript_auth: true,
             ppk: false,
+            leaves: None,
             remote: (address, 4500).into(),
             remote_id: "b.example".to_owned(),
             nat: (false, false),

@@ -82,6 +82,7 @@ fn ike_sa(shard: &ShardSnapshot, sa: &IkeSaStatus, clock: &Clock) -> IkeSa {
         established_at: wall(clock, sa.established),
         rekeyed_at: wall(clock, sa.rekeyed),
         next_rekey_at: wall(clock, sa.next_rekey),
+        leaves_at: sa.leaves.map(|at| wall(clock, at)),
         rekeys: handshake.map_or(0, |h| h.rekeys),
         handshake: handshake.map(|h| Handshake {
             seconds: h.duration.as_secs_f64(),

@@ -193,6 +193,7 @@ fn connection(peer: u16, is_initiator: bool, proposal: &str, transport: StartTra
         remote_id: remote.0,
         remote_auth: RemoteAuth::Psk(secret()),
         ppk: None,
+        redirect: Default::default(),
         ike: IkePolicy {
             transport,
             proposals: vec![proposal.parse().expect("a proposal")],

@@ -96,6 +96,11 @@ impl AddressRange {
         Some(Self { start: address, end })
     }
 
+    /// The address is in it.
+    pub fn has(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.start.is_ipv4() && (self.start..=self.end).contains(&address)
+    }
+
     /// First address.
     pub const fn start(&self) -> IpAddr {
         self.start

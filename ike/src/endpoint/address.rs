@@ -10,19 +10,16 @@
 //! Only the original initiator can do any of this. A responder whose address is gone says `local_down`, and waits for its
 //! peer to find out.
 
-use core::time::Duration;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Endpoint;
+use super::succession::Succession;
 use crate::action::IkeSaId;
 use crate::config::ConnectionConfig;
 use crate::status::Reason;
 use crate::time::Time;
-
-/// An IKE SA on an address before is deleted this long after another has taken its place, even if nothing has come in there.
-const LEAVE_AFTER: Duration = Duration::from_secs(5);
 
 /// A trouble whose cause may have been here, and be over. The wait after any other goes on, such as that after the peer's
 /// DELETE (rule 9): addresses and links of a host change for many reasons.
@@ -114,9 +111,9 @@ impl Endpoint {
         let tries = must_move && self.try_from_here(now, name);
         let Some(connection) = self.connections.get_mut(name) else { return };
         if must_move && !tries {
-            (connection.must_move, connection.left_at) = (true, now);
+            connection.succession = Some(Succession { reason: Reason::AddressChanged, since: now });
         }
-        if connection.should_start() && (was_lacking || starts_again || connection.must_move) {
+        if connection.should_start() && (was_lacking || starts_again || connection.succession.is_some()) {
             connection.plan_attempt(now);
         }
     }
@@ -155,68 +152,6 @@ impl Endpoint {
                 connection.trial = None;
             }
             self.drop_half_open(id);
-        }
-    }
-
-    /// An IKE SA is established on our address, where others were not; the peer may have been faster.
-    pub(super) fn note_move(&mut self, now: Time, id: IkeSaId) {
-        let Some(live) = self.live.get(&id) else { return };
-        let Some(connection) = self.connections.get_mut(&*live.config.name) else { return };
-        if core::mem::take(&mut connection.must_move) {
-            connection.moved_to = Some((id, now + LEAVE_AFTER));
-        }
-    }
-
-    /// An IKE SA is gone: is there still one on an address before, with none to take its place?
-    pub(super) fn reconsider_move(&mut self, now: Time, name: &str, gone: IkeSaId) {
-        let Some(connection) = self.connections.get_mut(name) else { return };
-        let has_lost_it = connection.moved_to.take_if(|(moved, _)| *moved == gone).is_some();
-        if !has_lost_it && !connection.must_move {
-            return;
-        }
-        let is_left = |id: &IkeSaId| {
-            let live = self.live.get(id).filter(|live| live.is_initiator && live.is_open());
-            live.is_some_and(|live| live.established <= connection.left_at)
-        };
-        connection.must_move = connection.live.iter().any(is_left);
-        if has_lost_it && connection.must_move {
-            self.wait_for_next_attempt(now, name);
-        }
-    }
-
-    /// Data or a dummy came on a child: if it is of an IKE SA that has taken the place of others, these are not needed any more
-    /// once it has all their children.
-    pub(super) fn traffic_has_moved(&mut self, now: Time, id: IkeSaId) {
-        let Some(name) = self.live.get(&id).map(|live| live.config.name.clone()) else { return };
-        let moved = self.connections.get(&name).and_then(|connection| connection.moved_to);
-        if moved.is_some_and(|(moved, _)| moved == id) && self.has_every_child(&name, id) {
-            self.leave_address(now, &name);
-        }
-    }
-
-    /// Each child of the connection's other IKE SAs is there.
-    fn has_every_child(&self, name: &str, id: IkeSaId) -> bool {
-        let (Some(connection), Some(live)) = (self.connections.get(name), self.live.get(&id)) else {
-            return false;
-        };
-        let others = connection.live.iter().filter(|other| **other != id).filter_map(|id| self.live.get(id));
-        let mut needed = others.flat_map(|other| other.children.iter()).filter(|child| child.is_live());
-        needed.all(|child| live.children.live(&child.name).is_some())
-    }
-
-    /// IKE SAs on an address before are deleted, from the new one.
-    pub(super) fn leave_address(&mut self, now: Time, name: &str) {
-        let Some(connection) = self.connections.get_mut(name) else { return };
-        let Some((moved, _)) = connection.moved_to.take() else { return };
-        let old: Vec<_> = connection.live.iter().copied().filter(|id| *id != moved).collect();
-        let local = self.live.get(&moved).map(|live| live.link.local().ip());
-        for id in old {
-            if let (Some(live), Some(local)) = (self.live.get_mut(&id).filter(|l| l.is_initiator), local) {
-                live.send_from(&mut self.core, now, local);
-                live.close(now, Reason::AddressChanged);
-                live.start_next(&mut self.core, now);
-            }
-            self.touch(now, id);
         }
     }
 }

@@ -22,7 +22,10 @@ impl Endpoint {
             CommandKind::Up { child } | CommandKind::Down { child } | CommandKind::RekeyChild { child } => {
                 child.as_deref()
             }
-            CommandKind::RekeyIke | CommandKind::SetEspPolicy { .. } | CommandKind::Probe => None,
+            CommandKind::RekeyIke
+            | CommandKind::SetEspPolicy { .. }
+            | CommandKind::Redirect { .. }
+            | CommandKind::Probe => None,
         };
         let Some(children) = connection.named(child) else {
             let child = child.unwrap_or_default();
@@ -59,6 +62,10 @@ impl Endpoint {
             CommandKind::SetEspPolicy { on_unreachable } => {
                 let result = self.set_esp_policy(now, &name, on_unreachable);
                 self.done(request, result.map(|()| String::new()));
+            }
+            CommandKind::Redirect { to } => {
+                let result = self.redirect_peers(now, &name, to);
+                self.done(request, result);
             }
             CommandKind::Probe => {
                 let result = self.probe(now, &name);

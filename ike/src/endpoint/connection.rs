@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::redirect::Redirected;
+use super::succession::{Succession, Successor};
 use crate::action::IkeSaId;
 use crate::config::{ChildConfig, ConnectionConfig, RemoteAddress, StartMode};
 use crate::status::{Reason, Standing, State};
@@ -43,12 +45,14 @@ pub(crate) struct Connection {
     pub(crate) has_turn: bool,
     /// This host has no address that leads to the peer.
     pub(crate) lacks_address: bool,
-    /// Our address is another one than that of its IKE SA, which cannot follow: a new one takes its place.
-    pub(crate) must_move: bool,
-    /// When our address became another one than theirs.
-    pub(crate) left_at: Time,
-    /// The IKE SA that has taken the place of those on an address before, and when they are deleted at the latest.
-    pub(crate) moved_to: Option<(IkeSaId, Time)>,
+    /// Another IKE SA has to take the place of those that there are.
+    pub(crate) succession: Option<Succession>,
+    /// The IKE SA that takes the place of others.
+    pub(crate) successor: Option<Successor>,
+    /// Where its responder has sent us.
+    pub(crate) redirected: Option<Redirected>,
+    /// When we were sent somewhere lately.
+    pub(crate) redirects: Vec<Time>,
     /// Falling back to TCP and coming back.
     pub(crate) fallback: Fallback,
     /// The IKE SA, half-open or live, that tries direct carriers while ESP is in TCP.
@@ -103,9 +107,10 @@ impl Connection {
             last_fall: None,
             has_turn: false,
             lacks_address: false,
-            must_move: false,
-            left_at: Time::ZERO,
-            moved_to: None,
+            succession: None,
+            successor: None,
+            redirected: None,
+            redirects: Vec::new(),
             trial: None,
             trial_at: None,
             trial_has_turn: false,
@@ -142,9 +147,14 @@ impl Connection {
         self.child_configs.iter().find(|child| self.wanted.contains(&child.name)).cloned()
     }
 
-    /// There is no IKE SA, or none on our address.
+    /// There is no IKE SA, or none that is to stay.
     pub(crate) fn lacks_sa(&self) -> bool {
-        self.live.is_empty() || self.must_move
+        self.live.is_empty() || self.succession.is_some()
+    }
+
+    /// The peers authenticate each other again.
+    pub(crate) fn is_reauthenticated(&self) -> bool {
+        self.succession.is_some_and(|succession| succession.reason == Reason::Reauthentication)
     }
 
     /// What is wrong with some of its children, in one sentence; empty if nothing is.

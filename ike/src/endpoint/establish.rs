@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::Endpoint;
 use super::connection::Connection;
 use super::half_open::{HalfOpen, Purpose, Role};
+use super::succession::LEAVE_AFTER;
 use crate::action::IkeSaId;
-use crate::codec::{ExchangeType, NotifyType};
+use crate::codec::{ExchangeType, NotifyType, decode_redirect};
 use crate::config::{
     ConnectionConfig, FirstChild, FullTranscriptAuth, OnUnreachable, RemoteAddress, SeparateTransports,
 };
 use crate::event::Event;
-use crate::live::{Generation, LiveSa, Outcome, Task, TrialSa};
+use crate::live::{Generation, LiveSa, Outcome, Task, TrialSa, auth_lifetime, leaves_by_policy};
 use crate::path::{DirectCarrier, IkeTransport};
 use crate::sa::child_offer::{ChildAnswer, ChildOffer, ChildTerms};
 use crate::sa::children::Children;
@@ -66,6 +67,7 @@ impl Endpoint {
             Err(_) if in_tcp => Ok(DirectCarrier::Udp),
             carrier => carrier,
         };
+        let carrier = carrier.map(|first| self.proven_carrier(&config).unwrap_or(first));
         let falls_at_once = carrier.is_err()
             && config.esp.on_unreachable == OnUnreachable::TcpFallback
             && attempt.purpose != Purpose::Trial;
@@ -95,6 +97,19 @@ impl Endpoint {
         let first = carrier.unwrap_or(DirectCarrier::Udp);
         let echo = self.is_echo_agreed(&settled, &config, received);
         let mut live = self.go_live(now, half_open, settled, config.clone(), first, attempt.reason, echo);
+        live.note_auth_lifetime(now, received, &mut self.core.rng);
+        let gateway = received.first(NotifyType::REDIRECT).filter(|_| live.redirect);
+        if let Some((gateway, [])) = gateway.and_then(|notify| decode_redirect(&notify.data)) {
+            // RFC 5685 section 6: the IKE SA is valid, and goes.
+            if let Some(spi) = spi_in {
+                self.core.spi_source.release(spi);
+            }
+            let reason = self.redirected_in_auth(now, &config, &gateway);
+            live.close(now, reason);
+            live.start_next(&mut self.core, now);
+            self.live.insert(id, live);
+            return self.enlist(now, id, true);
+        }
         let new = match child {
             None => None,
             Some((_, Err(_))) if falls_at_once => {
@@ -177,6 +192,10 @@ impl Endpoint {
             let error = ExchangeError::Policy(Reason::PeerNoTranscriptAuth);
             return self.refuse_setup(now, id, &settled, exchange, message_id, error, Some(name));
         }
+        out.extend(auth_lifetime(&config.ike));
+        let redirect = self.redirects_in_auth(&settled, &config);
+        let is_redirected = redirect.is_some();
+        out.extend(redirect);
         out.extend(ppk_answer);
         if auth::may_echo(&settled, &config) {
             out.push(payloads::notify(NotifyType(self.core.config.esp_echo_notify)));
@@ -197,6 +216,7 @@ impl Endpoint {
         };
         let child = match refusal {
             Some(reason) => Err(ExchangeError::Policy(reason)),
+            None if is_redirected => Ok(None),
             None if received.asks_for_child() && config.ike.first_child == FirstChild::AfterRekey => {
                 Err(ExchangeError::Policy(Reason::NoProposalChosen))
             }
@@ -221,9 +241,15 @@ impl Endpoint {
         };
         let echo = self.is_echo_agreed(&settled, &config, received);
         let mut live = self.go_live(now, half_open, settled, config.clone(), first, Reason::None, echo);
-        if self.is_peers_trial(&live, received.has(NotifyType::INITIAL_CONTACT)) {
-            live.trial = Some(TrialSa::Peers);
+        let has_initial_contact = received.has(NotifyType::INITIAL_CONTACT);
+        if is_redirected {
+            live.leaves = Some((now + config.redirect.grace, Reason::Redirected));
         }
+        live.trial = if self.is_peers_trial(&live, has_initial_contact) {
+            Some(TrialSa::Peers)
+        } else {
+            self.is_peers_successor(&live, has_initial_contact).then(|| TrialSa::Successor(now + LEAVE_AFTER))
+        };
         match child {
             Ok(None) => self.core.transmit(&live.link, &sealed.messages, None),
             Ok(Some(terms)) => {
@@ -391,6 +417,7 @@ impl Endpoint {
         };
         let carrier = Box::new(Carrier::new(basis, returns, config.esp.clone(), now));
         let ike = &config.ike;
+        let leaves = leaves_by_policy(ike, is_initiator, now, &mut self.core.rng);
         let renew_at = now + earlier(ike.rekey_after, ike.rekey_jitter_percent, &mut self.core.rng);
         let algorithms = settled.choice.notation.to_string();
         let has_ppk = matches!(settled.ppk, PpkStage::Mixed(_));
@@ -411,7 +438,7 @@ impl Endpoint {
         let child_configs =
             self.connections.get(&*config.name).map(|c| c.child_configs.clone()).unwrap_or_default();
         let lowest_nonce = (&settled.nonce_i).min(&settled.nonce_r).as_slice().into();
-        let Settled { choice, keys, separate, full_transcript, fragments, .. } = settled;
+        let Settled { choice, keys, separate, full_transcript, redirect, fragments, .. } = settled;
         Box::new(LiveSa {
             id,
             child_configs,
@@ -419,6 +446,7 @@ impl Endpoint {
             separate,
             full_transcript,
             has_ppk,
+            redirect,
             fragments,
             link,
             carrier,
@@ -444,6 +472,7 @@ impl Endpoint {
             began,
             established: now,
             expires_at: now + config.ike.lifetime,
+            leaves,
             config,
             ike_seen: now,
             esp_seen: None,
@@ -484,7 +513,7 @@ impl Endpoint {
         }
         if !refused {
             self.cancel_attempt_beside(&name, id);
-            self.note_move(now, id);
+            self.note_successor(now, id);
             self.settle_duplicates(now, id);
             self.plan_trial(now, &name);
         }

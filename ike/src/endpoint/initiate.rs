@@ -10,7 +10,7 @@ use super::half_open::{Attempt, HalfOpen, Initiator, InitiatorState, Purpose, Ro
 use super::race::may_be_one_of_several;
 use crate::action::IkeSaId;
 use crate::codec::{ExchangeType, Message, NotifyType, encode_message};
-use crate::config::{ConnectionConfig, FirstChild, RemoteAddress, SeparateTransports, StartTransport};
+use crate::config::{ConnectionConfig, FirstChild, SeparateTransports, StartTransport};
 use crate::live::Source;
 use crate::path::{IkeTransport, StreamId, UdpPath};
 use crate::sa::channel::Channel;
@@ -38,7 +38,9 @@ impl Endpoint {
             return;
         }
         let config = connection.config.clone();
-        let purpose = if connection.fallback.take_next() { Purpose::Fallback } else { Purpose::Start };
+        let falls_back = connection.fallback.take_next();
+        let purpose =
+            if falls_back || self.succeeds_in_tcp(name) { Purpose::Fallback } else { Purpose::Start };
         self.attempt(now, config, purpose);
     }
 
@@ -75,7 +77,7 @@ impl Endpoint {
     /// One IKE_SA_INIT of an attempt, with a new SPI.
     fn start_on(&mut self, now: Time, attempt: Attempt, on: IkeTransport) {
         let config = attempt.config.clone();
-        let RemoteAddress::Ip(remote) = config.remote_address else { return };
+        let Some(remote) = self.gateway_of(&config) else { return };
         let port = self.core.config.nat_port;
         let remote = SocketAddr::new(remote, port);
         let unspecified = match remote {
@@ -92,6 +94,7 @@ impl Endpoint {
                 separate: attempt.offers_separate.then_some(separate),
                 assume_code_points: config.ike.assume_code_points,
                 full_transcript: config.ike.full_transcript_auth,
+                redirect: self.redirect_wish(&config),
                 childless: config.ike.first_child != FirstChild::InAuth,
                 ppk: config.ppk.as_ref().map(PpkOffer::of),
                 signatures: config.has_signatures(),
@@ -342,6 +345,11 @@ impl Endpoint {
             // RFC 8019 section 7.1.2: "the Initiator MUST ignore the received message".
             return self.core.reject("puzzle_without_cookie");
         }
+        match sent.redirected(&received) {
+            Some(Ok(gateway)) => return self.redirected_in_init(now, id, &gateway),
+            Some(Err(())) => return self.core.reject("redirect_without_our_nonce"),
+            None => {}
+        }
         let is_final = !InitSent::asks_to_repeat(&received);
         if is_final && let Some(error) = received.error() {
             return self.init_refused(now, id, ExchangeError::Peer(error));
@@ -381,7 +389,7 @@ impl Endpoint {
 
     /// An error in answer to IKE_SA_INIT: over TCP it counts, over UDP anybody may have sent it, so a better answer is waited
     /// for until the next retransmission (RFC 7296 section 2.21.1).
-    fn init_refused(&mut self, now: Time, id: IkeSaId, error: ExchangeError) {
+    pub(super) fn init_refused(&mut self, now: Time, id: IkeSaId, error: ExchangeError) {
         let Some(half_open) = self.half_open.get_mut(&id) else { return };
         if let Some(detail) = half_open.attempt().and_then(|attempt| attempt.hard_puzzle.clone()) {
             return self.fail(now, id, Reason::PuzzleTooHard, detail);

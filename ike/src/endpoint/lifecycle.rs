@@ -11,7 +11,7 @@ use super::{Connection, Endpoint, Timer};
 use crate::action::IkeSaId;
 use crate::config::{ConnectionConfig, RemoteAddress};
 use crate::event::Event;
-use crate::live::{Outcome, Task};
+use crate::live::{LiveSa, Outcome, Task};
 use crate::status::{Reason, Standing, State};
 use crate::time::Time;
 use crate::transport::backoff::jitter;
@@ -89,7 +89,8 @@ impl Endpoint {
         connection.wanted.clear();
         connection.fallback.start_as_configured();
         connection.next_attempt = None;
-        (connection.must_move, connection.moved_to) = (false, None);
+        connection.redirected = None;
+        (connection.succession, connection.successor) = (None, None);
         connection.children_at = None;
         connection.trouble = None;
         connection.child_trouble.clear();
@@ -137,6 +138,7 @@ impl Endpoint {
         self.note_trouble(&name, reason, &detail);
         if let Some(connection) = self.connections.get_mut(&name) {
             connection.attempt = None;
+            connection.redirected = None;
             self.wait_for_next_attempt(now, &name);
         }
         self.finish_commands(&name, |_| true, &Err(detail));
@@ -262,9 +264,7 @@ impl Endpoint {
             self.refresh(now, name);
         }
         self.trial_due(now, name);
-        if self.connections.get(name).and_then(|c| c.moved_to).is_some_and(|(_, at)| at <= now) {
-            self.leave_address(now, name);
-        }
+        self.succession_due(now, name);
         let Some(connection) = self.connections.get_mut(name) else { return };
         if connection.children_at.is_some_and(|at| at <= now) {
             connection.children_at = None;
@@ -311,7 +311,7 @@ impl Endpoint {
             let standing = Standing::without_esp(State::Blocked, Reason::GuardMissing);
             return Some((standing, cause.to_string()));
         }
-        let newest = self.main_sa(name).and_then(|id| self.live.get(&id)).filter(|live| live.is_open());
+        let newest = self.speaking_sa(connection).filter(|live| live.is_open());
         if let Some(live) = newest
             && live.children.iter().any(|child| child.exists())
         {
@@ -346,6 +346,15 @@ impl Endpoint {
         Some((Standing::without_esp(state, Reason::None), String::new()))
     }
 
+    /// The IKE SA that says how a connection stands: its main one, or, while that has no child yet, the one before.
+    fn speaking_sa(&self, connection: &Connection) -> Option<&LiveSa> {
+        let has_child = |live: &&LiveSa| live.is_open() && live.children.iter().any(|child| child.exists());
+        let main =
+            self.main_sa(&connection.config.name).and_then(|id| self.live.get(&id)).map(|live| &**live);
+        let others = connection.live.iter().rev().filter_map(|id| self.live.get(id)).map(|live| &**live);
+        main.filter(has_child).or(others.filter(|live| live.trial.is_none()).find(has_child)).or(main)
+    }
+
     /// Plans the next call for an IKE SA.
     pub(super) fn reschedule(&mut self, id: IkeSaId) {
         let at = match (self.live.get(&id), self.half_open.get(&id)) {
@@ -369,8 +378,8 @@ impl Endpoint {
 
     pub(super) fn reschedule_connection(&mut self, name: &str) {
         let Some(connection) = self.connections.get(name) else { return };
-        let moved = connection.moved_to.map(|(_, at)| at);
-        let times = [connection.next_attempt, connection.children_at, connection.trial_at, moved];
+        let successor = connection.successor.map(|successor| successor.at);
+        let times = [connection.next_attempt, connection.children_at, connection.trial_at, successor];
         let at = times.into_iter().flatten().min();
         let timer = Timer::Connection(connection.config.name.clone());
         self.schedule(timer, at);
@@ -449,6 +458,8 @@ impl Endpoint {
                 }
             }
             Outcome::ChildLost { .. } => self.child_missing(now, id, name, None),
+            Outcome::Redirected(gateway) => self.redirected_in_life(now, name, &gateway),
+            Outcome::Leaves(reason) => self.succeed(now, name, reason),
             Outcome::IkeRekeyed => {
                 if let Some(live) = self.live.get(&id) {
                     for spi in live.our_spis() {
@@ -508,13 +519,20 @@ impl Endpoint {
             return self.trial_failed(now, &name);
         }
         connection.live.remove(&id);
-        self.reconsider_move(now, &name, id);
+        self.reconsider_succession(now, &name, id);
         let Some(connection) = self.connections.get_mut(&name) else { return };
         if !connection.live.is_empty() {
+            if reason == Reason::Redirected && connection.should_start() {
+                // The next gateway in a row; the IKE SA that is to be replaced works meanwhile.
+                connection.plan_attempt(now);
+            }
             self.use_what_is_left(now, &name);
             return;
         }
         self.drop_trial(now, &name);
+        if !matches!(reason, Reason::EspUnreachable | Reason::Redirected) {
+            self.forget_redirect(&name);
+        }
         let Some(connection) = self.connections.get_mut(&name) else { return };
         match reason {
             Reason::PeerSilent if live.carrier.lacks_address() => {
@@ -532,7 +550,7 @@ impl Endpoint {
                 let detail = format!("the peer ended the IKE SA ({reason})");
                 connection.trouble.get_or_insert((State::Blocked, reason, detail));
             }
-            Reason::None | Reason::OperatorDown => {}
+            Reason::None | Reason::OperatorDown | Reason::Redirected => {}
             reason => {
                 connection.trouble.get_or_insert((State::Blocked, reason, String::new()));
             }
@@ -545,7 +563,7 @@ impl Endpoint {
             if reason == Reason::OperatorDown || reason == Reason::None {
                 connection.trouble = None;
             }
-        } else if reason == Reason::None && connection.attempt.is_none() {
+        } else if matches!(reason, Reason::None | Reason::Redirected) && connection.attempt.is_none() {
             // Its hard lifetime: nothing is wrong, so the next one starts at once.
             self.start_in_turn(now, &name);
         } else if reason == Reason::EspUnreachable {

@@ -62,6 +62,9 @@ impl Endpoint {
         if raw.len() > self.core.config.max_half_open_bytes {
             return self.core.reject("init_too_long");
         }
+        if self.redirects_in_init(source, &header, &received, &candidates) {
+            return;
+        }
         let Some(admission) = self.admission(now, source, &header, &received, ends.remote.ip()) else {
             return;
         };

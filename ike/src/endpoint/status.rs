@@ -56,6 +56,7 @@ fn ike_sa(live: &LiveSa) -> IkeSaStatus {
         established: live.established,
         rekeyed: live.current.made,
         next_rekey: live.current.renew_at,
+        leaves: live.leaves.map(|(at, _)| at),
         children: live
             .children
             .iter()

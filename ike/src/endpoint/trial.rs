@@ -179,12 +179,7 @@ impl Endpoint {
         let Some(live) = self.live.get_mut(&id) else { return };
         match &live.trial {
             None => {}
-            Some(TrialSa::Peers) => {
-                live.trial = None;
-                live.use_all(&mut self.core, now);
-                live.carrier.moved_to_trial(now, &mut self.core.rng);
-                live.carry_out(&mut self.core, now);
-            }
+            Some(TrialSa::Peers | TrialSa::Successor(_)) => live.take_over(&mut self.core, now),
             Some(TrialSa::Ours(trial)) if trial.has_moved() => {
                 live.trial = None;
                 let name = live.config.name.clone();

@@ -228,6 +228,8 @@ impl LiveSa {
             Active::FollowUp(exchange) => self.followed_up(core, now, *exchange, &received),
             Active::DeleteChild(child) => self.child_deleted(core, now, child),
             Active::DeleteIke => self.generation_deleted(core, which),
+            // It goes, or is closed (RFC 5685 section 5).
+            Active::Redirect => self.leaves = Some((now + self.config.redirect.grace, Reason::Redirected)),
             Active::Liveness => {}
         }
     }
@@ -314,7 +316,7 @@ impl LiveSa {
                 core.spis.remove(&exchange.our_spi());
                 return;
             }
-            Active::DeleteChild(_) | Active::DeleteIke | Active::Liveness => return,
+            Active::DeleteChild(_) | Active::DeleteIke | Active::Redirect | Active::Liveness => return,
         };
         core.spi_source.release(spi);
     }

@@ -50,6 +50,8 @@ impl LiveSa {
             // RFC 7296 section 2.21.2: the initiator could not verify our AUTH.
             return (Out::new(), After::End(Reason::AuthenticationFailed));
         }
+        self.note_redirect(received);
+        self.note_auth_lifetime(now, received, &mut core.rng);
         let mut answered = Vec::new();
         for delete in &received.deletes {
             match delete {

@@ -146,7 +146,7 @@ impl LiveSa {
             Some(
                 Active::CreateChild(_) | Active::DeleteChild(_) | Active::FollowUp(_) | Active::DeleteIke,
             ) => true,
-            Some(Active::RekeyIke(_) | Active::Liveness) | None => false,
+            Some(Active::RekeyIke(_) | Active::Redirect | Active::Liveness) | None => false,
         };
         if which != Which::Current || is_busy || self.closing.is_some() || self.replaced_by_peer.is_some() {
             return Err(plain(ExchangeError::Collision));

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::dispatch::Which;
 use super::{Active, LiveSa, Task};
-use crate::codec::ExchangeType;
+use crate::codec::{ExchangeType, NotifyType, encode_redirect};
 use crate::endpoint::core::Core;
 use crate::sa::payloads::{self, Out};
 use crate::sa::window::Due;
@@ -119,6 +119,10 @@ impl LiveSa {
                 self.request_ike_rekey(core, now, None)
             }
             Task::DeleteIke => Some((vec![payloads::delete_ike()], Active::DeleteIke)),
+            Task::Redirect(gateway) => {
+                let data = encode_redirect(gateway, &[]);
+                Some((vec![payloads::notify_with(NotifyType::REDIRECT, data)], Active::Redirect))
+            }
             Task::Liveness => Some((Out::new(), Active::Liveness)),
         }
     }
@@ -134,7 +138,9 @@ impl LiveSa {
         let exchange = match &active {
             Active::CreateChild(_) | Active::RekeyIke(_) => ExchangeType::CREATE_CHILD_SA,
             Active::FollowUp(_) => ExchangeType::IKE_FOLLOWUP_KE,
-            Active::DeleteChild(_) | Active::DeleteIke | Active::Liveness => ExchangeType::INFORMATIONAL,
+            Active::DeleteChild(_) | Active::DeleteIke | Active::Redirect | Active::Liveness => {
+                ExchangeType::INFORMATIONAL
+            }
         };
         let most = self.fragment_bytes();
         let (transport, first_wait) = (self.link.transport(), self.config.ike.retransmit_after);

@@ -34,6 +34,7 @@ impl LiveSa {
             self.liveness_at(),
             self.closing.map(|(_, until)| until),
             self.trial_timeout(),
+            self.leaving_timeout(),
             self.children.next_timeout(),
             self.next_series_timeout(),
             self.carrier.next_timeout(),
@@ -59,6 +60,7 @@ impl LiveSa {
         if self.expires_at <= now {
             self.close(now, Reason::None);
         }
+        self.leave(core, now);
         self.renew_children(now);
         if self.current.renew_at <= now {
             self.current.renew_at = now + self.config.ike.retry_max;

@@ -48,6 +48,8 @@ pub(crate) enum ExchangeError {
     NoSuchChild,
     /// The key exchange that the peer continues does not exist (RFC 9370 section 2.2.4).
     NoSuchKeyExchange,
+    /// The peer sends us to a gateway that we do not go to.
+    Redirect,
     /// No room for another SA here.
     Full,
     /// The provider failed.
@@ -76,7 +78,7 @@ impl ExchangeError {
             Self::NoSuchKeyExchange => NotifyType::STATE_NOT_FOUND,
             Self::Full => NotifyType::NO_ADDITIONAL_SAS,
             Self::Provider => NotifyType::TEMPORARY_FAILURE,
-            Self::Peer(_) => return None,
+            Self::Peer(_) | Self::Redirect => return None,
         })
     }
 
@@ -107,6 +109,7 @@ impl ExchangeError {
             }
             Self::Selectors | Self::Peer(NotifyType::TS_UNACCEPTABLE) => Reason::TsUnacceptable,
             Self::Policy(reason) => reason,
+            Self::Redirect => Reason::RedirectRefused,
             Self::Full | Self::Provider | Self::Peer(NotifyType::NO_ADDITIONAL_SAS) => Reason::LocalLimit,
             _ => Reason::ProtocolError,
         }
@@ -134,6 +137,7 @@ impl ExchangeError {
             Self::Collision => "temporary_failure",
             Self::NoSuchChild => "child_sa_not_found",
             Self::NoSuchKeyExchange => "state_not_found",
+            Self::Redirect => "redirect_refused",
             Self::Full => "local_limit",
             Self::Provider => "provider_failed",
         }
@@ -194,6 +198,9 @@ impl core::fmt::Display for ExchangeError {
             Self::Collision => f.write_str("collides with another exchange"),
             Self::NoSuchChild => f.write_str("the Child SA does not exist"),
             Self::NoSuchKeyExchange => f.write_str("the key exchange does not exist"),
+            Self::Redirect => f.write_str(
+                "the peer sends us to a gateway that `redirect.follow` does not allow, or too often",
+            ),
             Self::Full => f.write_str(
                 "no room for another SA: raise `data_plane.sa_slots` or `ike.max_children`, or close connections",
             ),

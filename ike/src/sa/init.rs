@@ -1,6 +1,6 @@
 //! IKE_SA_INIT (RFC 7296 section 1.2), both roles.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use super::auth_methods;
 use super::error::ExchangeError;
@@ -8,7 +8,7 @@ use super::negotiate::{self, IkeChoice};
 use super::payloads::{self, KeyHash, Out, Payload, Received};
 use super::ppk::{self, PpkOffer, PpkStage};
 use super::settled::{Settled, nat_found};
-use crate::codec::{Notify, NotifyType};
+use crate::codec::{GatewayIdentity, Notify, NotifyType, decode_redirect, encode_redirect};
 use crate::config::FullTranscriptAuth;
 use crate::crypto::digest::nat_detection;
 use crate::crypto::ke::respond;
@@ -63,10 +63,40 @@ pub(crate) struct Wishes {
     pub(crate) full_transcript: FullTranscriptAuth,
     /// No IKE SA with a responder that takes no IKE_AUTH without a Child SA.
     pub(crate) childless: bool,
+    /// REDIRECT is known, or has brought us here.
+    pub(crate) redirect: RedirectWish,
     /// USE_PPK and USE_PPK_INT are offered.
     pub(crate) ppk: Option<PpkOffer>,
     /// SIGNATURE_HASH_ALGORITHMS goes with the request (RFC 7427 section 4).
     pub(crate) signatures: bool,
+}
+
+/// What an initiator says of REDIRECT (RFC 5685 section 3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RedirectWish {
+    /// Nothing.
+    None,
+    /// REDIRECT_SUPPORTED.
+    Supported,
+    /// REDIRECTED_FROM, which says the same.
+    From(IpAddr),
+}
+
+impl RedirectWish {
+    fn notification(self) -> Option<payloads::Payload> {
+        match self {
+            Self::None => None,
+            Self::Supported => Some(payloads::notify(NotifyType::REDIRECT_SUPPORTED)),
+            Self::From(gateway) => {
+                Some(payloads::notify_with(NotifyType::REDIRECTED_FROM, encode_redirect(gateway, &[])))
+            }
+        }
+    }
+}
+
+/// The initiator of these payloads can be redirected.
+pub(crate) fn knows_redirect(received: &Received) -> bool {
+    received.has(NotifyType::REDIRECT_SUPPORTED) || received.has(NotifyType::REDIRECTED_FROM)
 }
 
 /// What a response leads to.
@@ -119,6 +149,7 @@ impl InitSent {
         if may_need_intermediate {
             out.push(payloads::notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED));
         }
+        out.extend(self.wishes.redirect.notification());
         out.extend(self.wishes.ppk.into_iter().flat_map(PpkOffer::notifications));
         if self.wishes.full_transcript != FullTranscriptAuth::Off {
             out.push(payloads::notify(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH));
@@ -146,6 +177,18 @@ impl InitSent {
             }
             Some(_) => Outcome::NotAnswered,
         }
+    }
+
+    /// The gateway that a response sends us to, if it has our nonce (RFC 5685 section 3); else it has to be passed over.
+    pub(crate) fn redirected(&self, received: &Received) -> Option<Result<GatewayIdentity, ()>> {
+        let redirect = received.first(NotifyType::REDIRECT)?;
+        if self.wishes.redirect == RedirectWish::None {
+            return None;
+        }
+        Some(match decode_redirect(&redirect.data) {
+            Some((gateway, nonce)) if nonce == self.nonce => Ok(gateway),
+            _ => Err(()),
+        })
     }
 
     /// The response is one of those that ask for another request: they are judged before SEPARATE_TRANSPORTS is.
@@ -215,6 +258,7 @@ impl InitSent {
             separate: self.outcome(received) == Outcome::Agreed,
             peer_is_portcullis: is_portcullis(received),
             full_transcript,
+            redirect: self.wishes.redirect != RedirectWish::None,
             ppk,
             signature_hashes: received.signature_hashes().filter(|_| self.wishes.signatures),
             announced: auth_methods::of_peer(received),
@@ -340,6 +384,7 @@ pub(crate) fn respond_to_init(
         separate: separate.is_some(),
         peer_is_portcullis: is_portcullis(received),
         full_transcript: terms.full_transcript && received.has(NotifyType::IKE_SA_INIT_FULL_TRANSCRIPT_AUTH),
+        redirect: knows_redirect(received),
         ppk,
         fragments,
         signature_hashes,

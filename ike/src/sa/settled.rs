@@ -40,6 +40,8 @@ pub(crate) struct Settled {
     pub(crate) full_transcript: bool,
     /// Both sides fragment (RFC 7383 section 2.3).
     pub(crate) fragments: bool,
+    /// The initiator knows REDIRECT (RFC 5685).
+    pub(crate) redirect: bool,
     /// How far it is with its PPK.
     pub(crate) ppk: PpkStage,
     /// Additional key exchanges done.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use portcullis_ike::action::Action;
 use portcullis_ike::config::{
-    ChildConfig, ConnectionConfig, EndpointConfig, EspPolicy, Identity, IkePolicy, LocalAuth, RemoteAddress,
-    RemoteAuth, Secret, StartMode, StartTransport,
+    ChildConfig, ConnectionConfig, EndpointConfig, EspPolicy, Identity, IkePolicy, LocalAuth, RedirectPolicy,
+    RemoteAddress, RemoteAuth, Secret, StartMode, StartTransport,
 };
 
 use crate::world::World;
@@ -70,6 +70,7 @@ pub fn connection(
         remote_id: Identity::Fqdn(remote.into()),
         remote_auth: RemoteAuth::Psk(secret()),
         ppk: None,
+        redirect: RedirectPolicy::default().into(),
         ike: IkePolicy {
             proposals: vec!["aes256gcm16-prfsha384-x25519-ke1_mlkem768".parse().unwrap()],
             ..IkePolicy::default()

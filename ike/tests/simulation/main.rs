@@ -23,6 +23,8 @@ mod policy_walks;
 mod ppk;
 mod puzzles;
 mod race;
+mod reauthentication;
+mod redirect;
 mod refusals;
 mod rekey;
 mod returns;

@@ -7,6 +7,7 @@ mod life;
 mod matrix;
 mod on_tcp;
 mod on_udp;
+mod succession;
 
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The `ike:` section of a connection.
 
+use std::time::Duration;
+
 use portcullis_ike::config::{
     Contradiction, EspPolicy, FirstChild, FullTranscriptAuth, IkePolicy, SeparateTransports, StartTransport,
 };
@@ -10,6 +12,9 @@ use crate::config::scalar::duration;
 
 /// What a connection proposes unless its configuration says otherwise: hybrid key exchange, AES-GCM.
 const DEFAULT_PROPOSAL: &str = "aes256gcm16-prfsha384-x25519-ke1_mlkem768";
+
+/// RFC 4478 section 3 calls less than five minutes cumbersome; nobody types a password here.
+const SHORTEST_REAUTH: Duration = Duration::from_secs(60);
 
 /// The section, with the places that contradictions are reported at.
 pub(super) struct Ike<'a> {
@@ -78,6 +83,7 @@ fn section<'a>(s: &mut Section<'a>) -> Option<Ike<'a>> {
             .and_then(|field| field.word(&first_children))
             .unwrap_or(default.first_child),
         rekey_after: s.or("rekey_after", default.rekey_after, time),
+        reauth_after: s.get("reauth_after").and_then(|field| time(&field)),
         lifetime: s.or("lifetime", default.lifetime, time),
         rekey_jitter_percent: s
             .or("rekey_jitter_percent", default.rekey_jitter_percent, |field| field.number(0, 50)),
@@ -97,6 +103,9 @@ fn section<'a>(s: &mut Section<'a>) -> Option<Ike<'a>> {
         if shorter >= longer {
             s.refuse::<()>(names);
         }
+    }
+    if policy.reauth_after.is_some_and(|after| after < SHORTEST_REAUTH) {
+        s.refuse::<()>("reauth_after is at least 1min: each authentication is a set-up anew");
     }
     if policy.retry_min > policy.retry_max {
         s.refuse::<()>("retry_min is longer than retry_max");

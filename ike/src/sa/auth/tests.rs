@@ -13,7 +13,7 @@ use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_R
 use super::*;
 use crate::config::{EspPolicy, FullTranscriptAuth, IkePolicy, RemoteAddress, SigningKey};
 use crate::crypto::Rng;
-use crate::sa::init::{Ends, InitAnswer, InitSent, Terms, Wishes, respond_to_init};
+use crate::sa::init::{Ends, InitAnswer, InitSent, RedirectWish, Terms, Wishes, respond_to_init};
 
 /// Certificates of `rcgen` are valid from 1975 on.
 const NOW: WallTime = WallTime::from_secs(21_000 * 86_400);
@@ -133,6 +133,7 @@ fn settled(a: &ConnectionConfig, b: &ConnectionConfig) -> (Settled, Settled) {
     // Private values come from the system, so that two runs never agree.
     rng.fill_bytes(&mut nonce);
     let wishes = Wishes {
+        redirect: RedirectWish::None,
         separate: None,
         assume_code_points: false,
         full_transcript: FullTranscriptAuth::Prefer,
@@ -185,6 +186,7 @@ fn pair(algorithm: &'static SignatureAlgorithm) -> (ConnectionConfig, Connection
             chain: vec![Certificate::from_der(der.der()).unwrap()],
         };
         ConnectionConfig {
+            redirect: Default::default(),
             name: "c".into(),
             local_address: None,
             local_id: Identity::Fqdn(local.into()),
