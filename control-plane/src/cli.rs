@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod check;
 mod connection;
 mod gateway;
@@ -54,6 +55,8 @@ enum Verb {
     GuardRestore(guard_restore::GuardRestore),
     /// Make an authority, certificates and requests for a quick start.
     Pki(pki::Pki),
+    /// Measure a gateway from outside.
+    Bench(bench::Bench),
     /// Give a gateway up: remove its guard and pinned programs. Its traffic is no longer protected.
     Release(release::Release),
 }
@@ -93,6 +96,7 @@ pub fn run() -> Result<ExitCode> {
         Verb::Reload(reload) => reload.run()?,
         Verb::GuardRestore(restore) => restore.run()?,
         Verb::Pki(pki) => pki.run()?,
+        Verb::Bench(bench) => return bench.run(),
         Verb::Release(release) => {
             logging::start(LogConfig::default());
             release.run()?;

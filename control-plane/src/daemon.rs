@@ -16,6 +16,7 @@ mod spi_source;
 mod supervisor;
 mod words;
 
+pub use clock::Clock;
 pub use gateway::CommandError;
 pub use input::{Input, InputSender};
 pub use life::{Run, run};

@@ -16,6 +16,7 @@ mod daemon;
 mod digest;
 mod events;
 mod keylog;
+mod load;
 mod logging;
 mod metrics;
 mod net;

@@ -35,6 +35,15 @@ impl Authority {
         self.run(&["issue", "--id", id, "--key", self.kind, "--ca"], &[&self.directory])
     }
 
+    /// Issues a certificate that is good for so many days.
+    ///
+    /// # Errors
+    /// As those of [`Authority::new`].
+    pub fn issue_for_days(&self, id: &str, days: u32) -> Result<()> {
+        let days = days.to_string();
+        self.run(&["issue", "--id", id, "--key", self.kind, "--days", &days, "--ca"], &[&self.directory])
+    }
+
     /// Revokes what was issued for `ids`, and writes the revocation list.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! A life under the eyes of a real Prometheus: start, traffic, rekeys, IKE blocked, IP blocked, ESP blocked and back, ESP in TCP and back, forgeries, a flood,
-//! a full SA table, overload, `kill -9`, alone with a damaged policy store, without a guard. Every panel and every alert has to show what
+//! a full SA table, a certificate that expires, overload, `kill -9`, alone with a damaged policy store, without a guard. Every panel and every alert has to show what
 //! `dashboards/evidence.yaml` says it shows.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use portcullis_vm_tests::dashboards::{Dashboards, Expression, Proof};
 use portcullis_vm_tests::prometheus::{Answer, Prometheus, program};
-use portcullis_vm_tests::{CHILD, DataPlaneMode, Kernel, Pair, PairOptions, Ping, Side, until};
+use portcullis_vm_tests::{Authority, CHILD, DataPlaneMode, Kernel, Pair, PairOptions, Ping, Side, until};
 
 use crate::{SOON, add_site, artefacts, change, flow, wait_more};
 
@@ -128,6 +128,8 @@ fn every_panel_and_alert_shows_what_it_is_for() {
     pair.a.verb(&["up", MANY]).unwrap();
     watch.stage("crowded");
     pair.a.verb(&["down", MANY]).unwrap();
+    add_certificate(&pair);
+    watch.stage("expiring");
 
     let burst = flow(&pair.lab, Side::A, 20_000);
     wait_more(std::slice::from_ref(&burst), 1000);
@@ -152,6 +154,25 @@ fn every_panel_and_alert_shows_what_it_is_for() {
     pair.a.start().unwrap();
     watch.stage("unguarded");
     watch.close();
+}
+
+/// A connection whose certificate is good for three days more.
+fn add_certificate(pair: &Pair) {
+    const NAME: &str = "certified";
+    let directory = pair.lab.instance.directory().join("authority");
+    let authority = Authority::new(&artefacts().binary, directory, "ecdsa-p256").unwrap();
+    let id = format!("{}-{NAME}.example.net", Side::A.gateway_name());
+    authority.issue_for_days(&id, 3).unwrap();
+    change(&pair.a, |config| {
+        add_site(config, Side::A, NAME, 2);
+        config.set(&format!("connections/{NAME}/children/{CHILD}/start"), "none");
+        let local = format!("connections/{NAME}/local");
+        config.remove(&format!("{local}/secret_file"));
+        config.set(&format!("{local}/auth"), "cert");
+        config.set(&format!("{local}/certificate"), authority.certificate(&id).display().to_string());
+        config.set(&format!("{local}/key"), authority.key(&id).display().to_string());
+    });
+    pair.a.verb(&["reload"]).unwrap();
 }
 
 /// What Prometheus answered, stage by stage.

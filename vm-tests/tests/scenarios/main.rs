@@ -9,6 +9,7 @@ mod dissected;
 mod guard;
 mod keys_hidden;
 mod life;
+mod load;
 mod many_workers;
 mod nat;
 mod overload;

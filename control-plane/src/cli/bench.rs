@@ -1,0 +1,140 @@
+//! `portcullis bench`.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Subcommand, ValueEnum};
+use portcullis_ike::codec::TrafficSelector;
+use portcullis_ike::config::{Secret, StartTransport};
+use portcullis_ike::proposal::{EspProposal, IkeProposal};
+
+use crate::config;
+use crate::load::{self, Plan, Tally};
+
+/// Measure a gateway from outside.
+#[derive(Debug, Args)]
+pub struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Set up many IKE SAs with any IKEv2 responder, each with a Child SA, and tell how fast it is. No ESP is sent.
+    Ike(Box<Ike>),
+}
+
+/// What is set up, and how fast.
+#[derive(Debug, Args)]
+struct Ike {
+    /// The responder.
+    #[arg(long, value_name = "ADDRESS")]
+    peer: IpAddr,
+    /// Its port.
+    #[arg(long, default_value_t = 4500)]
+    port: u16,
+    /// Our address, if not the one that leads there.
+    #[arg(long, value_name = "ADDRESS")]
+    local: Option<IpAddr>,
+    /// How many tunnels.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    tunnels: usize,
+    /// Tunnels that start in a second; without it, as many as may be under way.
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
+    /// Most tunnels under way at the same time.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    in_flight: usize,
+    /// What carries IKE.
+    #[arg(long, value_enum, default_value_t = Transport::Udp)]
+    transport: Transport,
+    /// IKE proposal.
+    #[arg(long, default_value = "aes256gcm16-prfsha384-x25519-ke1_mlkem768")]
+    proposal: String,
+    /// ESP proposal.
+    #[arg(long, default_value = "aes256gcm16")]
+    esp_proposal: String,
+    /// Identity of a tunnel; {} is its number.
+    #[arg(long, value_name = "ID", default_value = "site-{}")]
+    id: String,
+    /// Identity of the responder; {} is the number of the tunnel.
+    #[arg(long, value_name = "ID")]
+    remote_id: String,
+    /// The key that all tunnels share with the responder.
+    #[arg(long, value_name = "FILE")]
+    secret_file: PathBuf,
+    /// Our side of each tunnel; without it an address of 172.16.0.0/12 by number.
+    #[arg(long, value_name = "SELECTOR")]
+    local_ts: Option<TrafficSelector>,
+    /// The responder's side of each tunnel.
+    #[arg(long, value_name = "SELECTOR")]
+    remote_ts: TrafficSelector,
+    /// Print one JSON object at the end.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Transport {
+    Udp,
+    Tcp,
+}
+
+impl Bench {
+    /// Does it.
+    ///
+    /// # Errors
+    /// If something given is wrong, or no socket can be opened. Tunnels that failed make the exit status 1.
+    pub fn run(&self) -> Result<ExitCode> {
+        let What::Ike(ike) = &self.what;
+        let plan = ike.plan()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let progress = |tally: &Tally| eprintln!("{}", tally.progress());
+        let tally = runtime.block_on(load::run(&plan, progress))?;
+        if ike.json {
+            println!("{}", tally.to_json());
+        } else {
+            print!("{tally}");
+        }
+        Ok(if tally.failures() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Ike {
+    fn plan(&self) -> Result<Plan> {
+        ensure!(self.tunnels > 0 && self.in_flight > 0, "--tunnels and --in-flight are at least 1");
+        ensure!(self.rate.is_none_or(|rate| rate > 0.0), "--rate is above 0");
+        let identity = |option: &str, text: &str| {
+            config::identity(text).map_err(|cause| anyhow::anyhow!("{option}: {cause}"))
+        };
+        identity("--id", &self.id.replace("{}", "0"))?;
+        identity("--remote-id", &self.remote_id.replace("{}", "0"))?;
+        let ike: IkeProposal = self.proposal.parse().context("--proposal")?;
+        let esp: EspProposal = self.esp_proposal.parse().context("--esp-proposal")?;
+        let path = &self.secret_file;
+        let text = fs::read(path).with_context(|| format!("--secret-file: reading {}", path.display()))?;
+        let secret = text.strip_suffix(b"\n").unwrap_or(&text);
+        ensure!(!secret.is_empty(), "--secret-file: {} is empty", path.display());
+        Ok(Plan {
+            peer: SocketAddr::new(self.peer, self.port),
+            local: self.local,
+            tunnels: self.tunnels,
+            rate: self.rate,
+            in_flight: self.in_flight,
+            transport: match self.transport {
+                Transport::Udp => StartTransport::Udp,
+                Transport::Tcp => StartTransport::Tcp,
+            },
+            ike,
+            esp,
+            id: self.id.clone(),
+            remote_id: self.remote_id.clone(),
+            secret: Secret::new(secret.to_vec()),
+            local_ts: self.local_ts,
+            remote_ts: self.remote_ts,
+        })
+    }
+}
