@@ -1,6 +1,7 @@
 //! One endpoint that is all the initiators, on one UDP socket and a TCP stream for each tunnel that wants one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdUdpSocket};
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,8 @@ struct Driver {
     socket: UdpSocket,
     /// Our address; the port of the socket is nobody's business but the NAT's that it looks like.
     local: IpAddr,
+    /// What the socket had no room for.
+    unsent: VecDeque<Vec<u8>>,
     streams: HashMap<StreamId, StreamHandle>,
     input: InputSender,
     inputs: mpsc::Receiver<Input>,
@@ -97,6 +100,7 @@ impl Driver {
             began: Instant::now(),
             socket: UdpSocket::from_std(socket)?,
             local,
+            unsent: VecDeque::new(),
             streams: HashMap::new(),
             input,
             inputs,
@@ -133,8 +137,7 @@ impl Driver {
     fn settle(&mut self) {
         while let Some(action) = self.endpoint.poll_action() {
             match action {
-                // A full buffer is a loss like another; the request is sent again.
-                Action::SendDatagram { payload, .. } => drop(self.socket.try_send(&payload)),
+                Action::SendDatagram { payload, .. } => self.unsent.push_back(payload),
                 Action::Dial { stream, local, remote } => {
                     let handle = stream::dial(stream, local, remote, self.input.clone(), &Handle::current());
                     self.streams.insert(stream, handle);
@@ -150,6 +153,17 @@ impl Driver {
             }
         }
         self.tally.retransmissions = self.endpoint.counters().retransmissions;
+        self.send();
+    }
+
+    fn send(&mut self) {
+        while let Some(payload) = self.unsent.front() {
+            match self.socket.try_send(payload) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // An ICMP error about an earlier one, say: lost like others, and sent again.
+                Ok(_) | Err(_) => drop(self.unsent.pop_front()),
+            }
+        }
     }
 
     fn done(&mut self, request: u64, result: Result<String, String>) {
@@ -170,6 +184,11 @@ impl Driver {
             ready = self.socket.readable() => {
                 if ready.is_ok() {
                     self.receive(plan.peer, buffer);
+                }
+            }
+            ready = self.socket.writable(), if !self.unsent.is_empty() => {
+                if ready.is_ok() {
+                    self.send();
                 }
             }
             Some(input) = self.inputs.recv() => self.take(input),
