@@ -15,7 +15,7 @@ use crate::returns::assert_one_fall_per_hold_time;
 use crate::world::World;
 use OnUnreachable::{FailClosed, TcpFallback};
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 1000;
 const STEPS: usize = 25;
 
 #[test]
