@@ -43,7 +43,7 @@ pub use gateway::{ControlConfig, IkeConfig, LogConfig, LogFormat, MetricsConfig,
 pub use identity::{hexadecimal, identity};
 pub use problem::{Mark, Problem, Severity};
 pub use scalar::{duration, name};
-pub use secret::Secrets;
+pub use secret::{Secrets, secret_in};
 pub use selector::for_data_plane;
 
 /// A whole configuration, validated.

@@ -1,6 +1,5 @@
 //! `portcullis bench`.
 
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,11 +7,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use portcullis_ike::codec::TrafficSelector;
-use portcullis_ike::config::{Secret, StartTransport};
+use portcullis_ike::config::StartTransport;
 use portcullis_ike::proposal::{EspProposal, IkeProposal};
 
 use crate::config;
 use crate::load::{self, Plan, Tally};
+
+/// The slowest rate, tunnels in a second.
+const SLOWEST: f64 = 0.01;
 
 /// Measure a gateway from outside.
 #[derive(Debug, Args)]
@@ -106,7 +108,8 @@ impl Bench {
 impl Ike {
     fn plan(&self) -> Result<Plan> {
         ensure!(self.tunnels > 0 && self.in_flight > 0, "--tunnels and --in-flight are at least 1");
-        ensure!(self.rate.is_none_or(|rate| rate > 0.0), "--rate is above 0");
+        // Below, the time of a start would not fit the clock.
+        ensure!(self.rate.is_none_or(|rate| rate >= SLOWEST), "--rate is at least {SLOWEST}");
         let identity = |option: &str, text: &str| {
             config::identity(text).map_err(|cause| anyhow::anyhow!("{option}: {cause}"))
         };
@@ -115,9 +118,7 @@ impl Ike {
         let ike: IkeProposal = self.proposal.parse().context("--proposal")?;
         let esp: EspProposal = self.esp_proposal.parse().context("--esp-proposal")?;
         let path = &self.secret_file;
-        let text = fs::read(path).with_context(|| format!("--secret-file: reading {}", path.display()))?;
-        let secret = text.strip_suffix(b"\n").unwrap_or(&text);
-        ensure!(!secret.is_empty(), "--secret-file: {} is empty", path.display());
+        let secret = config::secret_in(path).with_context(|| format!("--secret-file: {}", path.display()))?;
         Ok(Plan {
             peer: SocketAddr::new(self.peer, self.port),
             local: self.local,
@@ -132,7 +133,7 @@ impl Ike {
             esp,
             id: self.id.clone(),
             remote_id: self.remote_id.clone(),
-            secret: Secret::new(secret.to_vec()),
+            secret,
             local_ts: self.local_ts,
             remote_ts: self.remote_ts,
         })

@@ -85,6 +85,21 @@ impl Secrets {
     }
 }
 
+/// The secret in a file, for a command that reads no configuration.
+///
+/// # Errors
+/// If anybody can read the file, it cannot be read here, or it holds no secret.
+pub fn secret_in(path: &Path) -> io::Result<Secret> {
+    if let Permissions::World(mode) = permissions(path)? {
+        return Err(io::Error::other(format!("mode {mode:04o}: anybody could read it; chmod 600")));
+    }
+    let octets = read(path).and_then(decode)?;
+    match octets.is_empty() {
+        true => Err(io::Error::other("it is empty")),
+        false => Ok(Secret::new(octets)),
+    }
+}
+
 /// Reports a file that others than its owner can read; `None` if anybody can.
 pub fn refuse_public(field: &Field<'_>, path: &Path) -> Option<()> {
     match permissions(path) {

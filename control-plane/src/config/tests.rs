@@ -444,3 +444,33 @@ fn refused(marked: &str, key: &str, message: &str) {
         "wanted {mark:?} {key} {message}, got {errors:?}\n{text}"
     );
 }
+
+/// The same rules as for a secret that a configuration names.
+#[test]
+fn a_secret_of_a_command_is_read_as_one_of_a_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, mode: u32, text: &str| {
+        let path = directory.path().join(name);
+        let mut options = std::fs::OpenOptions::new();
+        options
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&path)
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+        path
+    };
+    let read = |path: std::path::PathBuf| secret_in(&path).map(|secret| secret.expose().to_vec());
+    assert_eq!(read(write("text", 0o600, "a key\n")).unwrap(), b"a key");
+    assert_eq!(read(write("hex", 0o600, "0x6b6579\r\n")).unwrap(), b"key");
+    for (name, mode, text, cause) in [
+        ("public", 0o644, "a key", "chmod 600"),
+        ("empty", 0o600, "\n", "empty"),
+        ("odd", 0o600, "0x6", "even"),
+    ] {
+        let error = read(write(name, mode, text)).unwrap_err().to_string();
+        assert!(error.contains(cause), "{name}: {error}");
+    }
+}

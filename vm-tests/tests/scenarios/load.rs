@@ -53,7 +53,9 @@ fn pair() -> Pair {
         }
     });
     let directory = pair.lab.instance.directory();
-    std::fs::write(directory.join("another-psk"), "not the key of anybody here: 0123456789").unwrap();
+    let another = directory.join("another-psk");
+    std::fs::write(&another, "not the key of anybody here: 0123456789").unwrap();
+    std::fs::set_permissions(&another, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     pair
 }
 
