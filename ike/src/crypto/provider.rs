@@ -8,6 +8,7 @@ mod aws_lc;
 #[cfg(test)]
 mod dh_vectors;
 mod ring_ml_kem;
+mod symmetric;
 #[cfg(test)]
 mod tests;
 

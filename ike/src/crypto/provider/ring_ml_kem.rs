@@ -4,8 +4,10 @@
 mod kem;
 mod reusable;
 mod ring;
+mod symmetric;
 
 pub(super) use self::kem::{KemDecapsulator, kem_encapsulate};
 pub(super) use self::reusable::ReusableDh;
-pub(super) use self::ring::{DhSecret, HmacKey, aead_open, aead_seal};
+pub(super) use self::ring::DhSecret;
 pub(in crate::crypto) use self::ring::{constant_time_eq, sha1, sha256};
+pub(super) use self::symmetric::{HmacKey, aead_open, aead_seal};

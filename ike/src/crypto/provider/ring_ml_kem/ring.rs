@@ -1,70 +1,9 @@
-//! HMAC, AEAD, Diffie-Hellman and digests by `ring`.
+//! Diffie-Hellman and digests by `ring`.
 
-use ring::{aead, agreement, digest, hmac as ring_hmac, rand::SystemRandom};
+use ring::{agreement, digest, rand::SystemRandom};
 use zeroize::Zeroizing;
 
-use crate::crypto::aead::Aead;
 use crate::crypto::ke::{KeError, KeMethod, SharedSecret};
-use crate::crypto::prf::{Prf, PrfOutput};
-
-/// A key of HMAC, with what of it is the same for every text computed once.
-pub(crate) struct HmacKey(ring_hmac::Key);
-
-impl HmacKey {
-    pub(crate) fn new(prf: Prf, key: &[u8]) -> Self {
-        let algorithm = match prf {
-            Prf::HmacSha256 => ring_hmac::HMAC_SHA256,
-            Prf::HmacSha384 => ring_hmac::HMAC_SHA384,
-            Prf::HmacSha512 => ring_hmac::HMAC_SHA512,
-        };
-        Self(ring_hmac::Key::new(algorithm, key))
-    }
-
-    /// HMAC over the concatenation of `parts`.
-    pub(crate) fn compute(&self, parts: &[&[u8]]) -> PrfOutput {
-        let mut context = ring_hmac::Context::with_key(&self.0);
-        for part in parts {
-            context.update(part);
-        }
-        PrfOutput::new(context.sign().as_ref())
-    }
-}
-
-fn aead_key(aead: Aead, key: &[u8]) -> Option<aead::LessSafeKey> {
-    let algorithm = match aead {
-        Aead::Aes128Gcm16 => &aead::AES_128_GCM,
-        Aead::Aes256Gcm16 => &aead::AES_256_GCM,
-        Aead::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
-    };
-    Some(aead::LessSafeKey::new(aead::UnboundKey::new(algorithm, key).ok()?))
-}
-
-/// Encrypts `text` in place and returns the tag; `None` if the key does not fit or the text is too long.
-pub(crate) fn aead_seal(
-    aead: Aead,
-    key: &[u8],
-    nonce: [u8; 12],
-    aad: &[u8],
-    text: &mut [u8],
-) -> Option<[u8; 16]> {
-    let tag = aead_key(aead, key)?
-        .seal_in_place_separate_tag(aead::Nonce::assume_unique_for_key(nonce), aead::Aad::from(aad), text)
-        .ok()?;
-    tag.as_ref().try_into().ok()
-}
-
-/// Decrypts text and tag in place and returns the text; `None` if it is not authentic.
-pub(crate) fn aead_open<'a>(
-    aead: Aead,
-    key: &[u8],
-    nonce: [u8; 12],
-    aad: &[u8],
-    text_and_tag: &'a mut [u8],
-) -> Option<&'a mut [u8]> {
-    aead_key(aead, key)?
-        .open_in_place(aead::Nonce::assume_unique_for_key(nonce), aead::Aad::from(aad), text_and_tag)
-        .ok()
-}
 
 /// The private value of one Diffie-Hellman exchange, used once.
 pub(crate) struct DhSecret(agreement::EphemeralPrivateKey);

@@ -1,0 +1,3 @@
+//! HMAC and AEAD by `ring`.
+
+super::super::symmetric::symmetric_by!(ring);
