@@ -275,6 +275,10 @@ pub struct Worker {
     pub sent: BTreeMap<String, u64>,
     /// Packets passed to the worker that owns their SA.
     pub handed_over: u64,
+    /// Packets that were given to the kernel together with others of their flow, by sink.
+    pub joined: BTreeMap<String, u64>,
+    /// Rounds in which it found packets.
+    pub batches: u64,
 }
 
 /// Packets by the path they took.

@@ -2,15 +2,22 @@
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use crate::netlink::LinkDrops;
+use crate::packet::offload::{HEADER_LEN, Offload};
 
 /// Packets that may wait until we read them: 0.8 s at 20 000 packets a second, where the kernel's default of 500 is
 /// 25 ms.
 const QUEUE_LEN: libc::c_int = 16_384;
+/// Room for the longest packet that the kernel leaves to us to cut.
+pub const READ_BYTES: usize = HEADER_LEN + 65_535;
+/// What we may be asked to do to packets: to finish checksums and to cut TCP, to cut UDP (Linux 6.2).
+const CUT_TCP: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+const CUT_UDP: libc::c_uint = CUT_TCP | libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
 /// A TUN device of ours, up, without addresses.
 #[derive(Debug)]
@@ -19,6 +26,27 @@ pub struct Tun {
     name: String,
     ifindex: u32,
     dropped_before: u64,
+    offloads: TunOffloads,
+}
+
+/// What the kernel and we leave to each other at a TUN device.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum TunOffloads {
+    /// Nothing.
+    None,
+    /// Packets of TCP come uncut and may be joined.
+    Tcp,
+    /// The same, and datagrams of UDP come uncut.
+    TcpAndUdp,
+}
+
+/// A packet that was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TunPacket {
+    /// What is left to us.
+    pub offload: Offload,
+    /// Where in the buffer it lies.
+    pub range: Range<usize>,
 }
 
 /// How a TUN device stands.
@@ -49,11 +77,12 @@ impl Tun {
     ///
     /// The kernel applies no XFRM policy to what enters or leaves it: the guard stops clear text that goes
     /// anywhere else. `persistent`: it outlives this process, so that routes into it stay (a route-based
-    /// connection's, which the operator or a routing daemon set).
+    /// connection's, which the operator or a routing daemon set). `offloads`: the kernel and we leave cutting and joining
+    /// of packets to each other as far as this kernel can.
     ///
     /// # Errors
     /// No `/dev/net/tun`, no CAP_NET_ADMIN, a name in use by a device of another kind or another process.
-    pub fn create(name: &str, mtu: u32, persistent: bool) -> Result<Self, TunError> {
+    pub fn create(name: &str, mtu: u32, persistent: bool, offloads: bool) -> Result<Self, TunError> {
         let failed = |step| move |source| TunError { name: name.to_owned(), step, source };
         let c_name = CString::new(name).map_err(|_| failed("name")(io::ErrorKind::InvalidInput.into()))?;
         if name.is_empty() || name.len() >= libc::IFNAMSIZ {
@@ -63,8 +92,9 @@ impl Tun {
         options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
         let file = options.open("/dev/net/tun").map_err(failed("open /dev/net/tun"))?;
         let mut request = interface_request(name);
-        request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+        request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
         ioctl(file.as_fd(), libc::TUNSETIFF as libc::Ioctl, &mut request).map_err(failed("create"))?;
+        let offloads = negotiate(&file, offloads);
         if persistent {
             set_persistent(&file).map_err(failed("make persistent"))?;
         }
@@ -74,7 +104,7 @@ impl Tun {
         let dropped_before = dropped_before.map_err(failed("read statistics"))?;
         prepare(name).map_err(failed("set sysctls"))?;
         set_mtu_and_up(name, mtu).map_err(failed("bring up"))?;
-        Ok(Self { file, name: name.to_owned(), ifindex, dropped_before })
+        Ok(Self { file, name: name.to_owned(), ifindex, dropped_before, offloads })
     }
 
     /// What the kernel had dropped at this device before it was ours.
@@ -118,20 +148,37 @@ impl Tun {
         })
     }
 
-    /// Reads a packet that the kernel routed into the device.
-    ///
-    /// # Errors
-    /// WouldBlock if there is none.
-    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&self.file).read(buffer)
+    /// What the kernel and we leave to each other.
+    pub fn offloads(&self) -> TunOffloads {
+        self.offloads
     }
 
-    /// Gives the kernel a packet.
+    /// Reads a packet that the kernel routed into the device; a buffer of [`READ_BYTES`] has room for any.
+    ///
+    /// # Errors
+    /// WouldBlock if there is none; InvalidData if the kernel leaves us what we have not asked for.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<TunPacket> {
+        let len = (&self.file).read(buffer)?;
+        let header = buffer.first_chunk().filter(|_| len >= HEADER_LEN);
+        let offload = header.and_then(Offload::parse).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(TunPacket { offload, range: HEADER_LEN..len })
+    }
+
+    /// Gives the kernel a packet that needs nothing.
     ///
     /// # Errors
     /// When the device is gone or down, or the packet is no IP packet.
     pub fn write(&self, packet: &[u8]) -> io::Result<()> {
-        (&self.file).write(packet).map(drop)
+        self.write_parts(&[IoSlice::new(&[0; HEADER_LEN]), IoSlice::new(packet)])
+    }
+
+    /// Gives the kernel a packet in parts, of which the first is an [`Offload`]: it leaves to the kernel what the kernel
+    /// leaves to us.
+    ///
+    /// # Errors
+    /// As [`Tun::write`].
+    pub fn write_parts(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        (&self.file).write_vectored(parts).map(drop)
     }
 }
 
@@ -196,6 +243,17 @@ fn control_socket() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Asks for as much as this kernel has.
+fn negotiate(file: &File, wanted: bool) -> TunOffloads {
+    let asked = [(CUT_UDP, TunOffloads::TcpAndUdp), (CUT_TCP, TunOffloads::Tcp), (0, TunOffloads::None)];
+    // SAFETY: the argument is a number and not a pointer.
+    let set = |flags: libc::c_uint| unsafe {
+        libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD as libc::Ioctl, libc::c_ulong::from(flags))
+    };
+    let asked = if wanted { &asked[..] } else { &asked[2..] };
+    asked.iter().find(|(flags, _)| set(*flags) >= 0).map_or(TunOffloads::None, |(_, had)| *had)
+}
+
 fn set_persistent(file: &File) -> io::Result<()> {
     // SAFETY: the argument is a number and not a pointer.
     let set =
@@ -224,7 +282,7 @@ mod tests {
     #[test]
     fn names_that_the_kernel_would_cut_are_refused() {
         for name in ["", "a-name-of-sixteen", "nul\0"] {
-            assert_eq!(Tun::create(name, 1400, false).unwrap_err().step, "name");
+            assert_eq!(Tun::create(name, 1400, false, true).unwrap_err().step, "name");
         }
     }
 }

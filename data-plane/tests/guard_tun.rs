@@ -63,6 +63,10 @@ fn an_opened_packet_that_the_kernel_routes_out_of_the_wan_stops_there() {
         gateway.ip(&["-6", "route", "add", "default", "via", FAR_WAN_V6]);
         setting.net.far.ip(&["addr", "add", "10.1.0.5/32", "dev", "lo"]);
         setting.net.far.ip(&["addr", "add", "fd01::5/128", "dev", "lo", "nodad"]);
+        // The kernel makes the route to an IPv6 address of its own a moment after the address.
+        wait_until("the address is local", || {
+            setting.net.far.ip(&["-6", "route", "show", "table", "local"]).contains("local fd01::5 ")
+        });
         let wan = gateway.run(|| Network::start(|_| {}).unwrap().snapshot().ifindex("wan0").unwrap());
         for is_guarded in [false, true] {
             let interfaces = is_guarded.then_some(wan).into_iter();
@@ -187,7 +191,7 @@ impl Setting {
         let (guard, tun) = net.gateway.run(|| {
             let config = GuardConfig { backend, ..GuardConfig::new("gw", dir.path()) };
             let guard = Guard::start(config, spec, |_| {}).unwrap();
-            let tun = Tun::create("tun0", 1400, false).unwrap();
+            let tun = Tun::create("tun0", 1400, false, true).unwrap();
             let learned = |s: &mut GuardSpec| assert!(s.tun_interfaces.insert(tun.ifindex()));
             guard.update(learned).unwrap();
             let protect = [(address("10.2.0.0"), 16), (address("fd02::"), 16)];
@@ -220,7 +224,12 @@ impl Setting {
         let mut found = None;
         wait_until("a packet comes out of the TUN", || {
             let mut buffer = [0; 2048];
-            found = self.tun.read(&mut buffer).ok().map(|len| buffer[..len].to_vec()).filter(|p| is_meant(p));
+            let read = self.tun.read(&mut buffer).ok().map(|read| {
+                let packet = &mut buffer[read.range];
+                read.offload.finish_checksum(packet);
+                packet.to_vec()
+            });
+            found = read.filter(|packet| is_meant(packet));
             found.is_some()
         });
         found.unwrap_or_default()

@@ -199,5 +199,7 @@ fn worker(index: usize, counts: &WorkerSnapshot) -> Worker {
         received: by_label(&Source::ALL.map(Source::label), &counts.received),
         sent: by_label(&Sink::ALL.map(Sink::label), &counts.sent),
         handed_over: counts.handed_over,
+        joined: by_label(&[Sink::Tun, Sink::Udp].map(Sink::label), &[counts.tun_joined, counts.esp_joined]),
+        batches: counts.batches,
     }
 }

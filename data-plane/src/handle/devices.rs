@@ -63,7 +63,8 @@ impl Inner {
                 TunCondition::Down => port.tun.bring_up(mtu())?,
                 TunCondition::Gone => {
                     port.give_up();
-                    let tun = Tun::create(port.tun.name(), mtu(), port.route_based.is_some())?;
+                    let is_persistent = port.route_based.is_some();
+                    let tun = Tun::create(port.tun.name(), mtu(), is_persistent, self.config.offloads)?;
                     let (old, new) = (port.tun.ifindex(), tun.ifindex());
                     self.guard.update(|spec| {
                         spec.tun_interfaces.remove(&old);

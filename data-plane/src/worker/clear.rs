@@ -36,11 +36,23 @@ impl Worker {
             return self.discard(batch, packet, DropReason::Malformed);
         };
         packet.edit(batch.umem, |p| p.truncate(inner.total_len));
+        self.take_parsed(batch, packet, inner, sender, protected);
+    }
+
+    /// As [`Worker::take_clear`], for a packet that ends where its headers say.
+    pub(super) fn take_parsed(
+        &mut self,
+        batch: &Batch<'_>,
+        mut packet: Packet,
+        inner: Inner,
+        sender: Sender,
+        protected: bool,
+    ) {
         match self.verdict(batch, &Flow::outbound(&inner), sender, protected) {
             Verdict::Seal(outbound) => self.prepare(batch, packet, inner, outbound, sender),
             Verdict::ToKernel => {
                 packet.edit(batch.umem, |p| complete_checksum(p.bytes_mut(), &inner));
-                self.send_to_tun(batch, packet, 0);
+                self.send_to_tun(batch, packet, &inner, 0);
             }
             Verdict::Drop(reason) => self.discard(batch, packet, reason),
         }

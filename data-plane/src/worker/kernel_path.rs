@@ -1,7 +1,7 @@
 //! The kernel's own way for packets: TUN devices and sockets, shared by the workers for sending.
 
-use std::io;
-use std::net::IpAddr;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::sockets::{IpSender, RawEsp, Udp4500};
-use crate::tun::Tun;
+use crate::tun::{Tun, TunOffloads};
 
 /// TUN devices and sockets.
 pub struct KernelPath {
@@ -97,6 +97,21 @@ impl KernelPath {
     /// Gives an IP packet to the kernel through a TUN device.
     pub fn write_tun(&self, tun: usize, packet: &[u8]) -> io::Result<()> {
         self.tuns.load().get(tun).ok_or(io::ErrorKind::NotFound)?.tun.write(packet)
+    }
+
+    /// Gives packets of a flow to the kernel as one: an [`crate::packet::offload::Offload`], their headers, their data.
+    pub fn write_tun_parts(&self, tun: usize, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        self.tuns.load().get(tun).ok_or(io::ErrorKind::NotFound)?.tun.write_parts(parts)
+    }
+
+    /// True if the kernel takes packets of a TCP flow as one.
+    pub fn takes_joined(&self, tun: usize) -> bool {
+        self.tuns.load().get(tun).is_some_and(|port| port.tun.offloads() >= TunOffloads::Tcp)
+    }
+
+    /// The socket that cuts what is sent from this address of ours, if the kernel can.
+    pub fn segmenting(&self, local: SocketAddr) -> Option<&Udp4500> {
+        self.udp.iter().find(|socket| socket.segments_from(local))
     }
 
     /// Sends an IP packet with the outer header that it brings.

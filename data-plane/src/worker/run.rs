@@ -53,7 +53,7 @@ impl Worker {
         if self.id == 0 && (worked == 0 || round.is_multiple_of(ROUNDS_PER_KERNEL_TURN)) {
             worked += self.take_from_kernel(&batch);
         }
-        self.flush();
+        self.flush(&batch);
         self.expire_held(&batch);
         if worked > 0 {
             batch.counters().batches.add(1);

@@ -30,7 +30,7 @@ pub(super) enum Way<'a> {
         /// The header.
         header: &'a OuterHeader,
         /// The path that its departure tells something about: the one whose way it goes.
-        path: Option<&'a PathState>,
+        path: Option<&'a Arc<PathState>>,
     },
     /// Into a TCP stream.
     Stream(&'a Arc<StreamQueue>),
@@ -147,12 +147,7 @@ impl Worker {
                 }
                 batch.notify_lifetime(child, event);
                 match way {
-                    Way::Direct { header, path } => {
-                        let departure = self.send_esp(batch, packet, header);
-                        if let Some(path) = path {
-                            batch.note_departure(path, departure);
-                        }
-                    }
+                    Way::Direct { header, path } => self.send_esp(batch, packet, header, path),
                     Way::Stream(stream) => self.send_on_stream(batch, packet, stream),
                 }
             }
@@ -197,7 +192,7 @@ impl<'a> Way<'a> {
     fn of(
         snapshot: &'a PathSnapshot,
         header: &'a OuterHeader,
-        path: &'a PathState,
+        path: &'a Arc<PathState>,
     ) -> Result<Self, DropReason> {
         match (snapshot.path.carrier, &snapshot.stream) {
             (Carrier::Stream(_), Some(stream)) => Self::stream(stream),
@@ -214,7 +209,7 @@ impl<'a> Way<'a> {
     }
 
     /// A way of its own, which may be that of the path.
-    pub(super) fn probe(header: &'a OuterHeader, path: &'a PathState) -> Self {
+    pub(super) fn probe(header: &'a OuterHeader, path: &'a Arc<PathState>) -> Self {
         let is_path = path.current().header.as_ref().is_some_and(|own| own.is_same_way(header));
         Self::Direct { header, path: is_path.then_some(path) }
     }
