@@ -320,12 +320,8 @@ impl Endpoint {
     /// section 2.4). One that was set up at the same time from the other end is not: `settle_duplicates` decides.
     fn initial_contact(&mut self, now: Time, new: IkeSaId, began: Time) {
         let Some(new) = self.live.get(&new) else { return };
-        let old: Vec<IkeSaId> = self
-            .live
-            .values()
-            .filter(|other| other.id != new.id && is_same_peer(other, new) && other.established <= began)
-            .map(|other| other.id)
-            .collect();
+        let is_left_over = |other: &&LiveSa| is_same_peer(other, new) && other.established <= began;
+        let old: Vec<_> = self.beside(new).filter(is_left_over).map(|other| other.id).collect();
         for id in old {
             if let Some(live) = self.live.get_mut(&id) {
                 live.end(Reason::PeerDeleted);
@@ -536,15 +532,14 @@ impl Endpoint {
     fn settle_duplicates(&mut self, now: Time, id: IkeSaId) {
         let Some(new) = self.live.get(&id).filter(|new| new.trial.is_none()) else { return };
         let at_once = |other: &&LiveSa| {
-            other.id != id
-                && other.is_open()
+            other.is_open()
                 && other.trial.is_none()
                 && is_same_peer(other, new)
                 && other.is_initiator != new.is_initiator
                 && new.began < other.established
                 && other.began < new.established
         };
-        let Some(other) = self.live.values().map(|live| &**live).find(at_once) else { return };
+        let Some(other) = self.beside(new).find(at_once) else { return };
         let loser = if new.lowest_nonce < other.lowest_nonce { new.id } else { other.id };
         if let Some(live) = self.live.get_mut(&loser)
             && live.is_initiator
@@ -553,6 +548,14 @@ impl Endpoint {
             live.start_next(&mut self.core, now);
         }
         self.touch(now, loser);
+    }
+
+    /// The other IKE SAs of the same connection, its trial among them.
+    fn beside<'a>(&'a self, live: &'a LiveSa) -> impl Iterator<Item = &'a LiveSa> {
+        let connection = self.connections.get(&live.config.name);
+        let ids =
+            connection.into_iter().flat_map(|connection| connection.live.iter().chain(&connection.trial));
+        ids.filter(|id| **id != live.id).filter_map(|id| self.live.get(id)).map(|live| &**live)
     }
 
     /// The initiator tells the responder that it could not verify it (RFC 7296 section 2.21.2), once and without waiting.
