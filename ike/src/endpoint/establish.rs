@@ -37,7 +37,7 @@ impl Endpoint {
         &mut self,
         now: Time,
         id: IkeSaId,
-        mut settled: Settled,
+        mut settled: Box<Settled>,
         offer: Option<Box<ChildOffer>>,
         auth_id: u32,
         received: &Received,
@@ -166,7 +166,7 @@ impl Endpoint {
         &mut self,
         now: Time,
         id: IkeSaId,
-        mut settled: Settled,
+        mut settled: Box<Settled>,
         message_id: u32,
         received: &Received,
     ) {
@@ -302,9 +302,8 @@ impl Endpoint {
         received: &Received,
     ) -> Result<Arc<ConnectionConfig>, ExchangeError> {
         let (id_i, id_r) = auth::claimed(received)?;
-        let Some(HalfOpen { role: Role::Responder(responder), .. }) = self.half_open.get(&id) else {
-            return Err(ExchangeError::Authentication);
-        };
+        let responder = self.half_open.get(&id).and_then(|half_open| half_open.responder());
+        let responder = responder.ok_or(ExchangeError::Authentication)?;
         let configs = responder.candidates.iter().filter_map(|name| self.connections.get(name));
         let is_meant = |config: &&Arc<ConnectionConfig>| {
             config.remote_id == *id_i && id_r.is_none_or(|wanted| *wanted == config.local_id)
@@ -356,14 +355,14 @@ impl Endpoint {
     fn go_live(
         &mut self,
         now: Time,
-        half_open: HalfOpen,
-        settled: Settled,
+        half_open: Box<HalfOpen>,
+        settled: Box<Settled>,
         config: Arc<ConnectionConfig>,
         first: DirectCarrier,
         reason: Reason,
         echo: bool,
     ) -> Box<LiveSa> {
-        let HalfOpen { id, channel, link, started_on, began, traffic, role, init_path, .. } = half_open;
+        let HalfOpen { id, channel, link, started_on, began, traffic, role, init_path, .. } = *half_open;
         let is_initiator = matches!(role, Role::Initiator(_));
         let first_began = match &role {
             Role::Initiator(initiator) => initiator.attempt.first_began,
@@ -434,7 +433,7 @@ impl Endpoint {
         let child_configs =
             self.connections.get(&*config.name).map(|c| c.child_configs.clone()).unwrap_or_default();
         let lowest_nonce = (&settled.nonce_i).min(&settled.nonce_r).as_slice().into();
-        let Settled { choice, keys, separate, full_transcript, redirect, fragments, .. } = settled;
+        let Settled { choice, keys, separate, full_transcript, redirect, fragments, .. } = *settled;
         Box::new(LiveSa {
             id,
             child_configs,
@@ -520,7 +519,7 @@ impl Endpoint {
     fn cancel_attempt_beside(&mut self, name: &str, established: IkeSaId) {
         let Some(connection) = self.connections.get_mut(name) else { return };
         let Some(attempt) = connection.attempt.filter(|attempt| *attempt != established) else { return };
-        let is_past_auth = self.half_open.get(&attempt).is_some_and(HalfOpen::has_sent_auth);
+        let is_past_auth = self.half_open.get(&attempt).is_some_and(|half_open| half_open.has_sent_auth());
         if !is_past_auth && connection.config.remote_address != RemoteAddress::Any {
             connection.attempt = None;
             self.drop_attempt(attempt);
