@@ -91,7 +91,7 @@ pub struct Worker {
     received: Vec<Received>,
     esp_run: EspRun,
     tun_runs: TunRuns,
-    /// Takes what the kernel brings, of the worker that reads it.
+    /// Takes what the kernel brings.
     from_kernel: Box<[u8]>,
 }
 
@@ -110,7 +110,7 @@ impl Worker {
         for port in &mut ports {
             port.socket.refill(&mut free);
         }
-        let from_kernel = if id == 0 { vec![0; slow_path::READ_BYTES].into() } else { Box::default() };
+        let from_kernel = vec![0; slow_path::READ_BYTES].into();
         Self {
             id,
             shared,

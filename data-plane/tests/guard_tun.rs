@@ -33,7 +33,7 @@ fn protected_traffic_passes_through_the_tun_both_ways_but_for_the_gateways_own_i
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
             socket.send_to(b"to the tunnel", (address(far), 4242)).unwrap();
             let packet = setting.read_from_tun(|p| p.ends_with(b"to the tunnel"));
-            setting.tun.write(&answer(&packet)).unwrap();
+            setting.tun.write(0, &answer(&packet)).unwrap();
             let mut buffer = [0; 64];
             let (len, from) = socket.recv_from(&mut buffer).unwrap_or_else(|e| panic!("{source}: {e}"));
             assert_eq!((&buffer[..len], from.ip()), (&b"to the tunnel"[..], address(far)));
@@ -191,7 +191,7 @@ impl Setting {
         let (guard, tun) = net.gateway.run(|| {
             let config = GuardConfig { backend, ..GuardConfig::new("gw", dir.path()) };
             let guard = Guard::start(config, spec, |_| {}).unwrap();
-            let tun = Tun::create("tun0", 1400, false, true).unwrap();
+            let tun = Tun::create("tun0", 1400, false, true, 1).unwrap();
             let learned = |s: &mut GuardSpec| assert!(s.tun_interfaces.insert(tun.ifindex()));
             guard.update(learned).unwrap();
             let protect = [(address("10.2.0.0"), 16), (address("fd02::"), 16)];
@@ -208,8 +208,8 @@ impl Setting {
         receiver.set_read_timeout(Some(PATIENCE)).unwrap();
         let port = receiver.local_addr().unwrap().port();
         let marker_from = if from.contains(':') { "fd09::9" } else { "10.9.0.9" };
-        self.tun.write(&datagram(from, to, port, b"opened")).unwrap();
-        self.tun.write(&datagram(marker_from, outside, port, b"marker")).unwrap();
+        self.tun.write(0, &datagram(from, to, port, b"opened")).unwrap();
+        self.tun.write(0, &datagram(marker_from, outside, port, b"marker")).unwrap();
         let mut buffer = [0; 16];
         let (len, _) = receiver.recv_from(&mut buffer).expect("the marker arrives");
         if &buffer[..len] == b"marker" {
@@ -224,7 +224,7 @@ impl Setting {
         let mut found = None;
         wait_until("a packet comes out of the TUN", || {
             let mut buffer = [0; 2048];
-            let read = self.tun.read(&mut buffer).ok().map(|read| {
+            let read = self.tun.read(0, &mut buffer).ok().map(|read| {
                 let packet = &mut buffer[read.range];
                 read.offload.finish_checksum(packet);
                 packet.to_vec()

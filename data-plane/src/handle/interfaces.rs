@@ -60,22 +60,46 @@ pub(super) struct Xdp {
     instance: Mutex<XdpInstance>,
 }
 
-/// Decides on a path for all interfaces, attaches XDP, and opens the sockets.
+/// The path for all interfaces, and who works on it.
+pub(super) struct Decision {
+    path: InterfacePath,
+    reason: String,
+    /// Receive queues of each interface.
+    queues: Vec<u32>,
+    /// Workers, at least one.
+    pub workers: u32,
+}
+
+/// Decides on a path for all interfaces.
 ///
 /// # Errors
-/// An interface is missing; in `xdp` mode also whatever keeps XDP or a socket from working.
+/// An interface is missing.
+pub(super) fn decide(config: &DataPlaneConfig, network: &Snapshot) -> Result<Decision, StartError> {
+    for interface in &config.interfaces {
+        network.ifindex(&interface.name).ok_or_else(|| StartError::NoInterface(interface.name.clone()))?;
+    }
+    let (path, reason) = choose_path(config, network);
+    let queues = queues(config)?;
+    let workers = match path {
+        InterfacePath::AfXdp { .. } => workers(config, &queues),
+        InterfacePath::Tun => u32::from(config.workers).max(1),
+    };
+    Ok(Decision { path, reason, queues, workers })
+}
+
+/// Attaches XDP and opens the sockets.
+///
+/// # Errors
+/// In `xdp` mode whatever keeps XDP or a socket from working.
 pub(super) fn open(
     config: &DataPlaneConfig,
     policies: &PolicySet,
     network: &Snapshot,
+    decision: Decision,
 ) -> Result<Devices, StartError> {
-    for interface in &config.interfaces {
-        network.ifindex(&interface.name).ok_or_else(|| StartError::NoInterface(interface.name.clone()))?;
-    }
-    let (path, reason) = decide(config, network);
-    match path {
-        InterfacePath::AfXdp { zero_copy } => open_af_xdp(config, policies, network, zero_copy, reason),
-        InterfacePath::Tun => open_tun(config, policies, network, &reason),
+    match decision.path {
+        InterfacePath::AfXdp { zero_copy } => open_af_xdp(config, policies, network, zero_copy, decision),
+        InterfacePath::Tun => open_tun(config, policies, network, &decision),
     }
 }
 
@@ -85,7 +109,7 @@ pub(super) fn frame_cache(pool: &Arc<FramePool>) -> FrameCache {
 }
 
 /// The path for all interfaces and the reason. AF_XDP that copies is slower than TUN: only if it was asked for.
-fn decide(config: &DataPlaneConfig, network: &Snapshot) -> (InterfacePath, String) {
+fn choose_path(config: &DataPlaneConfig, network: &Snapshot) -> (InterfacePath, String) {
     let refusal = || {
         config.interfaces.iter().find_map(|i| {
             let error = probe_zero_copy(network.ifindex(&i.name)?).err()?;
@@ -120,8 +144,9 @@ fn open_af_xdp(
     policies: &PolicySet,
     network: &Snapshot,
     zero_copy: bool,
-    reason: String,
+    decision: Decision,
 ) -> Result<Devices, StartError> {
+    let Decision { reason, queues, workers, .. } = decision;
     if !zero_copy {
         tracing::warn!(%reason, "AF_XDP copies every packet; `data_plane.mode: tun` is faster here");
     }
@@ -130,8 +155,6 @@ fn open_af_xdp(
     let mut programs = load(&mut instance, config.interfaces.iter(), Steering::Redirect)?;
     let backing = fill_maps(&mut instance, policies, network)?;
     let attached = programs.iter_mut().map(|program| program.attach(true)).collect::<Result<Vec<_>, _>>()?;
-    let queues = queues(config)?;
-    let workers = workers(config, &queues);
     let sockets: u32 = queues.iter().sum();
     let (umem, frames) = umem(sockets * FRAMES_PER_SOCKET + workers * FRAMES_PER_WORKER + STREAM_FRAMES)?;
     let mut ports: Vec<Vec<Port>> = (0..workers).map(|_| Vec::new()).collect();
@@ -164,13 +187,14 @@ fn open_af_xdp(
     Ok(Devices { bound, xdp, umem, pool: FramePool::new(frames), ports, backing })
 }
 
-/// Without AF_XDP one worker does it all. XDP still classifies, counts and drops where that is worth it.
+/// Without AF_XDP each worker has a queue of each TUN device, and one of them the sockets. XDP still classifies, counts and drops where that is worth it.
 fn open_tun(
     config: &DataPlaneConfig,
     policies: &PolicySet,
     network: &Snapshot,
-    reason: &str,
+    decision: &Decision,
 ) -> Result<Devices, StartError> {
+    let Decision { reason, workers, .. } = decision;
     advise(config);
     let (xdp, backing, programs) = match try_classify(config, policies, network) {
         Ok((instance, backing, programs)) => {
@@ -183,15 +207,16 @@ fn open_tun(
     };
     let bound = config.interfaces.iter().zip(programs).map(|(interface, program)| {
         let (program, reason) = match program {
-            Ok(program) => (Some(program), reason.to_owned()),
+            Ok(program) => (Some(program), reason.clone()),
             Err(without) => (None, format!("{reason}; without XDP: {without}")),
         };
         let index = network.ifindex(&interface.name);
         BoundInterface::new(interface.clone(), InterfacePath::Tun, reason, program, index)
     });
-    let (umem, frames) = umem(FRAMES_PER_WORKER + STREAM_FRAMES)?;
+    let (umem, frames) = umem(workers * FRAMES_PER_WORKER + STREAM_FRAMES)?;
     let (bound, pool) = (bound.collect(), FramePool::new(frames));
-    Ok(Devices { bound, xdp, umem, pool, ports: vec![Vec::new()], backing })
+    let ports = (0..*workers).map(|_| Vec::new()).collect();
+    Ok(Devices { bound, xdp, umem, pool, ports, backing })
 }
 
 type Classified = (XdpInstance, Backing, Vec<Result<XdpInterface, String>>);

@@ -99,14 +99,15 @@ impl DataPlane {
         let (changes, changed) = std::sync::mpsc::channel();
         let (network, followed_xdp) = follow_network(&config, &guard, events.clone(), changes)?;
         let snapshot = network.snapshot();
-        let tuns = open_tuns(&config, &policies, &snapshot)?;
+        let decision = interfaces::decide(&config, &snapshot)?;
+        let tuns = open_tuns(&config, &policies, &snapshot, decision.workers as usize)?;
         let ifindexes: Vec<_> = tuns.iter().map(|t| t.tun.ifindex()).collect();
         guard.update(|spec| {
             spec.local_addresses = snapshot.local_addresses().collect();
             spec.tun_interfaces.extend(&ifindexes);
             spec.wan_interfaces = wan_indexes(&config, &snapshot);
         })?;
-        let devices = interfaces::open(&config, &policies, &snapshot)?;
+        let devices = interfaces::open(&config, &policies, &snapshot, decision)?;
         let Devices { bound, xdp, umem, pool, ports, backing } = devices;
         let xdp = xdp.map(Arc::new);
         if let Some(xdp) = &xdp {
@@ -239,11 +240,13 @@ fn open_tuns(
     config: &DataPlaneConfig,
     policies: &PolicySet,
     network: &Snapshot,
+    queues: usize,
 ) -> Result<Vec<Arc<TunPort>>, StartError> {
     let mtu = tun_mtu(network, config);
-    let mut tuns = vec![Arc::new(TunPort::new(Tun::create(&config.tun, mtu, false, config.offloads)?, None))];
+    let mut tuns =
+        vec![Arc::new(TunPort::new(Tun::create(&config.tun, mtu, false, config.offloads, queues)?, None))];
     for name in policies::interfaces(policies) {
-        let tun = Tun::create(&name, mtu, true, config.offloads)?;
+        let tun = Tun::create(&name, mtu, true, config.offloads, queues)?;
         tuns.push(Arc::new(TunPort::new(tun, Some(name))));
     }
     Ok(tuns)

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock};
 
 use super::allow::allow_in_clear;
 use super::icmp_errors::{self, IcmpError};
@@ -18,8 +18,8 @@ pub struct Udp4500 {
     socket: UdpSocket,
     bound: SocketAddr,
     is_ipv4: bool,
-    /// What the kernel lets be fragmented now; locked while something is sent that depends on it.
-    fragmentation: Mutex<Fragmentation>,
+    /// What the kernel lets be fragmented now; it does not change while something is sent that depends on it.
+    fragmentation: RwLock<Fragmentation>,
     segments: AtomicBool,
 }
 
@@ -74,7 +74,7 @@ impl Udp4500 {
         {
             return Err(error);
         }
-        let fragmentation = Mutex::new(Fragmentation::Allowed);
+        let fragmentation = RwLock::new(Fragmentation::Allowed);
         Ok(Self { socket, bound, is_ipv4, fragmentation, segments: AtomicBool::new(false) })
     }
 
@@ -133,7 +133,7 @@ impl Udp4500 {
     }
 
     fn send_once(&self, payload: &[u8], local: IpAddr, remote: SocketAddr) -> io::Result<()> {
-        let mut fragmentation = self.fragmentation.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fragmentation = self.fragmentation.write().unwrap_or_else(PoisonError::into_inner);
         self.set_fragmentation(&mut fragmentation, Fragmentation::Allowed)?;
         let mut message = Outgoing::default();
         if !local.is_unspecified() {
@@ -148,14 +148,20 @@ impl Udp4500 {
     /// What the kernel says; WouldBlock also while IKE is being sent. After EINVAL, EIO or EOPNOTSUPP it is not tried again:
     /// the way out cannot do it.
     pub fn send_segmented(&self, segmented: &Segmented<'_>) -> io::Result<()> {
-        let Ok(mut fragmentation) = self.fragmentation.try_lock() else {
-            return Err(io::ErrorKind::WouldBlock.into());
-        };
         let wanted = match segmented.dont_fragment || !self.is_ipv4 {
             true => Fragmentation::Forbidden,
             false => Fragmentation::Allowed,
         };
-        self.set_fragmentation(&mut fragmentation, wanted)?;
+        let busy = || io::Error::from(io::ErrorKind::WouldBlock);
+        let mut fragmentation = self.fragmentation.try_read().map_err(|_| busy())?;
+        if *fragmentation != wanted {
+            drop(fragmentation);
+            self.set_fragmentation(&mut *self.fragmentation.try_write().map_err(|_| busy())?, wanted)?;
+            fragmentation = self.fragmentation.try_read().map_err(|_| busy())?;
+            if *fragmentation != wanted {
+                return Err(busy());
+            }
+        }
         let mut message = Outgoing::default();
         message.put_source(segmented.local.ip());
         match self.is_ipv4 {

@@ -50,7 +50,7 @@ impl Worker {
         }
         worked += self.take_handed_over(&batch);
         worked += self.take_from_streams(&batch);
-        if self.id == 0 && (worked == 0 || round.is_multiple_of(ROUNDS_PER_KERNEL_TURN)) {
+        if worked == 0 || round.is_multiple_of(ROUNDS_PER_KERNEL_TURN) {
             worked += self.take_from_kernel(&batch);
         }
         self.flush(&batch);

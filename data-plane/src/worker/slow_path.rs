@@ -8,6 +8,7 @@ use portcullis_common::DropReason;
 use super::Worker;
 use super::batch::Batch;
 use super::facts::Arrival;
+use super::kernel_path::SOCKET_READER;
 use super::run::BATCH;
 use super::work::{Packet, Sender};
 use crate::counters::Source;
@@ -24,22 +25,31 @@ pub(super) const READ_BYTES: usize = tun::READ_BYTES;
 const FRAMES_PER_READ: usize = 128;
 
 impl Worker {
-    /// One batch from each of the kernel's sources; returns how many packets there were.
+    /// One batch from each of the kernel's sources that this worker reads; returns how many packets there were.
     pub(super) fn take_from_kernel(&mut self, batch: &Batch<'_>) -> usize {
         let kernel = &batch.shared.kernel;
-        self.take_path_errors(batch);
         let mut buffer = std::mem::take(&mut self.from_kernel);
         let mut count = 0;
         for tun in 0..kernel.tuns().len() {
             count += self.repeat(|worker| worker.take_from_tun(batch, tun, &mut buffer));
         }
+        if self.id == SOCKET_READER {
+            count += self.take_from_sockets(batch, &mut buffer);
+        }
+        self.from_kernel = buffer;
+        count
+    }
+
+    fn take_from_sockets(&mut self, batch: &Batch<'_>, buffer: &mut [u8]) -> usize {
+        let kernel = &batch.shared.kernel;
+        self.take_path_errors(batch);
+        let mut count = 0;
         for socket in 0..kernel.udp.len() {
-            count += self.repeat(|worker| worker.take_from_udp(batch, socket, &mut buffer));
+            count += self.repeat(|worker| worker.take_from_udp(batch, socket, buffer));
         }
         for socket in 0..kernel.raw.len() {
             count += self.repeat(|worker| worker.take_from_raw(batch, socket));
         }
-        self.from_kernel = buffer;
         count
     }
 
@@ -57,7 +67,7 @@ impl Worker {
 
     /// Takes a packet that the kernel routed into a TUN device, and cuts it if that was left to us; how many there were.
     fn take_from_tun(&mut self, batch: &Batch<'_>, tun: usize, buffer: &mut [u8]) -> Option<usize> {
-        let read = batch.shared.kernel.tuns().get(tun)?.tun.read(buffer);
+        let read = batch.shared.kernel.tuns().get(tun)?.tun.read(usize::from(self.id), buffer);
         let TunPacket { offload, range } = match read {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {

@@ -79,7 +79,7 @@ impl Worker {
     /// Gives an IP packet to the kernel, as if it had come from this TUN device.
     pub(super) fn write_to_tun(&mut self, batch: &Batch<'_>, packet: Packet, tun: usize) {
         let bytes = packet.bytes(batch.umem);
-        match batch.shared.kernel.write_tun(tun, bytes) {
+        match batch.shared.kernel.write_tun(tun, usize::from(self.id), bytes) {
             Ok(()) => {
                 batch.counters().count_sent(Sink::Tun, bytes.len());
                 self.free.put(packet.into_frame());
@@ -90,7 +90,7 @@ impl Worker {
 
     fn flush_tun_run(&mut self, batch: &Batch<'_>, at: usize) {
         let TunRun { tun, run, mut packets } = self.tun_runs.runs.remove(at);
-        if packets.len() > 1 && write_together(batch, tun, run, &packets) {
+        if packets.len() > 1 && write_together(batch, (tun, usize::from(self.id)), run, &packets) {
             batch.counters().tun_joined.add(packets.len() as u64);
             for packet in packets.drain(..) {
                 batch.counters().count_sent(Sink::Tun, packet.len());
@@ -110,8 +110,8 @@ impl TunRuns {
     }
 }
 
-/// Writes packets of a flow as one; false if the kernel did not take it.
-fn write_together(batch: &Batch<'_>, tun: usize, mut run: Run, packets: &[Packet]) -> bool {
+/// Writes packets of a flow as one, by a queue of a device; false if the kernel did not take it.
+fn write_together(batch: &Batch<'_>, (tun, queue): (usize, usize), mut run: Run, packets: &[Packet]) -> bool {
     let (headers, offload) = run.finish();
     let offload = offload.to_bytes();
     let mut parts = [IoSlice::new(&[]); MOST + 2];
@@ -119,5 +119,5 @@ fn write_together(batch: &Batch<'_>, tun: usize, mut run: Run, packets: &[Packet
     let all = [&offload[..], headers].into_iter().chain(data);
     parts.iter_mut().zip(all).for_each(|(part, bytes)| *part = IoSlice::new(bytes));
     let parts = parts.get(..packets.len() + 2).unwrap_or_default();
-    batch.shared.kernel.write_tun_parts(tun, parts).is_ok()
+    batch.shared.kernel.write_tun_parts(tun, queue, parts).is_ok()
 }
