@@ -112,6 +112,10 @@ fn workers(page: &mut Page, snapshot: &Snapshot) {
     for (index, worker) in workers.iter().enumerate() {
         batches.sample([("worker", number(index))], worker.batches);
     }
+    let busy = page.counter("worker_busy_seconds", "Time in rounds in which a worker found packets");
+    for (index, worker) in workers.iter().enumerate() {
+        busy.sample([("worker", number(index))], worker.busy_ns as f64 / 1e9);
+    }
 }
 
 /// ESP by what carried it, whichever part of the data plane moved it.

@@ -124,6 +124,8 @@ pub struct WorkerCounters {
     pub esp_joined: Counter,
     /// Batches of received packets.
     pub batches: Counter,
+    /// Nanoseconds in rounds that found packets.
+    pub busy_ns: Counter,
     /// Events that the control plane had no room for; repeated later where they matter.
     pub events_deferred: Counter,
 }
@@ -185,6 +187,8 @@ pub struct WorkerSnapshot {
     pub esp_joined: u64,
     /// Batches of received packets.
     pub batches: u64,
+    /// Nanoseconds in rounds that found packets.
+    pub busy_ns: u64,
     /// Events put off.
     pub events_deferred: u64,
 }
@@ -236,6 +240,7 @@ impl WorkerCounters {
             tun_joined: self.tun_joined.get(),
             esp_joined: self.esp_joined.get(),
             batches: self.batches.get(),
+            busy_ns: self.busy_ns.get(),
             events_deferred: self.events_deferred.get(),
         }
     }

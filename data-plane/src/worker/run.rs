@@ -27,21 +27,33 @@ impl Worker {
         let (shared, umem) = (self.shared.clone(), self.umem.clone());
         let mut drops_due = Duration::ZERO;
         let mut round = 0u32;
+        let mut now = shared.now();
         while !shared.is_stopping() {
             round = round.wrapping_add(1);
-            let worked = self.turn(&shared, &umem, round, &mut drops_due);
+            let worked = self.turn(&shared, &umem, round, now, &mut drops_due);
+            let began = now;
             if worked == 0 {
                 self.sleep(&shared);
+                now = shared.now();
+            } else {
+                now = shared.now();
+                self.count_busy(&shared, now.saturating_sub(began));
             }
         }
         self.collect_kernel_drops(&shared);
     }
 
     /// One round over every source of packets; returns how many there were.
-    fn turn(&mut self, shared: &Arc<Shared>, umem: &Umem, round: u32, drops_due: &mut Duration) -> usize {
+    fn turn(
+        &mut self,
+        shared: &Arc<Shared>,
+        umem: &Umem,
+        round: u32,
+        now: Duration,
+        drops_due: &mut Duration,
+    ) -> usize {
         let Some(mailbox) = shared.workers.get(usize::from(self.id)) else { return 0 };
         let (spd, network) = (shared.spd.load(), shared.network.load());
-        let now = shared.now();
         let batch = Batch { umem, spd: &spd, network: &network, shared, mailbox, now };
         self.sas.begin_batch();
         let mut worked = self.obey(&batch);
@@ -63,6 +75,12 @@ impl Worker {
             self.collect_kernel_drops(shared);
         }
         worked
+    }
+
+    fn count_busy(&self, shared: &Shared, time: Duration) {
+        if let Some(mailbox) = shared.workers.get(usize::from(self.id)) {
+            mailbox.counters.busy_ns.add(time.as_nanos() as u64);
+        }
     }
 
     fn take_batch(&mut self, batch: &Batch<'_>, port: usize) -> usize {

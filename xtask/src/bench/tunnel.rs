@@ -20,16 +20,15 @@ use crate::{daemon, setup};
 
 const RUNS: usize = 5;
 
-/// Two gateways that are up, and what is between the hosts.
+/// Two gateways that are up, and what is between the hosts. Fields drop in order: daemons end before their namespaces.
 struct Contender {
     name: &'static str,
+    _daemons: Box<dyn std::any::Any>,
     lab: Lab,
     /// Their daemons.
     processes: Vec<i32>,
     /// Mbit/s with one TCP flow, with four, with UDP; Mbit/s of one flow for each core that the daemons were busy.
     results: [Vec<f64>; CASES.len()],
-    /// Whatever has to live on.
-    _daemons: Box<dyn std::any::Any>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
