@@ -46,6 +46,7 @@ pub mod wake;
 pub mod work;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::spd::FlowCache;
 use crate::stream::StreamQueue;
@@ -85,6 +86,8 @@ pub struct Worker {
     held: HoldQueues<Held>,
     icmp_rate: TokenBucket<ICMP_PER_SECOND, ICMP_BURST>,
     kernel_drops: KernelDrops,
+    kernel_drops_due: Duration,
+    rounds: u32,
     path_errors: PathErrors,
     /// Streams that got packets in this batch.
     streams: Vec<Arc<StreamQueue>>,
@@ -123,6 +126,8 @@ impl Worker {
             held: HoldQueues::new(HELD),
             icmp_rate: TokenBucket::default(),
             kernel_drops: KernelDrops::default(),
+            kernel_drops_due: Duration::ZERO,
+            rounds: 0,
             path_errors: PathErrors::default(),
             streams: Vec::new(),
             received: Vec::with_capacity(run::BATCH),

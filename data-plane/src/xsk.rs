@@ -15,5 +15,5 @@ mod umem;
 pub use frames::{FrameCache, FramePool};
 pub(crate) use mapping::Mapping;
 pub use ring::{Consumer, Descriptor, Producer, RingEntry, in_memory_ring};
-pub use socket::{BindMode, KernelDrops, Received, Rings, Socket, SocketConfig, XskError};
+pub use socket::{BindMode, FarRings, KernelDrops, Received, Rings, Socket, SocketConfig, XskError};
 pub use umem::{Frame, HEADROOM, Umem};

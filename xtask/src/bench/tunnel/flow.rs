@@ -45,7 +45,7 @@ pub fn tcp(lab: &Lab, count: usize) -> Result<Carried> {
     let destination = listener.local_addr()?;
     let mut ends = Vec::new();
     for _ in 0..count {
-        let sender = lab.host_a.enter(|| TcpStream::connect_timeout(&destination.into(), PATIENCE));
+        let sender = lab.host_a.enter(|| TcpStream::connect_timeout(&destination, PATIENCE));
         ends.push((sender.context("connecting through the tunnel")?, listener.accept()?.0));
     }
     let (done, received) = (AtomicBool::new(false), AtomicU64::new(0));
