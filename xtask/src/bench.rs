@@ -17,7 +17,7 @@ use crate::{build_ebpf, workspace};
 /// Runs benchmark suites.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// Only this suite: esp, ike, esp-in-tcp, tunnel, memory or scrape.
+    /// Only this suite: esp, ike, esp-in-tcp, worker, tunnel, memory or scrape.
     suite: Option<String>,
     /// Write all figures to this file, an array of objects.
     #[arg(long, value_name = "FILE")]
@@ -45,6 +45,11 @@ const SUITES: &[Suite] = &[
         name: "esp-in-tcp",
         what: "one TCP flow through two data planes, ESP in TCP against ESP in UDP",
         run: esp_in_tcp,
+    },
+    Suite {
+        name: "worker",
+        what: "the worker loop on rings in memory, beside the AEAD call",
+        run: |json| program("portcullis-data-plane", "worker", &["root-tests"], json),
     },
     Suite {
         name: "tunnel",

@@ -349,10 +349,9 @@ mod tests {
         for v6 in [false, true] {
             let segments = cut(&packet(v6, 300, ACK, &OPTIONS), 100);
             let ip = if v6 { IPV6_LEN } else { IPV4_LEN };
-            let class = if v6 { 1 } else { 1 };
             let ttl = if v6 { 7 } else { 8 };
             let changes: [(&str, usize); 8] = [
-                ("ECN or DSCP", class),
+                ("ECN or DSCP", 1),
                 ("TTL", ttl),
                 ("acknowledgement", ip + 11),
                 ("window", ip + 15),

@@ -59,11 +59,11 @@ impl Worker {
     }
 
     fn verdict(&mut self, batch: &Batch<'_>, flow: &Flow, sender: Sender, protected: bool) -> Verdict {
-        let device = match sender {
-            Sender::Kernel { tun } => batch.shared.kernel.tuns().get(tun).cloned(),
-            Sender::Neighbour { .. } | Sender::Tunnel | Sender::Own => None,
+        let tuns = matches!(sender, Sender::Kernel { .. }).then(|| batch.shared.kernel.tuns());
+        let interface = match (sender, &tuns) {
+            (Sender::Kernel { tun }, Some(tuns)) => tuns.get(tun).and_then(|d| d.route_based.as_deref()),
+            _ => None,
         };
-        let interface = device.as_ref().and_then(|d| d.route_based.as_deref());
         // What a route-based TUN delivers is decided apart: the same flow may mean another policy there.
         let cached = if interface.is_some() { None } else { self.flows.get(flow, batch.spd.version()) };
         let decision = cached.map_or_else(|| batch.spd.decide(flow, interface), |c| c.decision);
