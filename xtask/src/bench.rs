@@ -17,7 +17,7 @@ use crate::{build_ebpf, workspace};
 /// Runs benchmark suites.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// Only this suite: esp, ike, esp-in-tcp, worker, tunnel, memory or scrape.
+    /// Only this suite: esp, ike, esp-in-tcp, worker, scale, tunnel, memory or scrape.
     suite: Option<String>,
     /// Write all figures to this file, an array of objects.
     #[arg(long, value_name = "FILE")]
@@ -50,6 +50,11 @@ const SUITES: &[Suite] = &[
         name: "worker",
         what: "the worker loop on rings in memory, beside the AEAD call",
         run: |json| program("portcullis-data-plane", "worker", &["root-tests"], json),
+    },
+    Suite {
+        name: "scale",
+        what: "SA table and policies with up to a million SAs",
+        run: |json| program("portcullis-data-plane", "scale", &[], json),
     },
     Suite {
         name: "tunnel",
