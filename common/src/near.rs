@@ -41,11 +41,11 @@ impl NearAddresses {
         let (is_here, more) = match address {
             Address::V4(octets) => {
                 let wanted = u32::from_ne_bytes(*octets);
-                (wanted != 0 && self.v4.iter().any(|own| *own == wanted), self.more_v4)
+                (wanted != 0 && self.v4.contains(&wanted), self.more_v4)
             }
             Address::V6(octets) => {
                 let wanted = halves(octets);
-                (wanted != [0; 2] && self.v6.iter().any(|own| *own == wanted), self.more_v6)
+                (wanted != [0; 2] && self.v6.contains(&wanted), self.more_v6)
             }
         };
         if !is_here && more != 0 { None } else { Some(is_here) }
