@@ -2,6 +2,7 @@
 
 mod configuration;
 mod esp;
+mod ledger;
 mod network;
 mod node;
 mod settled;

@@ -16,11 +16,15 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::esp::{EspPacket, Flow, FlowName};
+use crate::ledger::Ledger;
 use crate::network::{Arrival, Nat, Protocol, Queue, Weather};
 use crate::node::Node;
 use crate::tap::Tap;
 use crate::tcp::Connections;
 use crate::trace::Trace;
+
+/// Inbound SPIs that a node can give out, over all its starts.
+const SPIS_PER_NODE: u32 = 0x100_0000;
 
 /// See the module.
 pub struct World {
@@ -58,6 +62,8 @@ pub struct World {
     pub esp_in_tcp: u64,
     pub(crate) esp_frames: BTreeMap<u64, EspPacket>,
     pub(crate) tap: Tap,
+    /// The keys that the nodes say they have.
+    pub(crate) ledger: Ledger,
     pub(crate) tcp: Connections,
     pub(crate) queue: Queue,
     next_traffic: Time,
@@ -70,7 +76,9 @@ impl World {
             .into_iter()
             .enumerate()
             .map(|(n, (config, connections, address))| {
-                Node::new(config, connections, address, seed.wrapping_mul(31).wrapping_add(n as u64 + 1))
+                let config = EndpointConfig { key_log: true, ..config };
+                let seed = seed.wrapping_mul(31).wrapping_add(n as u64 + 1);
+                Node::new(config, connections, address, seed, SPIS_PER_NODE * n as u32)
             })
             .collect();
         Self {
@@ -96,6 +104,7 @@ impl World {
             esp_in_tcp: 0,
             esp_frames: BTreeMap::new(),
             tap: Tap::default(),
+            ledger: Ledger::default(),
             tcp: Connections::default(),
             queue: Queue::default(),
             next_traffic: Time::ZERO,
@@ -327,8 +336,14 @@ impl World {
             Action::SendStream { stream, bytes } => self.send_stream(n, stream, bytes),
             Action::DeliverEsp { stream, packet } => self.deliver_esp(n, stream, &packet),
             Action::CloseStream { stream } => self.close_stream(n, stream),
-            Action::InstallInbound(sa) => self.nodes[n].install_inbound(*sa),
-            Action::InstallOutbound(sa) => self.nodes[n].install_outbound(*sa),
+            Action::InstallInbound(sa) => {
+                self.ledger.inbound(&sa);
+                self.nodes[n].install_inbound(*sa);
+            }
+            Action::InstallOutbound(sa) => {
+                self.ledger.outbound(&sa);
+                self.nodes[n].install_outbound(*sa);
+            }
             Action::UseOutbound { child } => {
                 self.nodes[n].use_outbound(child);
                 let spi = self.nodes[n].outbound[&child].sa.spi;
@@ -358,6 +373,10 @@ impl World {
             Action::LowerPathMtu { ike_sa } => {
                 let mtu = self.nodes[n].path_mtus.entry(ike_sa).or_insert(1500);
                 *mtu = [1400, 1280, 576].into_iter().find(|smaller| smaller < mtu).unwrap_or(576);
+            }
+            Action::Event(Event::Keys(keys)) => {
+                self.ledger.is_disturbed |= self.mutations > 0 || self.distort.is_some();
+                self.ledger.ike(n, keys);
             }
             Action::Event(event) => {
                 self.trace.line(self.now, format!("node {n}: {event:?}"));
