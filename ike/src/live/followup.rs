@@ -251,6 +251,18 @@ impl LiveSa {
         }
     }
 
+    /// Those that make pairs of this child are dropped: the peer is told STATE_NOT_FOUND, and that the pair which it rekeys is
+    /// closed.
+    pub(super) fn drop_series_of(&mut self, core: &mut Core, name: &str) {
+        let makes_one =
+            |agreed: &Agreed| matches!(agreed, Agreed::Child(terms) if *terms.config.name == *name);
+        let dropped: Vec<_> =
+            self.series.extract_if(.., |pending| makes_one(&pending.series.agreed)).collect();
+        for pending in dropped {
+            pending.series.release(core);
+        }
+    }
+
     /// When the next of them is dropped.
     pub(super) fn next_series_timeout(&self) -> Option<Time> {
         self.series.iter().map(|pending| pending.expires).min()

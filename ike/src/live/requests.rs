@@ -112,6 +112,13 @@ impl LiveSa {
                 self.request_child(core, config, Some(id), None)
             }
             Task::DeleteChild(id) => self.request_delete_child(core, now, id),
+            Task::DeleteChildren(name) => {
+                let live = self.children.iter().filter(|child| child.is_live() && child.name == name);
+                for id in live.map(|child| child.id).collect::<Vec<_>>() {
+                    self.want(Task::DeleteChild(id));
+                }
+                None
+            }
             Task::RekeyIke => {
                 if self.is_rekeying_ike() {
                     return None;

@@ -143,6 +143,37 @@ fn a_rekey_may_meet_a_delete() {
     }
 }
 
+/// RFC 7296 section 2.25.1: a child that is taken down while either end rekeys it stays down, whether or not the rekey has come
+/// so far that it can only be undone.
+#[test]
+fn a_child_that_is_taken_down_in_the_midst_of_its_rekey_stays_down() {
+    for rekeys in 0..2 {
+        for takes_down in 0..2 {
+            for esp in ["aes256gcm16-esn", "aes256gcm16-x25519-ke1_mlkem512-ke2_x25519"] {
+                for after_ms in (0..200).step_by(5) {
+                    let pair = Pair::new(StartTransport::Udp).both(|connection| {
+                        connection.children[0].proposals = vec![esp.parse().unwrap()];
+                        connection.ike.retry_min = Duration::from_secs(600);
+                        connection.ike.retry_max = Duration::from_secs(600);
+                    });
+                    let mut world = pair.world(after_ms);
+                    world.run_for(Duration::from_secs(5));
+                    world.command(rekeys, REKEY_CHILD);
+                    world.run_for(Duration::from_millis(after_ms));
+                    world.command(takes_down, CommandKind::Down { child: Some("net".into()) });
+                    world.run_for(Duration::from_secs(30));
+                    for node in 0..2 {
+                        let pairs = world.nodes[node].inbound.keys();
+                        let case = (rekeys, takes_down, esp, after_ms);
+                        assert_eq!(pairs.len(), 0, "node {node}: {pairs:x?} in case {case:?}");
+                    }
+                    world.shut_down_and_check();
+                }
+            }
+        }
+    }
+}
+
 /// Lifetimes rekey by themselves, hours on end.
 #[test]
 fn lifetimes_rekey_children_and_ike_sa() {
