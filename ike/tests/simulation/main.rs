@@ -1,6 +1,7 @@
 //! Endpoints over a simulated network with a virtual clock: hours of protocol time in milliseconds, from a seed.
 
 mod configuration;
+mod created;
 mod esp;
 mod ledger;
 mod network;
@@ -16,6 +17,7 @@ mod address;
 mod authority;
 mod certificates;
 mod childless;
+mod collisions;
 mod echo;
 mod ends;
 mod fallback;

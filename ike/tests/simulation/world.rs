@@ -15,6 +15,7 @@ use portcullis_ike::status::{ConnectionStatus, State};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::created::CreatedSas;
 use crate::esp::{EspPacket, Flow, FlowName};
 use crate::ledger::Ledger;
 use crate::network::{Arrival, Nat, Protocol, Queue, Weather};
@@ -62,6 +63,8 @@ pub struct World {
     pub esp_in_tcp: u64,
     pub(crate) esp_frames: BTreeMap<u64, EspPacket>,
     pub(crate) tap: Tap,
+    /// CREATE_CHILD_SA exchanges of two nodes, read if somebody wants to know.
+    pub(crate) created: Option<CreatedSas>,
     /// The keys that the nodes say they have.
     pub(crate) ledger: Ledger,
     pub(crate) tcp: Connections,
@@ -104,6 +107,7 @@ impl World {
             esp_in_tcp: 0,
             esp_frames: BTreeMap::new(),
             tap: Tap::default(),
+            created: None,
             ledger: Ledger::default(),
             tcp: Connections::default(),
             queue: Queue::default(),
@@ -281,6 +285,13 @@ impl World {
     pub(crate) fn message_on_stream(&mut self, n: usize, message: &[u8]) {
         self.trace.message(self.now, n, "TCP", message);
         self.tap.stream_sent((n, self.nodes[n].boot), message);
+        self.read_created(n, message);
+    }
+
+    fn read_created(&mut self, n: usize, message: &[u8]) {
+        if let Some(created) = &mut self.created {
+            created.sent(n, message, &self.ledger);
+        }
     }
 
     fn step(&mut self) {
@@ -405,6 +416,8 @@ impl World {
         }
         if let Some(message) = self.tap.datagram_sent((n, self.nodes[n].boot), &payload) {
             self.trace.message(self.now, n, "UDP", message);
+            let message = message.to_vec();
+            self.read_created(n, &message);
         }
         if let Some(sent) = &mut self.sent_datagrams {
             sent.push((n, path, payload.clone()));
