@@ -248,19 +248,10 @@ impl LiveSa {
         }
     }
 
-    /// A child is wanted after all: a DELETE that waits for its turn is forgotten.
+    /// A child is wanted after all: a DELETE of it that waits for its turn is forgotten. One of a pair that is redundant or
+    /// over is not.
     pub(crate) fn keep(&mut self, name: &str) {
-        let kept: Vec<_> = self
-            .children
-            .iter()
-            .filter(|child| child.is_live() && *child.name == *name)
-            .map(|child| child.id)
-            .collect();
-        self.queue.retain(|task| match task {
-            Task::DeleteChild(id) => !kept.contains(id),
-            Task::DeleteChildren(other) => **other != *name,
-            _ => true,
-        });
+        self.queue.retain(|task| !matches!(task, Task::DeleteChildren(other) if **other == *name));
     }
 
     /// A child is not wanted any more: its pairs go, also the one that an exchange under way is about to make.

@@ -1,6 +1,5 @@
 //! CREATE_CHILD_SA for a new pair, or one that replaces another (RFC 7296 sections 1.3.1, 1.3.3, 2.8), both halves.
 
-use core::time::Duration;
 use std::sync::Arc;
 
 use super::dispatch::{After, Which};
@@ -19,9 +18,6 @@ use crate::sa::error::ExchangeError;
 use crate::sa::payloads::{self, Out, Received};
 use crate::status::Reason;
 use crate::time::Time;
-
-/// Pairs of the same child that both ends made within this time were asked for at once.
-const AT_ONCE: Duration = Duration::from_secs(60);
 
 /// A CREATE_CHILD_SA of ours that waits for its response.
 pub(crate) struct CreateChild {
@@ -164,7 +160,7 @@ impl LiveSa {
         let id = self.install(core, now, new);
         let Some(old) = replaces else {
             self.use_outbound(core, now, id);
-            self.settle_twins(now, id);
+            self.settle_twins(id);
             return id;
         };
         let ours = self.children.get(id).map(|child| child.lowest_nonce.clone()).unwrap_or_default();
@@ -181,6 +177,7 @@ impl LiveSa {
         let rival = self.rival.take().filter(|(same, _)| *same == old);
         let wins = rival.is_none_or(|(_, theirs)| ours > theirs);
         // The pair that is redundant waits for the DELETE of its initiator; nothing else is done with it.
+            self.settle_twins(id);
         for child in self.children.iter_mut() {
             let is_of_both = child.replaces == Some(old) && child.stage == Stage::Live;
             if is_of_both && child.made_by_us != wins {
@@ -199,18 +196,24 @@ impl LiveSa {
     }
 
     /// Both ends asked for the same child at once: of the two pairs the one with the lowest nonce goes, as for rekeys, and
-    /// its initiator deletes it. A pair that the peer adds much later is wanted.
-    fn settle_twins(&mut self, now: Time, id: ChildId) {
+    /// its initiator deletes it. If one of them has been rekeyed meanwhile, or its end is about to, the other goes: the two ends
+    /// may not have seen the same nonces. How long ago the other one was made does not matter: a request may have been under way
+    /// for as long as there was no stream.
+    fn settle_twins(&mut self, id: ChildId) {
         let Some(new) = self.children.get(id) else { return };
-        let is_rival = |other: &&Child| {
-            other.is_live()
-                && other.name == new.name
-                && other.made_by_us != new.made_by_us
-                && other.replaces.is_none()
-                && now.since(other.established) < AT_ONCE
-        };
+        let is_rival =
+            |other: &&Child| other.is_live() && other.name == new.name && other.made_by_us != new.made_by_us;
         let Some(other) = self.children.iter().find(is_rival) else { return };
-        let loser = if new.lowest_nonce < other.lowest_nonce { new } else { other };
+        let is_rekeyed = |child: &Child| {
+            child.replaces.is_some() || child.made_by_us && self.is_under_way(&Task::RekeyChild(child.id))
+        };
+        let loser = match (is_rekeyed(new), is_rekeyed(other)) {
+            (true, true) => return,
+            (true, false) => other,
+            (false, true) => new,
+            (false, false) if new.lowest_nonce < other.lowest_nonce => new,
+            (false, false) => other,
+        };
         if loser.made_by_us {
             self.want(Task::DeleteChild(loser.id));
         }
@@ -308,7 +311,8 @@ impl LiveSa {
                     false => (ExchangeError::NoSuchChild, Some(spi)),
                 };
                 let (id, name, stage) = old.ok_or(unknown)?;
-                if stage != Stage::Live || self.is_following_up(id) {
+                let is_leaving = stage != Stage::Live || self.queue.contains(&Task::DeleteChild(id));
+                if is_leaving || self.is_following_up(id) {
                     return Err(plain(ExchangeError::Collision));
                 }
                 Some((id, name))
