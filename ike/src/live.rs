@@ -179,7 +179,7 @@ pub(crate) enum Active {
     /// DELETE of this generation.
     DeleteIke,
     /// REDIRECT.
-    Redirect,
+    Redirect(IpAddr),
     /// Empty INFORMATIONAL.
     Liveness,
 }

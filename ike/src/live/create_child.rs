@@ -38,6 +38,11 @@ impl CreateChild {
         self.offer.replaces
     }
 
+    /// What it is for.
+    pub(super) fn task(&self) -> Task {
+        self.replaces().map_or_else(|| Task::CreateChild(self.name().clone()), Task::RekeyChild)
+    }
+
     /// Our SPI.
     pub(crate) fn spi_in(&self) -> u32 {
         self.offer.spi_in
@@ -172,12 +177,12 @@ impl LiveSa {
             if !old_is_there {
                 self.use_outbound(core, now, id);
             }
+            self.settle_twins(id);
             return id;
         }
         let rival = self.rival.take().filter(|(same, _)| *same == old);
         let wins = rival.is_none_or(|(_, theirs)| ours > theirs);
         // The pair that is redundant waits for the DELETE of its initiator; nothing else is done with it.
-            self.settle_twins(id);
         for child in self.children.iter_mut() {
             let is_of_both = child.replaces == Some(old) && child.stage == Stage::Live;
             if is_of_both && child.made_by_us != wins {

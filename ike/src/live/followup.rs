@@ -71,6 +71,17 @@ impl SeriesStart {
         matches!(self.agreed, Agreed::Ike(_))
     }
 
+    /// What it is for.
+    fn task(&self) -> Task {
+        match &self.agreed {
+            Agreed::Ike(_) => Task::RekeyIke,
+            Agreed::Child(terms) => match terms.replaces {
+                Some(old) => Task::RekeyChild(old),
+                None => Task::CreateChild(terms.config.name.clone()),
+            },
+        }
+    }
+
     fn lowest_nonce(&self) -> &[u8] {
         (&self.nonce_i).min(&self.nonce_r)
     }
@@ -103,6 +114,11 @@ impl FollowUp {
     /// The pair that it is to replace.
     pub(crate) fn replaces(&self) -> Option<ChildId> {
         self.series.replaces()
+    }
+
+    /// What it is for.
+    pub(super) fn task(&self) -> Task {
+        self.series.task()
     }
 
     /// Gives back what it holds.
@@ -303,13 +319,7 @@ impl LiveSa {
         // STATE_NOT_FOUND: the peer has forgotten the series; start over (RFC 9370 section 2.2.4).
         let is_temporary =
             matches!(error, ExchangeError::Peer(NotifyType::STATE_NOT_FOUND | NotifyType::TEMPORARY_FAILURE));
-        let task = match &series.agreed {
-            Agreed::Ike(_) => Task::RekeyIke,
-            Agreed::Child(terms) => match terms.replaces {
-                Some(old) => Task::RekeyChild(old),
-                None => Task::CreateChild(terms.config.name.clone()),
-            },
-        };
+        let task = series.task();
         if self.put_off >= MOST_RETRIES && error == ExchangeError::Peer(NotifyType::STATE_NOT_FOUND) {
             self.close(now, Reason::ProtocolError);
         }

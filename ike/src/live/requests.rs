@@ -128,7 +128,7 @@ impl LiveSa {
             Task::DeleteIke => Some((vec![payloads::delete_ike()], Active::DeleteIke)),
             Task::Redirect(gateway) => {
                 let data = encode_redirect(gateway, &[]);
-                Some((vec![payloads::notify_with(NotifyType::REDIRECT, data)], Active::Redirect))
+                Some((vec![payloads::notify_with(NotifyType::REDIRECT, data)], Active::Redirect(gateway)))
             }
             Task::Liveness => Some((Out::new(), Active::Liveness)),
         }
@@ -145,7 +145,7 @@ impl LiveSa {
         let exchange = match &active {
             Active::CreateChild(_) | Active::RekeyIke(_) => ExchangeType::CREATE_CHILD_SA,
             Active::FollowUp(_) => ExchangeType::IKE_FOLLOWUP_KE,
-            Active::DeleteChild(_) | Active::DeleteIke | Active::Redirect | Active::Liveness => {
+            Active::DeleteChild(_) | Active::DeleteIke | Active::Redirect(_) | Active::Liveness => {
                 ExchangeType::INFORMATIONAL
             }
         };

@@ -7,7 +7,7 @@ use portcullis_ike::config::{StartMode, StartTransport};
 use portcullis_ike::event::Event;
 
 use crate::configuration::{Pair, child};
-use crate::network::Tcp;
+use crate::network::{Protocol, Tcp};
 use crate::world::World;
 
 const REKEY_CHILD: CommandKind = CommandKind::RekeyChild { child: None };
@@ -141,6 +141,35 @@ fn a_rekey_may_meet_a_delete() {
             world.shut_down_and_check();
         }
     }
+}
+
+/// RFC 7296 section 2.8: the keys that a DELETE of a child left under are deleted before its answer comes. It is asked for again
+/// under the new ones, and the peer, which has deleted the pair, says so without it.
+#[test]
+fn a_delete_that_was_not_answered_before_the_ike_sa_was_replaced_is_asked_again() {
+    let mut world = running(StartTransport::Udp, "aes256gcm16-esn");
+    world.traffic = None;
+    let ms = Duration::from_millis;
+    world.command(1, CommandKind::RekeyIke);
+    world.run_for(ms(15));
+    // Between CREATE_CHILD_SA and IKE_FOLLOWUP_KE.
+    world.command(0, CommandKind::Down { child: Some("net".into()) });
+    world.run_for(ms(7));
+    world.weather.blocked = vec![(1, Protocol::Udp)];
+    world.run_for(ms(6));
+    world.weather.blocked.clear();
+    assert_eq!(
+        world.saw(1, |event| matches!(event, Event::ChildRemoved { .. })),
+        1,
+        "and its answer is lost"
+    );
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.saw(0, |event| matches!(event, Event::IkeRekeyed { .. })), 1);
+    for node in 0..2 {
+        let children = &world.status(node).ike_sas[0].children;
+        assert!(children.is_empty(), "node {node}: {children:?}");
+    }
+    world.shut_down_and_check();
 }
 
 /// RFC 7296 section 2.25.1: a child that is taken down while either end rekeys it stays down, whether or not the rekey has come
