@@ -208,9 +208,9 @@ fn check(world: &mut World, starts: [Start; 2], delays: Delays, name: &str) {
         if one.lowest_nonce < other.lowest_nonce { one.by } else { other.by }
     };
     let expected = lives_on(starts, delays, lowest);
-    for node in 0..2 {
+    for (node, before) in before.iter().enumerate() {
         let after = alive(&world.status(node));
-        let found = fates(node, &before[node], &after, &created);
+        let found = fates(node, before, &after, &created);
         assert_eq!(found, Ok(expected), "{name}, node {node}: {starts:?}, {delays:?}: {created:x?}");
         let inbound = world.nodes[node].inbound.len();
         let lives = [expected.child, expected.other_child].iter().filter(|fate| **fate != Fate::Gone).count();
