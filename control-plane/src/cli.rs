@@ -9,6 +9,7 @@ mod pki;
 mod place;
 mod policy;
 mod release;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ enum Verb {
     Check(check::Check),
     /// Show how every connection travels, and why.
     Status(connection::Status),
+    /// Show what the workers do, again and again.
+    Top(top::Top),
     /// Bring a connection up and wait for the outcome.
     Up(connection::UpOrDown),
     /// Take a connection down; its traffic stays shut.
@@ -86,6 +89,7 @@ pub fn run() -> Result<ExitCode> {
         }
         Verb::Check(check) => return Ok(check.run()),
         Verb::Status(status) => status.run()?,
+        Verb::Top(top) => top.run()?,
         Verb::Up(up) => up.run("up")?,
         Verb::Down(down) => down.run("down")?,
         Verb::Rekey(rekey) => rekey.run()?,

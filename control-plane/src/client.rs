@@ -1,10 +1,11 @@
-//! The verbs that talk to a running daemon: `status`, `up`, `down`, `rekey`, `policy`, `events`, `reload`.
+//! The verbs that talk to a running daemon: `status`, `top`, `up`, `down`, `rekey`, `policy`, `events`, `reload`.
 
 pub mod events;
 mod http;
 pub mod policy;
 pub mod reload;
 mod render;
+pub mod top;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::status::Status;
+use crate::status::{DataPlane, Status};
 
 /// Prints the status: for people, or the JSON as the daemon answers it.
 ///
@@ -28,6 +29,24 @@ pub fn status(socket: &Path, json: bool) -> Result<()> {
         print!("{}", render::status(&status));
     }
     Ok(())
+}
+
+/// Prints what the data plane counts, every worker and drop reason.
+///
+/// # Errors
+/// If no daemon answers on the socket.
+pub fn data_plane(socket: &Path, json: bool) -> Result<()> {
+    let body = http::request(socket, "GET", "/v1/data-plane", None)?;
+    if json {
+        println!("{}", body.trim_end());
+    } else {
+        print!("{}", render::data_plane(&data_plane_of(&body)?));
+    }
+    Ok(())
+}
+
+fn data_plane_of(body: &str) -> Result<DataPlane> {
+    serde_json::from_str(body).context("the daemon is of another version: try `status --data-plane --json`")
 }
 
 /// Carries out `up`, `down` or `rekey`, and waits for its outcome.

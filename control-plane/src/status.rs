@@ -271,10 +271,24 @@ pub struct Worker {
     pub esp_out: ByPath,
     /// Packets received, by source.
     pub received: BTreeMap<String, u64>,
+    /// Their octets.
+    pub received_bytes: BTreeMap<String, u64>,
     /// Packets sent, by sink.
     pub sent: BTreeMap<String, u64>,
+    /// Their octets.
+    pub sent_bytes: BTreeMap<String, u64>,
+    /// Packets not forwarded, by reason; only reasons that there were.
+    pub drops: BTreeMap<String, u64>,
+    /// Packets that wait for a carrier now.
+    pub held: u64,
     /// Packets passed to the worker that owns their SA.
     pub handed_over: u64,
+    /// Packets that were given to the kernel together with others of their flow, by sink.
+    pub joined: BTreeMap<String, u64>,
+    /// Rounds in which it found packets.
+    pub batches: u64,
+    /// Seconds in such rounds.
+    pub busy_seconds: f64,
 }
 
 /// Packets by the path they took.

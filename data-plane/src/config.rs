@@ -29,6 +29,18 @@ impl Mode {
     }
 }
 
+/// Where XDP programs classify while TUN and sockets move the packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Classification {
+    /// Wherever it costs less than it saves: not on a veth, whose driver copies every packet for it and gives up
+    /// segmentation offloads.
+    Auto,
+    /// Wherever the driver takes them.
+    On,
+    /// Nowhere.
+    Off,
+}
+
 /// What is behind an interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
@@ -68,6 +80,10 @@ pub struct DataPlaneConfig {
     pub state_dir: PathBuf,
     /// Which path packets take.
     pub mode: Mode,
+    /// Where XDP programs classify if `mode` comes out as TUN.
+    pub classification: Classification,
+    /// The kernel and we leave cutting and joining of packets to each other where both can.
+    pub offloads: bool,
     /// Workers; each owns the queue of its number on every interface.
     pub workers: u8,
     /// Interfaces.

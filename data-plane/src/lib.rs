@@ -8,6 +8,7 @@ pub mod bpf;
 pub mod config;
 pub mod counters;
 pub mod echo;
+pub mod ethtool;
 pub mod event;
 pub mod guard;
 pub mod handle;

@@ -5,13 +5,16 @@
 
 pub mod buffer;
 pub mod checksum;
+pub mod coalesce;
 pub mod ecn;
 pub mod ethernet;
 pub mod fragment;
 pub mod icmp;
 pub mod inner;
 pub mod mss;
+pub mod offload;
 pub mod outer;
+pub mod segment;
 
 pub use buffer::PacketBuf;
 pub use inner::{Inner, IpVersion};

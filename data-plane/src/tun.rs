@@ -2,23 +2,52 @@
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use crate::netlink::LinkDrops;
+use crate::packet::offload::{HEADER_LEN, Offload};
 
 /// Packets that may wait until we read them: 0.8 s at 20 000 packets a second, where the kernel's default of 500 is
 /// 25 ms.
 const QUEUE_LEN: libc::c_int = 16_384;
+/// Room for the longest packet that the kernel leaves to us to cut.
+pub const READ_BYTES: usize = HEADER_LEN + 65_535;
+/// What we may be asked to do to packets: to finish checksums and to cut TCP, to cut UDP (Linux 6.2).
+const CUT_TCP: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+const CUT_UDP: libc::c_uint = CUT_TCP | libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
 /// A TUN device of ours, up, without addresses.
 #[derive(Debug)]
 pub struct Tun {
-    file: File,
+    /// The kernel spreads flows over them; at least one.
+    queues: Vec<File>,
     name: String,
     ifindex: u32,
     dropped_before: u64,
+    offloads: TunOffloads,
+}
+
+/// What the kernel and we leave to each other at a TUN device.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum TunOffloads {
+    /// Nothing.
+    None,
+    /// Packets of TCP come uncut and may be joined.
+    Tcp,
+    /// The same, and datagrams of UDP come uncut.
+    TcpAndUdp,
+}
+
+/// A packet that was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TunPacket {
+    /// What is left to us.
+    pub offload: Offload,
+    /// Where in the buffer it lies.
+    pub range: Range<usize>,
 }
 
 /// How a TUN device stands.
@@ -49,22 +78,32 @@ impl Tun {
     ///
     /// The kernel applies no XFRM policy to what enters or leaves it: the guard stops clear text that goes
     /// anywhere else. `persistent`: it outlives this process, so that routes into it stay (a route-based
-    /// connection's, which the operator or a routing daemon set).
+    /// connection's, which the operator or a routing daemon set). `offloads`: the kernel and we leave cutting and joining
+    /// of packets to each other as far as this kernel can. `queues`: as many as are wanted; a persistent device that was
+    /// made with one has one.
     ///
     /// # Errors
     /// No `/dev/net/tun`, no CAP_NET_ADMIN, a name in use by a device of another kind or another process.
-    pub fn create(name: &str, mtu: u32, persistent: bool) -> Result<Self, TunError> {
+    pub fn create(
+        name: &str,
+        mtu: u32,
+        persistent: bool,
+        offloads: bool,
+        queues: usize,
+    ) -> Result<Self, TunError> {
         let failed = |step| move |source| TunError { name: name.to_owned(), step, source };
         let c_name = CString::new(name).map_err(|_| failed("name")(io::ErrorKind::InvalidInput.into()))?;
         if name.is_empty() || name.len() >= libc::IFNAMSIZ {
             return Err(failed("name")(io::ErrorKind::InvalidInput.into()));
         }
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
-        let file = options.open("/dev/net/tun").map_err(failed("open /dev/net/tun"))?;
-        let mut request = interface_request(name);
-        request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
-        ioctl(file.as_fd(), libc::TUNSETIFF as libc::Ioctl, &mut request).map_err(failed("create"))?;
+        let (file, can_have_more) = match open_queue(name, queues > 1) {
+            // A device that is there has one queue for ever, or may have several.
+            Err((_, error)) if error.raw_os_error() == Some(libc::EINVAL) => {
+                (open_queue(name, queues <= 1).map_err(|(step, error)| failed(step)(error))?, queues <= 1)
+            }
+            opened => (opened.map_err(|(step, error)| failed(step)(error))?, queues > 1),
+        };
+        let offloads = negotiate(&file, offloads);
         if persistent {
             set_persistent(&file).map_err(failed("make persistent"))?;
         }
@@ -74,7 +113,11 @@ impl Tun {
         let dropped_before = dropped_before.map_err(failed("read statistics"))?;
         prepare(name).map_err(failed("set sysctls"))?;
         set_mtu_and_up(name, mtu).map_err(failed("bring up"))?;
-        Ok(Self { file, name: name.to_owned(), ifindex, dropped_before })
+        let mut queues_open = vec![file];
+        while can_have_more && queues_open.len() < queues {
+            queues_open.push(open_queue(name, true).map_err(|(step, error)| failed(step)(error))?);
+        }
+        Ok(Self { queues: queues_open, name: name.to_owned(), ifindex, dropped_before, offloads })
     }
 
     /// What the kernel had dropped at this device before it was ours.
@@ -118,26 +161,52 @@ impl Tun {
         })
     }
 
-    /// Reads a packet that the kernel routed into the device.
-    ///
-    /// # Errors
-    /// WouldBlock if there is none.
-    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&self.file).read(buffer)
+    /// What the kernel and we leave to each other.
+    pub fn offloads(&self) -> TunOffloads {
+        self.offloads
     }
 
-    /// Gives the kernel a packet.
+    /// How many queues it has.
+    pub fn queues(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// A queue, to wait for; `None` if there is no such one.
+    pub fn queue(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        self.queues.get(number).map(File::as_fd)
+    }
+
+    /// Reads a packet that the kernel routed into the device and put into a queue; a buffer of [`READ_BYTES`] has room for
+    /// any.
+    ///
+    /// # Errors
+    /// WouldBlock if there is none; NotFound if there is no such queue; InvalidData if the kernel leaves us what we have not
+    /// asked for.
+    pub fn read(&self, queue: usize, buffer: &mut [u8]) -> io::Result<TunPacket> {
+        let mut file = self.queues.get(queue).ok_or(io::ErrorKind::NotFound)?;
+        let len = file.read(buffer)?;
+        let header = buffer.first_chunk().filter(|_| len >= HEADER_LEN);
+        let offload = header.and_then(Offload::parse).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(TunPacket { offload, range: HEADER_LEN..len })
+    }
+
+    /// Gives the kernel a packet that needs nothing, by a queue of this number or the one that stands for it: packets of its
+    /// flow in the other direction come out of that one afterwards.
     ///
     /// # Errors
     /// When the device is gone or down, or the packet is no IP packet.
-    pub fn write(&self, packet: &[u8]) -> io::Result<()> {
-        (&self.file).write(packet).map(drop)
+    pub fn write(&self, queue: usize, packet: &[u8]) -> io::Result<()> {
+        self.write_parts(queue, &[IoSlice::new(&[0; HEADER_LEN]), IoSlice::new(packet)])
     }
-}
 
-impl AsFd for Tun {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    /// Gives the kernel a packet in parts, of which the first is an [`Offload`]: it leaves to the kernel what the kernel
+    /// leaves to us.
+    ///
+    /// # Errors
+    /// As [`Tun::write`].
+    pub fn write_parts(&self, queue: usize, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let mut file = self.queues.get(queue % self.queues.len()).ok_or(io::ErrorKind::NotFound)?;
+        file.write_vectored(parts).map(drop)
     }
 }
 
@@ -196,6 +265,30 @@ fn control_socket() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// One more queue of a device, which the first makes.
+fn open_queue(name: &str, is_one_of_several: bool) -> Result<File, (&'static str, io::Error)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
+    let file = options.open("/dev/net/tun").map_err(|error| ("open /dev/net/tun", error))?;
+    let several = if is_one_of_several { libc::IFF_MULTI_QUEUE } else { 0 };
+    let mut request = interface_request(name);
+    request.ifr_ifru.ifru_flags =
+        (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | several) as libc::c_short;
+    ioctl(file.as_fd(), libc::TUNSETIFF as libc::Ioctl, &mut request).map_err(|error| ("create", error))?;
+    Ok(file)
+}
+
+/// Asks for as much as this kernel has.
+fn negotiate(file: &File, wanted: bool) -> TunOffloads {
+    let asked = [(CUT_UDP, TunOffloads::TcpAndUdp), (CUT_TCP, TunOffloads::Tcp), (0, TunOffloads::None)];
+    // SAFETY: the argument is a number and not a pointer.
+    let set = |flags: libc::c_uint| unsafe {
+        libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD as libc::Ioctl, libc::c_ulong::from(flags))
+    };
+    let asked = if wanted { &asked[..] } else { &asked[2..] };
+    asked.iter().find(|(flags, _)| set(*flags) >= 0).map_or(TunOffloads::None, |(_, had)| *had)
+}
+
 fn set_persistent(file: &File) -> io::Result<()> {
     // SAFETY: the argument is a number and not a pointer.
     let set =
@@ -224,7 +317,7 @@ mod tests {
     #[test]
     fn names_that_the_kernel_would_cut_are_refused() {
         for name in ["", "a-name-of-sixteen", "nul\0"] {
-            assert_eq!(Tun::create(name, 1400, false).unwrap_err().step, "name");
+            assert_eq!(Tun::create(name, 1400, false, true, 1).unwrap_err().step, "name");
         }
     }
 }

@@ -18,6 +18,7 @@ mod clear;
 pub mod command;
 pub mod echo;
 mod egress;
+mod esp_run;
 pub mod facts;
 mod forward;
 mod held;
@@ -40,14 +41,17 @@ pub mod sending;
 pub mod shared;
 mod sleep;
 mod slow_path;
+mod tun_runs;
 pub mod wake;
 pub mod work;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::spd::FlowCache;
 use crate::stream::StreamQueue;
 use crate::xsk::{FrameCache, Received, Umem};
+use esp_run::EspRun;
 use held::Held;
 use hold::HoldQueues;
 use kernel_drops::KernelDrops;
@@ -58,6 +62,7 @@ pub use port::Port;
 use rate::TokenBucket;
 use sas::WorkerSas;
 use shared::Shared;
+use tun_runs::TunRuns;
 
 /// Flows and destinations that a worker remembers.
 const FLOWS: usize = 8192;
@@ -81,12 +86,16 @@ pub struct Worker {
     held: HoldQueues<Held>,
     icmp_rate: TokenBucket<ICMP_PER_SECOND, ICMP_BURST>,
     kernel_drops: KernelDrops,
+    kernel_drops_due: Duration,
+    rounds: u32,
     path_errors: PathErrors,
     /// Streams that got packets in this batch.
     streams: Vec<Arc<StreamQueue>>,
     received: Vec<Received>,
-    /// Takes what does not fit a frame; used by the worker that reads sockets.
-    overflow: Box<[u8]>,
+    esp_run: EspRun,
+    tun_runs: TunRuns,
+    /// Takes what the kernel brings.
+    from_kernel: Box<[u8]>,
 }
 
 impl Worker {
@@ -104,7 +113,7 @@ impl Worker {
         for port in &mut ports {
             port.socket.refill(&mut free);
         }
-        let overflow = if id == 0 { vec![0; slow_path::OVERFLOW_BYTES].into() } else { Box::default() };
+        let from_kernel = vec![0; slow_path::READ_BYTES].into();
         Self {
             id,
             shared,
@@ -117,10 +126,14 @@ impl Worker {
             held: HoldQueues::new(HELD),
             icmp_rate: TokenBucket::default(),
             kernel_drops: KernelDrops::default(),
+            kernel_drops_due: Duration::ZERO,
+            rounds: 0,
             path_errors: PathErrors::default(),
             streams: Vec::new(),
             received: Vec::with_capacity(run::BATCH),
-            overflow,
+            esp_run: EspRun::default(),
+            tun_runs: TunRuns::default(),
+            from_kernel,
         }
     }
 }

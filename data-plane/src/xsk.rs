@@ -6,7 +6,6 @@
 
 mod frames;
 mod mapping;
-mod queues;
 mod ring;
 mod socket;
 #[cfg(all(test, feature = "root-tests"))]
@@ -15,7 +14,6 @@ mod umem;
 
 pub use frames::{FrameCache, FramePool};
 pub(crate) use mapping::Mapping;
-pub use queues::receive_queues;
 pub use ring::{Consumer, Descriptor, Producer, RingEntry, in_memory_ring};
-pub use socket::{BindMode, KernelDrops, Received, Rings, Socket, SocketConfig, XskError};
+pub use socket::{BindMode, FarRings, KernelDrops, Received, Rings, Socket, SocketConfig, XskError};
 pub use umem::{Frame, HEADROOM, Umem};

@@ -33,7 +33,7 @@ fn protected_traffic_passes_through_the_tun_both_ways_but_for_the_gateways_own_i
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
             socket.send_to(b"to the tunnel", (address(far), 4242)).unwrap();
             let packet = setting.read_from_tun(|p| p.ends_with(b"to the tunnel"));
-            setting.tun.write(&answer(&packet)).unwrap();
+            setting.tun.write(0, &answer(&packet)).unwrap();
             let mut buffer = [0; 64];
             let (len, from) = socket.recv_from(&mut buffer).unwrap_or_else(|e| panic!("{source}: {e}"));
             assert_eq!((&buffer[..len], from.ip()), (&b"to the tunnel"[..], address(far)));
@@ -63,6 +63,10 @@ fn an_opened_packet_that_the_kernel_routes_out_of_the_wan_stops_there() {
         gateway.ip(&["-6", "route", "add", "default", "via", FAR_WAN_V6]);
         setting.net.far.ip(&["addr", "add", "10.1.0.5/32", "dev", "lo"]);
         setting.net.far.ip(&["addr", "add", "fd01::5/128", "dev", "lo", "nodad"]);
+        // The kernel makes the route to an IPv6 address of its own a moment after the address.
+        wait_until("the address is local", || {
+            setting.net.far.ip(&["-6", "route", "show", "table", "local"]).contains("local fd01::5 ")
+        });
         let wan = gateway.run(|| Network::start(|_| {}).unwrap().snapshot().ifindex("wan0").unwrap());
         for is_guarded in [false, true] {
             let interfaces = is_guarded.then_some(wan).into_iter();
@@ -187,7 +191,7 @@ impl Setting {
         let (guard, tun) = net.gateway.run(|| {
             let config = GuardConfig { backend, ..GuardConfig::new("gw", dir.path()) };
             let guard = Guard::start(config, spec, |_| {}).unwrap();
-            let tun = Tun::create("tun0", 1400, false).unwrap();
+            let tun = Tun::create("tun0", 1400, false, true, 1).unwrap();
             let learned = |s: &mut GuardSpec| assert!(s.tun_interfaces.insert(tun.ifindex()));
             guard.update(learned).unwrap();
             let protect = [(address("10.2.0.0"), 16), (address("fd02::"), 16)];
@@ -204,8 +208,8 @@ impl Setting {
         receiver.set_read_timeout(Some(PATIENCE)).unwrap();
         let port = receiver.local_addr().unwrap().port();
         let marker_from = if from.contains(':') { "fd09::9" } else { "10.9.0.9" };
-        self.tun.write(&datagram(from, to, port, b"opened")).unwrap();
-        self.tun.write(&datagram(marker_from, outside, port, b"marker")).unwrap();
+        self.tun.write(0, &datagram(from, to, port, b"opened")).unwrap();
+        self.tun.write(0, &datagram(marker_from, outside, port, b"marker")).unwrap();
         let mut buffer = [0; 16];
         let (len, _) = receiver.recv_from(&mut buffer).expect("the marker arrives");
         if &buffer[..len] == b"marker" {
@@ -220,7 +224,12 @@ impl Setting {
         let mut found = None;
         wait_until("a packet comes out of the TUN", || {
             let mut buffer = [0; 2048];
-            found = self.tun.read(&mut buffer).ok().map(|len| buffer[..len].to_vec()).filter(|p| is_meant(p));
+            let read = self.tun.read(0, &mut buffer).ok().map(|read| {
+                let packet = &mut buffer[read.range];
+                read.offload.finish_checksum(packet);
+                packet.to_vec()
+            });
+            found = read.filter(|packet| is_meant(packet));
             found.is_some()
         });
         found.unwrap_or_default()

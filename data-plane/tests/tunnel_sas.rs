@@ -18,7 +18,8 @@ use tunnel::{CHILD, HOST_A, HOST_B, NO_LIMITS, Shape, Side, TUN, Tunnel, XDP};
 /// RFC 7296 section 2.8: the new SA takes over while the old one still opens what is under way.
 #[test]
 fn rekeys_under_load_lose_replay_and_reorder_nothing() {
-    [TUN, XDP].into_iter().for_each(rekeys_under_load);
+    let several = |shape: Shape, queues| Shape { workers: 3, queues, ..shape };
+    [TUN, XDP, several(TUN, 1), several(XDP, 3)].into_iter().for_each(rekeys_under_load);
 }
 
 fn rekeys_under_load(shape: Shape) {

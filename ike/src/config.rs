@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use portcullis_pki::{Certificate, DistinguishedName, Subject, Trust};
-use zeroize::Zeroizing;
 
 use crate::codec::{AddressRange, TrafficSelector};
 pub use crate::crypto::signature::SigningKey;
@@ -15,27 +14,9 @@ use crate::path::DirectCarrier;
 use crate::proposal::{EspProposal, IkeProposal, ike_sa_init_fits_udp};
 use crate::shared::Shared;
 
-/// A secret that is wiped when dropped and never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<Vec<u8>>);
+mod secret;
 
-impl Secret {
-    /// Takes the octets of the secret.
-    pub fn new(octets: Vec<u8>) -> Self {
-        Self(Zeroizing::new(octets))
-    }
-
-    /// The octets, for key derivation only.
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
+pub use self::secret::Secret;
 
 /// An IKE identity (RFC 7296 section 3.5).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -72,7 +72,8 @@ const UNPROTECTED_INTERVAL: Duration = Duration::from_millis(50);
 pub struct Endpoint {
     core: Core,
     connections: BTreeMap<Arc<str>, Connection>,
-    half_open: BTreeMap<IkeSaId, HalfOpen>,
+    // IKE SAs are boxed: a node of a tree has room for eleven values, half of it stays empty, and the others are moved about.
+    half_open: BTreeMap<IkeSaId, Box<HalfOpen>>,
     by_initiator: BTreeMap<(u64, SocketAddr), IkeSaId>,
     half_open_quota: Quota,
     /// Octets that half-open SAs of strangers make us keep.
@@ -82,7 +83,6 @@ pub struct Endpoint {
     peers: Peers,
     /// Half-open SAs of the responder that got a message which does not authenticate.
     attacked: usize,
-    // Boxed: a node of a tree has room for eleven values, and half of it stays empty.
     live: BTreeMap<IkeSaId, Box<LiveSa>>,
     timers: BTreeSet<(Time, Timer)>,
     due: BTreeMap<Timer, Time>,

@@ -99,6 +99,11 @@ impl Strongswan {
         }
     }
 
+    /// Its process.
+    pub fn id(&self) -> i32 {
+        self.process.id()
+    }
+
     /// Its version, as it said when it started.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ mod figure;
 mod memory;
 mod priority;
 mod scrape;
+mod tunnel;
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use crate::{build_ebpf, workspace};
 /// Runs benchmark suites.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// Only this suite: esp, ike, esp-in-tcp, memory or scrape.
+    /// Only this suite: esp, ike, esp-in-tcp, worker, tunnel, memory or scrape.
     suite: Option<String>,
     /// Write all figures to this file, an array of objects.
     #[arg(long, value_name = "FILE")]
@@ -44,6 +45,16 @@ const SUITES: &[Suite] = &[
         name: "esp-in-tcp",
         what: "one TCP flow through two data planes, ESP in TCP against ESP in UDP",
         run: esp_in_tcp,
+    },
+    Suite {
+        name: "worker",
+        what: "the worker loop on rings in memory, beside the AEAD call",
+        run: |json| program("portcullis-data-plane", "worker", &["root-tests"], json),
+    },
+    Suite {
+        name: "tunnel",
+        what: "TCP and UDP from host to host through two gateways, against boringtun and strongSwan's user-space ESP",
+        run: |_| tunnel::run(),
     },
     Suite {
         name: "memory",

@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: what this workspace needs of a machine, installed once, pinned, under `target/tools`.
 
 mod apt;
+pub mod boringtun;
 mod bpf_linker;
 mod packages;
 mod prometheus;

@@ -46,7 +46,7 @@ pub struct ConnectionDocument;
         license(name = "Apache-2.0 OR MIT"),
     ),
     paths(
-        health::alive, health::ready, get, views::status, sas::list, events::stream, connections::list,
+        health::alive, health::ready, get, views::status, views::data_plane, sas::list, events::stream, connections::list,
         connection::get, connection::put, connection::delete, commands::up, commands::down, commands::rekey,
         commands::probe,
         commands::redirect,

@@ -19,6 +19,7 @@ pub const ROUTES: &[(&str, &str, ApiRole)] = &[
     ("GET", "/readyz", ApiRole::ReadOnly),
     ("GET", "/openapi.json", ApiRole::ReadOnly),
     ("GET", "/v1/status", ApiRole::ReadOnly),
+    ("GET", "/v1/data-plane", ApiRole::ReadOnly),
     ("GET", "/v1/sas", ApiRole::ReadOnly),
     ("GET", "/v1/events", ApiRole::ReadOnly),
     ("GET", "/v1/connections", ApiRole::ReadOnly),
@@ -60,6 +61,7 @@ pub fn control(api: Arc<Api>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(openapi::get))
         .route("/v1/status", get(views::status))
+        .route("/v1/data-plane", get(views::data_plane))
         .route("/v1/sas", get(sas::list))
         .route("/v1/events", get(events::stream))
         .route("/v1/connections", get(connections::list))

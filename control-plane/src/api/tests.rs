@@ -228,6 +228,10 @@ impl Running for Idle {
         Box::pin(async move { Some(snapshot(config)) })
     }
 
+    fn data_plane(&self) -> DataPlaneReport {
+        snapshot(self.config.load_full()).data_plane
+    }
+
     fn command(&self, name: String, kind: CommandKind) -> BoxFuture<'_, Result<String, CommandError>> {
         Box::pin(async move {
             if self.config.load().connection(&name).is_none() {

@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use super::Api;
 use super::problem::Problem;
 use crate::metrics::CONTENT_TYPE;
-use crate::status::Status;
+use crate::status::{DataPlane, Status};
 
 /// Every connection, the data plane, the guard.
 #[utoipa::path(get, path = "/v1/status", tag = "status", responses((status = 200, body = Status)))]
@@ -19,6 +19,12 @@ pub async fn status(State(api): State<Arc<Api>>) -> Result<Json<Status>, Problem
     let mut status = Status::of(&snapshot);
     status.policy_store_problem = api.changes.unreadable();
     Ok(Json(status))
+}
+
+/// What the data plane counts: workers, interfaces, drops. It asks no shard, whatever the number of connections.
+#[utoipa::path(get, path = "/v1/data-plane", tag = "status", responses((status = 200, body = DataPlane)))]
+pub async fn data_plane(State(api): State<Arc<Api>>) -> Json<DataPlane> {
+    Json(DataPlane::of(&api.running.data_plane()))
 }
 
 /// `GET /metrics`.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use portcullis_data_plane::handle::DataPlaneReport;
 use portcullis_ike::command::CommandKind;
 
 use crate::config::Config;
@@ -36,6 +37,9 @@ pub trait Running: Send + Sync {
 
     /// Everything at this moment; `None` if a shard does not answer.
     fn snapshot(&self) -> BoxFuture<'_, Option<Snapshot>>;
+
+    /// What the data plane counts; asks no shard.
+    fn data_plane(&self) -> DataPlaneReport;
 
     /// Carries out a command and waits for its outcome.
     fn command(&self, name: String, kind: CommandKind) -> BoxFuture<'_, Result<String, CommandError>>;

@@ -25,6 +25,9 @@ pub struct Status {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Only the data plane, every worker and drop reason.
+    #[arg(long)]
+    data_plane: bool,
     #[command(flatten)]
     daemon: Daemon,
 }
@@ -96,7 +99,12 @@ impl Status {
     /// # Errors
     /// If no daemon answers.
     pub fn run(&self) -> Result<()> {
-        client::status(&self.daemon.socket()?, self.json)
+        let socket = self.daemon.socket()?;
+        if self.data_plane {
+            client::data_plane(&socket, self.json)
+        } else {
+            client::status(&socket, self.json)
+        }
     }
 }
 

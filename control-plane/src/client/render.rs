@@ -1,5 +1,6 @@
 //! The status for people: how ESP travels now, and why, first.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::status::{Connection, DataPlane, Esp, IkeSa, Status};
@@ -21,6 +22,54 @@ fn write_status(page: &mut String, status: &Status) -> std::fmt::Result {
         write_connection(page, connection)?;
     }
     write_data_plane(page, &status.data_plane)
+}
+
+/// The data plane alone, in full.
+pub fn data_plane(data_plane: &DataPlane) -> String {
+    let mut page = String::new();
+    // Writing to a string does not fail.
+    let _ = write_data_plane(&mut page, data_plane).and_then(|()| write_workers(&mut page, data_plane));
+    page
+}
+
+fn write_workers(page: &mut String, data_plane: &DataPlane) -> std::fmt::Result {
+    let counts = |counts: &BTreeMap<String, u64>| {
+        let some: Vec<_> =
+            counts.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{name} {n}")).collect();
+        if some.is_empty() { "none".to_owned() } else { some.join(", ") }
+    };
+    for (interface, verdicts) in &data_plane.xdp {
+        writeln!(page, "\nXDP on {interface}: {}", counts(verdicts))?;
+    }
+    for worker in &data_plane.workers {
+        let packets: u64 = worker.received.values().sum();
+        let each = |of: f64, whole: u64| if whole == 0 { 0.0 } else { of / whole as f64 };
+        writeln!(page, "\nworker {}: busy for {:.1} s", worker.index, worker.busy_seconds)?;
+        writeln!(
+            page,
+            "  packets in:  {} ({})",
+            counts(&worker.received),
+            octets(worker.received_bytes.values().sum())
+        )?;
+        writeln!(
+            page,
+            "  packets out: {} ({})",
+            counts(&worker.sent),
+            octets(worker.sent_bytes.values().sum())
+        )?;
+        writeln!(page, "  given to the kernel with others of their flow: {}", counts(&worker.joined))?;
+        writeln!(
+            page,
+            "  {} batches, {:.1} packets each, {:.0} ns for each packet; {} handed to other workers, {} waiting",
+            worker.batches,
+            each(packets as f64, worker.batches),
+            each(worker.busy_seconds * 1e9, packets),
+            worker.handed_over,
+            worker.held
+        )?;
+        writeln!(page, "  dropped: {}", counts(&worker.drops))?;
+    }
+    Ok(())
 }
 
 fn write_connection(page: &mut String, c: &Connection) -> std::fmt::Result {
@@ -165,9 +214,30 @@ fn esp(esp: &Esp) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::status::{Accounting, Guard, Policy, SaTable};
+
+    /// One that has done next to nothing, without workers.
+    pub fn idle_data_plane() -> DataPlane {
+        DataPlane {
+            mode: "tun".to_owned(),
+            interfaces: vec![],
+            guard: Guard {
+                installed: false,
+                backend: "xfrm".to_owned(),
+                policies: 6,
+                restores: 0,
+                drops_outbound: 3,
+                drops_inbound: 0,
+            },
+            sa_table: SaTable { slots: 4096, inbound: 1, outbound: 1 },
+            workers: vec![],
+            xdp: Default::default(),
+            drops: Default::default(),
+            accounting: Accounting { received: 10, sent: 8, dropped: 2, held: 0 },
+        }
+    }
 
     #[test]
     fn a_blocked_connection_shows_cause_and_next_attempt_first() {
@@ -192,21 +262,8 @@ mod tests {
                 ike_sas: vec![],
             }],
             data_plane: DataPlane {
-                mode: "tun".to_owned(),
-                interfaces: vec![],
-                guard: Guard {
-                    installed: false,
-                    backend: "xfrm".to_owned(),
-                    policies: 6,
-                    restores: 0,
-                    drops_outbound: 3,
-                    drops_inbound: 0,
-                },
-                sa_table: SaTable { slots: 4096, inbound: 1, outbound: 1 },
-                workers: vec![],
-                xdp: Default::default(),
                 drops: [("replay".to_owned(), 2), ("malformed".to_owned(), 0)].into(),
-                accounting: Accounting { received: 10, sent: 8, dropped: 2, held: 0 },
+                ..idle_data_plane()
             },
         });
         assert!(text.contains("gw-a 0.1.0, up 1m 1s"), "{text}");

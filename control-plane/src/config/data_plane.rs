@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use portcullis_data_plane::config::{DataPlaneConfig, InterfaceConfig, Mode, Role};
+use portcullis_data_plane::config::{Classification, DataPlaneConfig, InterfaceConfig, Mode, Role};
 use portcullis_data_plane::packet::{DontFragment, TunnelOptions};
 use portcullis_esp::{EchoKind, EchoSubTypes};
 
@@ -18,6 +18,16 @@ pub fn data_plane(field: Field<'_>, instance: &str, state_dir: &Path) -> Option<
 fn section(s: &mut Section<'_>, instance: &str, state_dir: &Path) -> Option<DataPlaneConfig> {
     let modes = [("auto", Mode::Auto), ("xdp", Mode::Xdp), ("tun", Mode::Tun)];
     let mode = s.or("mode", Mode::Auto, |field| field.word(&modes));
+    let classifications =
+        [("auto", Classification::Auto), ("on", Classification::On), ("off", Classification::Off)];
+    let classification = s.or("xdp", Classification::Auto, |field| {
+        let word = field.word(&classifications)?;
+        if word == Classification::Off && mode == Mode::Xdp {
+            return field.refuse("mode xdp needs XDP on every interface");
+        }
+        Some(word)
+    });
+    let offloads = s.or("offloads", true, Field::flag);
     let workers = s.or("workers", 1, |field| field.number(1, 64));
     let sa_slots = s.or("sa_slots", 65_536, |field| field.number(256, 1 << 20));
     let replay_window = s.or("replay_window", 4096, |field| {
@@ -38,6 +48,8 @@ fn section(s: &mut Section<'_>, instance: &str, state_dir: &Path) -> Option<Data
         instance: Arc::from(instance),
         state_dir: state_dir.to_owned(),
         mode,
+        classification,
+        offloads,
         workers,
         interfaces,
         xdp_object,

@@ -86,6 +86,16 @@ fn problems_of_the_gateway_are_reported_where_they_are() {
         "auto, xdp, tun",
     );
     refused(
+        "data_plane: { mode: xdp, xdp: §off, interfaces: { w: { role: wan } } }\n",
+        "data_plane.xdp",
+        "mode xdp needs XDP",
+    );
+    refused(
+        "data_plane: { xdp: §never, interfaces: { w: { role: wan } } }\n",
+        "data_plane.xdp",
+        "auto, on, off",
+    );
+    refused(
         "data_plane: { replay_window: §100, interfaces: { w: { role: wan } } }\n",
         "data_plane.replay_window",
         "64",

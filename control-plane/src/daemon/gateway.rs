@@ -22,6 +22,7 @@ use crate::events::Events;
 use crate::net::Counters;
 use crate::net::route::Shards;
 use crate::snapshot::{ControlSnapshot, Snapshot};
+use portcullis_data_plane::handle::DataPlaneReport;
 
 /// An operator hears of an outcome, or that there is none, within this time.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -281,6 +282,10 @@ impl Running for Gateway {
 
     fn snapshot(&self) -> BoxFuture<'_, Option<Snapshot>> {
         Box::pin(Gateway::snapshot(self))
+    }
+
+    fn data_plane(&self) -> DataPlaneReport {
+        self.data_plane.report()
     }
 
     fn command(&self, name: String, kind: CommandKind) -> BoxFuture<'_, Result<String, CommandError>> {

@@ -99,6 +99,23 @@ fn workers(page: &mut Page, snapshot: &Snapshot) {
     for (index, worker) in workers.iter().enumerate() {
         handed_over.sample([("worker", number(index))], worker.handed_over);
     }
+    let joined = page.counter(
+        "worker_joined_packets",
+        "Packets that were given to the kernel together with others of their flow",
+    );
+    for (index, worker) in workers.iter().enumerate() {
+        for (sink, count) in [(Sink::Tun, worker.tun_joined), (Sink::Udp, worker.esp_joined)] {
+            joined.sample([("worker", number(index)), ("sink", sink.label().into())], count);
+        }
+    }
+    let batches = page.counter("worker_batches", "Rounds in which a worker found packets");
+    for (index, worker) in workers.iter().enumerate() {
+        batches.sample([("worker", number(index))], worker.batches);
+    }
+    let busy = page.counter("worker_busy_seconds", "Time in rounds in which a worker found packets");
+    for (index, worker) in workers.iter().enumerate() {
+        busy.sample([("worker", number(index))], worker.busy_ns as f64 / 1e9);
+    }
 }
 
 /// ESP by what carried it, whichever part of the data plane moved it.

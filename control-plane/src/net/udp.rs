@@ -49,7 +49,7 @@ impl IkeSocket {
     pub async fn receive(&self) -> io::Result<(UdpPath, Vec<u8>)> {
         let receive = || {
             let mut buffer = vec![0; MAX_DATAGRAM];
-            let received = self.socket.receive(&mut buffer, &mut [])?;
+            let received = self.socket.receive(&mut buffer)?;
             buffer.truncate(received.len);
             buffer.shrink_to_fit();
             let local = SocketAddr::new(received.local, self.port);

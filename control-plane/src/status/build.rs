@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use portcullis_common::DropReason;
 use portcullis_data_plane::counters::{Sink, Source, WorkerSnapshot};
+use portcullis_data_plane::handle::DataPlaneReport;
 use portcullis_ike::action::ChildId;
 use portcullis_ike::config::OnUnreachable;
 use portcullis_ike::path::EspTransport;
@@ -26,7 +27,7 @@ impl Status {
             uptime_seconds: snapshot.clock.uptime.as_secs(),
             policy_store_problem: None,
             connections: connections(snapshot).map(|merged| connection(&merged, &snapshot.clock)).collect(),
-            data_plane: data_plane(snapshot),
+            data_plane: DataPlane::of(&snapshot.data_plane),
         }
     }
 
@@ -138,47 +139,51 @@ fn wall(clock: &Clock, time: Time) -> String {
     humantime::format_rfc3339_millis(wall).to_string()
 }
 
-fn data_plane(snapshot: &Snapshot) -> DataPlane {
-    let report = &snapshot.data_plane;
-    let books = report.accounting();
-    let verdicts = report.interfaces.iter().filter(|interface| !interface.xdp.is_empty()).map(|interface| {
-        let counts = interface.xdp.iter().map(|(verdict, packets, _)| (verdict.label().to_owned(), *packets));
-        (interface.name.to_string(), counts.collect())
-    });
-    DataPlane {
-        mode: report.mode.label().to_owned(),
-        interfaces: report
-            .interfaces
-            .iter()
-            .map(|interface| Interface {
-                name: interface.name.to_string(),
-                role: interface.role.label().to_owned(),
-                path: interface.path.label().to_owned(),
-                reason: interface.reason.clone(),
-            })
-            .collect(),
-        guard: Guard {
-            installed: report.guard.installed,
-            backend: report.guard.backend.to_string(),
-            policies: report.guard.policies as u64,
-            restores: report.guard.restores,
-            drops_outbound: report.guard.drops.outbound,
-            drops_inbound: report.guard.drops.inbound,
-        },
-        sa_table: SaTable {
-            slots: report.sas.slots,
-            inbound: report.sas.inbound,
-            outbound: report.sas.outbound,
-        },
-        workers: report.workers.iter().enumerate().map(|(index, counts)| worker(index, counts)).collect(),
-        xdp: verdicts.collect(),
-        drops: DropReason::ALL.iter().map(|r| (r.label().to_owned(), books.dropped(*r))).collect(),
-        accounting: Accounting {
-            received: books.received.iter().sum::<u64>() + books.originated,
-            sent: books.sent.iter().sum(),
-            dropped: books.drops.iter().sum(),
-            held: books.held,
-        },
+impl DataPlane {
+    /// What the data plane counts, by the words of the API.
+    pub fn of(report: &DataPlaneReport) -> Self {
+        let books = report.accounting();
+        let verdicts =
+            report.interfaces.iter().filter(|interface| !interface.xdp.is_empty()).map(|interface| {
+                let counts =
+                    interface.xdp.iter().map(|(verdict, packets, _)| (verdict.label().to_owned(), *packets));
+                (interface.name.to_string(), counts.collect())
+            });
+        Self {
+            mode: report.mode.label().to_owned(),
+            interfaces: report
+                .interfaces
+                .iter()
+                .map(|interface| Interface {
+                    name: interface.name.to_string(),
+                    role: interface.role.label().to_owned(),
+                    path: interface.path.label().to_owned(),
+                    reason: interface.reason.clone(),
+                })
+                .collect(),
+            guard: Guard {
+                installed: report.guard.installed,
+                backend: report.guard.backend.to_string(),
+                policies: report.guard.policies as u64,
+                restores: report.guard.restores,
+                drops_outbound: report.guard.drops.outbound,
+                drops_inbound: report.guard.drops.inbound,
+            },
+            sa_table: SaTable {
+                slots: report.sas.slots,
+                inbound: report.sas.inbound,
+                outbound: report.sas.outbound,
+            },
+            workers: report.workers.iter().enumerate().map(|(index, counts)| worker(index, counts)).collect(),
+            xdp: verdicts.collect(),
+            drops: DropReason::ALL.iter().map(|r| (r.label().to_owned(), books.dropped(*r))).collect(),
+            accounting: Accounting {
+                received: books.received.iter().sum::<u64>() + books.originated,
+                sent: books.sent.iter().sum(),
+                dropped: books.drops.iter().sum(),
+                held: books.held,
+            },
+        }
     }
 }
 
@@ -197,7 +202,18 @@ fn worker(index: usize, counts: &WorkerSnapshot) -> Worker {
         },
         esp_out: ByPath { af_xdp: sent(Sink::Wan), socket: sent(Sink::Udp) + sent(Sink::RawIp) },
         received: by_label(&Source::ALL.map(Source::label), &counts.received),
+        received_bytes: by_label(&Source::ALL.map(Source::label), &counts.received_bytes),
         sent: by_label(&Sink::ALL.map(Sink::label), &counts.sent),
+        sent_bytes: by_label(&Sink::ALL.map(Sink::label), &counts.sent_bytes),
+        drops: DropReason::ALL
+            .iter()
+            .map(|reason| (reason.label().to_owned(), counts.drops[*reason as usize]))
+            .filter(|(_, count)| *count > 0)
+            .collect(),
+        held: counts.held,
         handed_over: counts.handed_over,
+        joined: by_label(&[Sink::Tun, Sink::Udp].map(Sink::label), &[counts.tun_joined, counts.esp_joined]),
+        batches: counts.batches,
+        busy_seconds: counts.busy_ns as f64 / 1e9,
     }
 }

@@ -118,8 +118,14 @@ pub struct WorkerCounters {
     pub esp_sent: [EspCounter; 2],
     /// Packets passed to the worker that owns their SA.
     pub handed_over: Counter,
+    /// Packets that went through the TUN device together with others of their flow.
+    pub tun_joined: Counter,
+    /// ESP packets that were given to the kernel together with others of their peer.
+    pub esp_joined: Counter,
     /// Batches of received packets.
     pub batches: Counter,
+    /// Nanoseconds in rounds that found packets.
+    pub busy_ns: Counter,
     /// Events that the control plane had no room for; repeated later where they matter.
     pub events_deferred: Counter,
 }
@@ -175,8 +181,14 @@ pub struct WorkerSnapshot {
     pub esp_sent: [(u64, u64); 2],
     /// Packets passed to another worker.
     pub handed_over: u64,
+    /// Packets that went through the TUN device together with others of their flow.
+    pub tun_joined: u64,
+    /// ESP packets that were given to the kernel together with others of their peer.
+    pub esp_joined: u64,
     /// Batches of received packets.
     pub batches: u64,
+    /// Nanoseconds in rounds that found packets.
+    pub busy_ns: u64,
     /// Events put off.
     pub events_deferred: u64,
 }
@@ -225,7 +237,10 @@ impl WorkerCounters {
             esp_received: [0, 1].map(|carrier| self.esp_received[carrier].get()),
             esp_sent: [0, 1].map(|carrier| self.esp_sent[carrier].get()),
             handed_over: self.handed_over.get(),
+            tun_joined: self.tun_joined.get(),
+            esp_joined: self.esp_joined.get(),
             batches: self.batches.get(),
+            busy_ns: self.busy_ns.get(),
             events_deferred: self.events_deferred.get(),
         }
     }

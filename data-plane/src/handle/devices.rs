@@ -63,7 +63,10 @@ impl Inner {
                 TunCondition::Down => port.tun.bring_up(mtu())?,
                 TunCondition::Gone => {
                     port.give_up();
-                    let tun = Tun::create(port.tun.name(), mtu(), port.route_based.is_some())?;
+                    let is_persistent = port.route_based.is_some();
+                    let queues = self.shared.workers.len();
+                    let tun =
+                        Tun::create(port.tun.name(), mtu(), is_persistent, self.config.offloads, queues)?;
                     let (old, new) = (port.tun.ifindex(), tun.ifindex());
                     self.guard.update(|spec| {
                         spec.tun_interfaces.remove(&old);
@@ -84,10 +87,8 @@ impl Inner {
         if let Some(port) = kernel.tuns().first().filter(|_| !self.shared.is_stopping()) {
             routes.replace(port.tun.ifindex(), &prefixes.protect, &prefixes.throw)?;
         }
-        // Worker 0 waits for the descriptors that it knew.
-        if let Some(mailbox) = self.shared.workers.first() {
-            mailbox.wake.wake();
-        }
+        // Workers wait for the descriptors that they knew.
+        self.shared.workers.iter().for_each(|mailbox| mailbox.wake.wake());
         for name in restored {
             self.tell(DataPlaneEvent::TunRestored { name });
         }

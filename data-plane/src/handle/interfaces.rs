@@ -9,12 +9,13 @@ use super::lock;
 use super::report::{InterfacePath, InterfaceReport};
 use super::start::{StartError, system};
 use crate::bpf::{BpfError, InterfacePlan, LanClasses, Steering, XdpInstance, XdpInterface, find_object};
-use crate::config::{DataPlaneConfig, InterfaceConfig, Mode};
+use crate::config::{Classification, DataPlaneConfig, InterfaceConfig, Mode};
+use crate::ethtool;
 use crate::netlink::Snapshot;
 use crate::policy::PolicySet;
 use crate::sa_table::Backing;
 use crate::worker::Port;
-use crate::xsk::{BindMode, Frame, FrameCache, FramePool, Socket, SocketConfig, Umem, receive_queues};
+use crate::xsk::{BindMode, Frame, FrameCache, FramePool, Socket, SocketConfig, Umem};
 
 /// Entries of each ring of each socket: a fifth of a second at 20 000 packets a second, which a worker may have to
 /// wait for a core.
@@ -59,22 +60,46 @@ pub(super) struct Xdp {
     instance: Mutex<XdpInstance>,
 }
 
-/// Decides on a path for all interfaces, attaches XDP, and opens the sockets.
+/// The path for all interfaces, and who works on it.
+pub(super) struct Decision {
+    path: InterfacePath,
+    reason: String,
+    /// Receive queues of each interface.
+    queues: Vec<u32>,
+    /// Workers, at least one.
+    pub workers: u32,
+}
+
+/// Decides on a path for all interfaces.
 ///
 /// # Errors
-/// An interface is missing; in `xdp` mode also whatever keeps XDP or a socket from working.
+/// An interface is missing.
+pub(super) fn decide(config: &DataPlaneConfig, network: &Snapshot) -> Result<Decision, StartError> {
+    for interface in &config.interfaces {
+        network.ifindex(&interface.name).ok_or_else(|| StartError::NoInterface(interface.name.clone()))?;
+    }
+    let (path, reason) = choose_path(config, network);
+    let queues = queues(config)?;
+    let workers = match path {
+        InterfacePath::AfXdp { .. } => workers(config, &queues),
+        InterfacePath::Tun => u32::from(config.workers).max(1),
+    };
+    Ok(Decision { path, reason, queues, workers })
+}
+
+/// Attaches XDP and opens the sockets.
+///
+/// # Errors
+/// In `xdp` mode whatever keeps XDP or a socket from working.
 pub(super) fn open(
     config: &DataPlaneConfig,
     policies: &PolicySet,
     network: &Snapshot,
+    decision: Decision,
 ) -> Result<Devices, StartError> {
-    for interface in &config.interfaces {
-        network.ifindex(&interface.name).ok_or_else(|| StartError::NoInterface(interface.name.clone()))?;
-    }
-    let (path, reason) = decide(config, network);
-    match path {
-        InterfacePath::AfXdp { zero_copy } => open_af_xdp(config, policies, network, zero_copy, reason),
-        InterfacePath::Tun => open_tun(config, policies, network, &reason),
+    match decision.path {
+        InterfacePath::AfXdp { zero_copy } => open_af_xdp(config, policies, network, zero_copy, decision),
+        InterfacePath::Tun => open_tun(config, policies, network, &decision),
     }
 }
 
@@ -84,7 +109,7 @@ pub(super) fn frame_cache(pool: &Arc<FramePool>) -> FrameCache {
 }
 
 /// The path for all interfaces and the reason. AF_XDP that copies is slower than TUN: only if it was asked for.
-fn decide(config: &DataPlaneConfig, network: &Snapshot) -> (InterfacePath, String) {
+fn choose_path(config: &DataPlaneConfig, network: &Snapshot) -> (InterfacePath, String) {
     let refusal = || {
         config.interfaces.iter().find_map(|i| {
             let error = probe_zero_copy(network.ifindex(&i.name)?).err()?;
@@ -119,18 +144,17 @@ fn open_af_xdp(
     policies: &PolicySet,
     network: &Snapshot,
     zero_copy: bool,
-    reason: String,
+    decision: Decision,
 ) -> Result<Devices, StartError> {
+    let Decision { reason, queues, workers, .. } = decision;
     if !zero_copy {
         tracing::warn!(%reason, "AF_XDP copies every packet; `data_plane.mode: tun` is faster here");
     }
     let object = find_object(config.xdp_object.as_deref())?;
     let mut instance = XdpInstance::open(&config.instance, &object, config.sa_slots)?;
-    let mut programs = load(&mut instance, config, Steering::Redirect)?;
+    let mut programs = load(&mut instance, config.interfaces.iter(), Steering::Redirect)?;
     let backing = fill_maps(&mut instance, policies, network)?;
     let attached = programs.iter_mut().map(|program| program.attach(true)).collect::<Result<Vec<_>, _>>()?;
-    let queues = queues(config)?;
-    let workers = workers(config, &queues);
     let sockets: u32 = queues.iter().sum();
     let (umem, frames) = umem(sockets * FRAMES_PER_SOCKET + workers * FRAMES_PER_WORKER + STREAM_FRAMES)?;
     let mut ports: Vec<Vec<Port>> = (0..workers).map(|_| Vec::new()).collect();
@@ -163,13 +187,15 @@ fn open_af_xdp(
     Ok(Devices { bound, xdp, umem, pool: FramePool::new(frames), ports, backing })
 }
 
-/// Without AF_XDP one worker does it all. XDP still classifies, counts and drops where the driver takes it.
+/// Without AF_XDP each worker has a queue of each TUN device, and one of them the sockets. XDP still classifies, counts and drops where that is worth it.
 fn open_tun(
     config: &DataPlaneConfig,
     policies: &PolicySet,
     network: &Snapshot,
-    reason: &str,
+    decision: &Decision,
 ) -> Result<Devices, StartError> {
+    let Decision { reason, workers, .. } = decision;
+    advise(config);
     let (xdp, backing, programs) = match try_classify(config, policies, network) {
         Ok((instance, backing, programs)) => {
             (Some(Xdp { instance: Mutex::new(instance) }), backing, programs)
@@ -181,15 +207,16 @@ fn open_tun(
     };
     let bound = config.interfaces.iter().zip(programs).map(|(interface, program)| {
         let (program, reason) = match program {
-            Ok(program) => (Some(program), reason.to_owned()),
+            Ok(program) => (Some(program), reason.clone()),
             Err(without) => (None, format!("{reason}; without XDP: {without}")),
         };
         let index = network.ifindex(&interface.name);
         BoundInterface::new(interface.clone(), InterfacePath::Tun, reason, program, index)
     });
-    let (umem, frames) = umem(FRAMES_PER_WORKER + STREAM_FRAMES)?;
+    let (umem, frames) = umem(workers * FRAMES_PER_WORKER + STREAM_FRAMES)?;
     let (bound, pool) = (bound.collect(), FramePool::new(frames));
-    Ok(Devices { bound, xdp, umem, pool, ports: vec![Vec::new()], backing })
+    let ports = (0..*workers).map(|_| Vec::new()).collect();
+    Ok(Devices { bound, xdp, umem, pool, ports, backing })
 }
 
 type Classified = (XdpInstance, Backing, Vec<Result<XdpInterface, String>>);
@@ -201,16 +228,49 @@ fn try_classify(
 ) -> Result<Classified, BpfError> {
     let object = find_object(config.xdp_object.as_deref())?;
     let mut instance = XdpInstance::open(&config.instance, &object, config.sa_slots)?;
-    let programs = load(&mut instance, config, Steering::Kernel)?;
+    let interfaces: Vec<_> =
+        config.interfaces.iter().map(|i| worth_classifying(config, i).map(|()| i)).collect();
+    let mut programs =
+        load(&mut instance, interfaces.iter().flatten().copied(), Steering::Kernel)?.into_iter();
     let backing = fill_maps(&mut instance, policies, network)?;
-    let attached = programs.into_iter().map(|mut program| match program.attach(false) {
-        Ok(_) => {
-            forward_log(&mut program);
-            Ok(program)
+    let attached = interfaces.iter().map(|interface| {
+        if let Err(reason) = interface {
+            return Err((*reason).to_owned());
         }
-        Err(error) => Err(error.to_string()),
+        let mut program = programs.next().ok_or_else(|| "not loaded".to_owned())?;
+        program.attach(false).map_err(|error| error.to_string())?;
+        forward_log(&mut program);
+        Ok(program)
     });
-    Ok((instance, backing, attached.collect()))
+    let attached = attached.collect();
+    Ok((instance, backing, attached))
+}
+
+/// Where XDP would cost more than it saves, why (ADR 0017).
+fn worth_classifying(config: &DataPlaneConfig, interface: &InterfaceConfig) -> Result<(), &'static str> {
+    match config.classification {
+        Classification::On => Ok(()),
+        Classification::Off => Err("configured"),
+        // A driver that does not tell is none of these.
+        Classification::Auto => match ethtool::driver(&interface.name).as_deref() {
+            Ok("veth") => Err("a veth copies every packet for it and gives up segmentation offloads"),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// Says where packets of a flow reach the TUN path one by one although they need not.
+fn advise(config: &DataPlaneConfig) {
+    for InterfaceConfig { name, .. } in config.interfaces.iter().filter(|_| config.offloads) {
+        if ethtool::joins_received(name).is_ok_and(|joins| !joins)
+            && ethtool::driver(name).is_ok_and(|driver| driver != "veth")
+        {
+            tracing::warn!(
+                interface = %name,
+                "generic receive offload is off: packets of a flow reach the TUN path one by one; `ethtool -K {name} gro on` makes it several times as fast"
+            );
+        }
+    }
 }
 
 /// Passes the program's log on, where there is a runtime to run the task; it ends with the runtime.
@@ -222,14 +282,14 @@ fn forward_log(program: &mut XdpInterface) {
     }
 }
 
-fn load(
+fn load<'a>(
     instance: &mut XdpInstance,
-    config: &DataPlaneConfig,
+    interfaces: impl Iterator<Item = &'a InterfaceConfig> + Clone,
     steering: Steering,
 ) -> Result<Vec<XdpInterface>, BpfError> {
-    let names: Vec<_> = config.interfaces.iter().map(|i| i.name.clone()).collect();
+    let names: Vec<_> = interfaces.clone().map(|i| i.name.clone()).collect();
     instance.retain(&names)?;
-    config.interfaces.iter().map(|interface| instance.load(&plan(interface, steering))).collect()
+    interfaces.map(|interface| instance.load(&plan(interface, steering))).collect()
 }
 
 fn plan(interface: &InterfaceConfig, steering: Steering) -> InterfacePlan {
@@ -254,7 +314,8 @@ fn fill_maps(
 
 /// Receive queues of each interface.
 fn queues(config: &DataPlaneConfig) -> Result<Vec<u32>, StartError> {
-    let count = |i: &InterfaceConfig| receive_queues(&i.name).map_err(system("count receive queues"));
+    let count =
+        |i: &InterfaceConfig| ethtool::receive_queues(&i.name).map_err(system("count receive queues"));
     config.interfaces.iter().map(count).collect()
 }
 

@@ -65,7 +65,8 @@ impl DataPlane {
         self.guard(&both)?;
         for name in interfaces(&set) {
             if inner.shared.kernel.tun_named(&name).is_none() {
-                let tun = Tun::create(&name, tun_mtu(&inner.network.snapshot(), &inner.config), true)?;
+                let mtu = tun_mtu(&inner.network.snapshot(), &inner.config);
+                let tun = Tun::create(&name, mtu, true, inner.config.offloads, inner.shared.workers.len())?;
                 let ifindex = tun.ifindex();
                 inner.guard.update(|spec| {
                     spec.tun_interfaces.insert(ifindex);

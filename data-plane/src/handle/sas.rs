@@ -76,8 +76,11 @@ impl DataPlane {
         let path = inner.shared.paths.get(sa.common.path).ok_or(InstallError::UnknownPath(sa.common.path))?;
         let tun = lock(&inner.policies).interface(&sa.common.policy);
         let tun = tun.and_then(|name| inner.shared.kernel.tun_named(&name));
+        let predecessor = self.predecessor(&sa.common);
         let mut children = lock(&inner.children);
-        let owner = children.least_loaded(inner.shared.workers.len());
+        let before = predecessor.and_then(|child| children.pairs.get(&child)?.inbound);
+        let owner = before.and_then(|spi| inner.table.inbound_owner(spi));
+        let owner = owner.unwrap_or_else(|| children.least_loaded(inner.shared.workers.len()));
         let extra = InboundExtra { path, tun, facts: InboundFacts::default(), echo: EchoState::default() };
         children.share(&mut sa.common);
         inner.table.install_inbound(&sa, owner, extra, self.now_ns())?;
@@ -95,8 +98,11 @@ impl DataPlane {
     pub fn install_outbound(&self, mut sa: OutboundSa) -> Result<(), InstallError> {
         let inner = &*self.inner;
         let path = inner.shared.paths.get(sa.common.path).ok_or(InstallError::UnknownPath(sa.common.path))?;
+        let predecessor = self.predecessor(&sa.common);
         let mut children = lock(&inner.children);
-        let owner = children.least_loaded(inner.shared.workers.len());
+        let before = predecessor.and_then(|child| children.pairs.get(&child)?.outbound.as_ref());
+        let owner = before.and_then(|part| inner.table.outbound_owner(part.index));
+        let owner = owner.unwrap_or_else(|| children.least_loaded(inner.shared.workers.len()));
         let extra = OutboundExtra { path: path.clone(), reported: OncePerSecond::default() };
         children.share(&mut sa.common);
         let index = inner.table.install_outbound(&sa, owner, extra, self.now_ns())?;
@@ -192,6 +198,19 @@ impl DataPlane {
         let inbound = pair.inbound.and_then(|spi| self.inner.table.inbound_usage(spi));
         let outbound = pair.outbound.as_ref().and_then(|part| self.inner.table.outbound_usage(part.index));
         Some((inbound.map_or_else(SaUsage::default, usage), outbound.map_or_else(SaUsage::default, usage)))
+    }
+
+    /// The pair that an SA is going to replace, if it is a rekey: both have one owner, so that packets of a flow, which are
+    /// handed over one after the other, stay in order while SAs change.
+    fn predecessor(&self, new: &SaCommon) -> Option<ChildId> {
+        // Among one worker there is no choice.
+        if self.inner.shared.workers.len() < 2 {
+            return None;
+        }
+        let protect = lock(&self.inner.policies).protect(&new.policy)?;
+        let in_use = protect.outbound();
+        let same = |sa: &&spd::Outbound| sa.child != new.child && sa.selectors == new.selectors;
+        in_use.iter().find(same).map(|sa| sa.child)
     }
 
     fn outbound_part(&self, child: ChildId) -> Option<OutboundPart> {

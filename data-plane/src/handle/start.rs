@@ -99,14 +99,15 @@ impl DataPlane {
         let (changes, changed) = std::sync::mpsc::channel();
         let (network, followed_xdp) = follow_network(&config, &guard, events.clone(), changes)?;
         let snapshot = network.snapshot();
-        let tuns = open_tuns(&config, &policies, &snapshot)?;
+        let decision = interfaces::decide(&config, &snapshot)?;
+        let tuns = open_tuns(&config, &policies, &snapshot, decision.workers as usize)?;
         let ifindexes: Vec<_> = tuns.iter().map(|t| t.tun.ifindex()).collect();
         guard.update(|spec| {
             spec.local_addresses = snapshot.local_addresses().collect();
             spec.tun_interfaces.extend(&ifindexes);
             spec.wan_interfaces = wan_indexes(&config, &snapshot);
         })?;
-        let devices = interfaces::open(&config, &policies, &snapshot)?;
+        let devices = interfaces::open(&config, &policies, &snapshot, decision)?;
         let Devices { bound, xdp, umem, pool, ports, backing } = devices;
         let xdp = xdp.map(Arc::new);
         if let Some(xdp) = &xdp {
@@ -114,7 +115,7 @@ impl DataPlane {
         }
         let table_config = TableConfig { slots: config.sa_slots, workers: ports.len() as u8 };
         let (table, sas) = sa_table::create(table_config, backing).map_err(system("SA table"))?;
-        let kernel = open_kernel_path(tuns, sockets)?;
+        let kernel = open_kernel_path(tuns, sockets, config.offloads)?;
         let mailboxes = (0..ports.len()).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>();
         let mailboxes = mailboxes.map_err(system("worker mailboxes"))?;
         let mut known = Policies::default();
@@ -239,11 +240,13 @@ fn open_tuns(
     config: &DataPlaneConfig,
     policies: &PolicySet,
     network: &Snapshot,
+    queues: usize,
 ) -> Result<Vec<Arc<TunPort>>, StartError> {
     let mtu = tun_mtu(network, config);
-    let mut tuns = vec![Arc::new(TunPort::new(Tun::create(&config.tun, mtu, false)?, None))];
+    let mut tuns =
+        vec![Arc::new(TunPort::new(Tun::create(&config.tun, mtu, false, config.offloads, queues)?, None))];
     for name in policies::interfaces(policies) {
-        let tun = Tun::create(&name, mtu, true)?;
+        let tun = Tun::create(&name, mtu, true, config.offloads, queues)?;
         tuns.push(Arc::new(TunPort::new(tun, Some(name))));
     }
     Ok(tuns)
@@ -269,9 +272,18 @@ pub(super) fn wan_indexes(config: &DataPlaneConfig, network: &Snapshot) -> BTree
     wan_interfaces(config).filter_map(|i| network.ifindex(&i.name)).collect()
 }
 
-fn open_kernel_path(tuns: Vec<Arc<TunPort>>, sockets: DataPlaneSockets) -> Result<KernelPath, StartError> {
+fn open_kernel_path(
+    tuns: Vec<Arc<TunPort>>,
+    sockets: DataPlaneSockets,
+    offloads: bool,
+) -> Result<KernelPath, StartError> {
     let udp = sockets.udp_4500.into_iter().map(Udp4500::new).collect::<io::Result<Vec<_>>>();
     let udp = udp.map_err(system("UDP port 4500"))?;
+    if offloads {
+        let udp: Vec<_> = udp.iter().map(Udp4500::enable_offloads).collect();
+        let tun = tuns.first().map(|port| port.tun.offloads());
+        tracing::info!(?tun, ?udp, "what the kernel joins and cuts for us");
+    }
     let v4 = Some(IpSender::open(true).map_err(system("raw IPv4 socket"))?);
     let mut raw = vec![RawEsp::open(true).map_err(system("raw ESP socket"))?];
     // A host without IPv6 has no ESP over it.

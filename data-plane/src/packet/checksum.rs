@@ -8,11 +8,13 @@ const UDP: u8 = 17;
 
 /// One's complement sum of `bytes`, to be added up and folded.
 pub fn sum(bytes: &[u8]) -> u64 {
+    // In whatever order the machine has its octets, since the sum in the other order is this one's octets exchanged
+    // (RFC 1071 section 2 B): that leaves the loop nothing but additions.
     let (words, rest) = bytes.as_chunks::<4>();
-    let total: u64 = words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
+    let total: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
     let mut last = [0; 4];
     last[..rest.len()].copy_from_slice(rest);
-    total + u64::from(u32::from_be_bytes(last))
+    u64::from(u16::from_be(fold(total + u64::from(u32::from_ne_bytes(last)))))
 }
 
 /// Folds a sum to 16 bits.
@@ -60,16 +62,26 @@ pub fn complete(segment: &mut [u8], source: IpAddr, destination: IpAddr, protoco
     };
     let Some(field) = segment.get(at..at + 2) else { return };
     let unfinished = fold(pseudo_header(source, destination, protocol, segment.len()));
-    if field != unfinished.to_be_bytes() {
-        return;
+    if field == unfinished.to_be_bytes() {
+        finish(segment, at);
     }
-    // The field itself holds the pseudo-header sum, so that summing all of it is the full sum.
+}
+
+/// Puts the checksum over `segment` `at` octets into it, where the sum of what it covers beside that is by now.
+pub fn finish(segment: &mut [u8], at: usize) {
     let checksum = match !fold(sum(segment)) {
-        // RFC 768: zero would mean that there is no checksum.
-        0 if protocol == UDP => 0xffff,
+        // RFC 768: zero would mean that there is no checksum. TCP does not care which of the two zeros it gets.
+        0 => 0xffff,
         checksum => checksum,
     };
-    segment[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+    if let Some(field) = segment.get_mut(at..at + 2) {
+        field.copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
+/// True if the checksum of an upper-layer packet, which is in it, holds.
+pub fn is_valid(segment: &[u8], source: IpAddr, destination: IpAddr, protocol: u8) -> bool {
+    fold(pseudo_header(source, destination, protocol, segment.len()) + sum(segment)) == 0xffff
 }
 
 #[cfg(test)]
@@ -111,6 +123,13 @@ mod tests {
     }
 
     proptest! {
+        /// RFC 1071 section 1: 16-bit words, in network byte order.
+        #[test]
+        fn the_sum_is_that_of_words_in_network_byte_order(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let words = bytes.chunks(2).map(|word| u64::from(word[0]) << 8 | u64::from(*word.get(1).unwrap_or(&0)));
+            prop_assert_eq!(fold(sum(&bytes)), fold(words.sum()));
+        }
+
         #[test]
         fn completion_always_gives_a_valid_checksum(
             mut segment in proptest::collection::vec(any::<u8>(), 20..200),
@@ -140,9 +159,5 @@ mod tests {
             header[10..12].copy_from_slice(&updated.to_be_bytes());
             prop_assert_eq!(fold(sum(&header)), 0xffff);
         }
-    }
-
-    fn is_valid(segment: &[u8], source: IpAddr, destination: IpAddr, protocol: u8) -> bool {
-        fold(pseudo_header(source, destination, protocol, segment.len()) + sum(segment)) == 0xffff
     }
 }

@@ -1,11 +1,18 @@
 //! TCP maximum segment size, lowered to what fits the tunnel (RFC 9293 section 3.7.1, RFC 4459 section 3.2).
 
-use super::checksum;
+use super::{Inner, checksum, protocol};
 
 const SYN: u8 = 0x02;
 const END_OF_OPTIONS: u8 = 0;
 const NO_OPERATION: u8 = 1;
 const MAXIMUM_SEGMENT_SIZE: u8 = 2;
+
+/// True for a packet that begins with the TCP header of a SYN.
+pub fn is_syn(packet: &[u8], inner: &Inner) -> bool {
+    inner.protocol == protocol::TCP
+        && !inner.is_later_fragment()
+        && packet.get(inner.payload_offset + 13).is_some_and(|flags| flags & SYN != 0)
+}
 
 /// Lowers the MSS option of a SYN to `limit` bytes; true if it did. `segment` starts at the TCP header.
 pub fn clamp(segment: &mut [u8], limit: u16) -> bool {

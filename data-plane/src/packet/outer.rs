@@ -57,6 +57,7 @@ pub struct OuterHeader {
     len: usize,
     source: IpAddr,
     destination: IpAddr,
+    local_port: u16,
     remote_port: u16,
     udp: bool,
     options: TunnelOptions,
@@ -96,8 +97,8 @@ impl OuterHeader {
         template[ip_len..ip_len + 2].copy_from_slice(&path.local_port.to_be_bytes());
         template[ip_len + 2..ip_len + 4].copy_from_slice(&path.remote_port.to_be_bytes());
         let len = ip_len + if udp { UDP_LEN } else { 0 };
-        let (source, destination, remote_port) = (path.local, path.remote, path.remote_port);
-        Some(Self { template, len, source, destination, remote_port, udp, options })
+        let Path { local: source, remote: destination, local_port, remote_port, .. } = *path;
+        Some(Self { template, len, source, destination, local_port, remote_port, udp, options })
     }
 
     /// Bytes of the IP and UDP headers.
@@ -141,6 +142,11 @@ impl OuterHeader {
     /// The peer's address.
     pub fn destination(&self) -> IpAddr {
         self.destination
+    }
+
+    /// Our address and UDP port.
+    pub fn local(&self) -> SocketAddr {
+        SocketAddr::new(self.source, self.local_port)
     }
 
     /// The peer's address and UDP port.

@@ -3,6 +3,7 @@
 use std::io;
 use std::mem::{MaybeUninit, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// A datagram that was received.
@@ -16,6 +17,19 @@ pub struct Received {
     pub local: IpAddr,
     /// DSCP and ECN of its header.
     pub traffic_class: u8,
+    /// If the kernel joined datagrams: bytes of each but the last, which may be shorter.
+    pub segment: Option<NonZeroUsize>,
+}
+
+impl Received {
+    /// The datagrams in what was received into `buffer`.
+    pub fn datagrams<'a>(&self, buffer: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let received = buffer.get(..self.len).unwrap_or_default();
+        let size = self.segment.map_or(received.len(), NonZeroUsize::get).max(1);
+        // An empty datagram is one, too.
+        let empty = received.is_empty().then_some(received);
+        received.chunks(size).chain(empty)
+    }
 }
 
 /// Asks for destination address and traffic class with every datagram of a socket.
@@ -40,23 +54,20 @@ pub(super) fn set_int(
     if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Receives one datagram into two buffers, the second for what the first cannot take, without waiting.
+/// Receives one datagram, or what the kernel joined, without waiting.
 ///
 /// # Errors
-/// WouldBlock if there is none; InvalidData if it is longer than both buffers.
-pub(super) fn receive(fd: BorrowedFd<'_>, first: &mut [u8], second: &mut [u8]) -> io::Result<Received> {
-    let mut buffers = [
-        libc::iovec { iov_base: first.as_mut_ptr().cast(), iov_len: first.len() },
-        libc::iovec { iov_base: second.as_mut_ptr().cast(), iov_len: second.len() },
-    ];
+/// WouldBlock if there is none; InvalidData if it is longer than the buffer.
+pub(super) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut name = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut control = [0u64; 16];
     // SAFETY: integers and pointers, for which all zero is a value.
     let mut message: libc::msghdr = unsafe { zeroed() };
     message.msg_name = name.as_mut_ptr().cast();
     message.msg_namelen = size_of_val(&name) as libc::socklen_t;
-    message.msg_iov = buffers.as_mut_ptr();
-    message.msg_iovlen = buffers.len();
+    message.msg_iov = &mut vector;
+    message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = size_of_val(&control);
     // SAFETY: every pointer in the header leads to a live buffer of the length beside it.
@@ -69,10 +80,10 @@ pub(super) fn receive(fd: BorrowedFd<'_>, first: &mut [u8], second: &mut [u8]) -
     }
     // SAFETY: zeroed before, and written by the kernel as the address of the socket's family.
     let source = address(unsafe { name.assume_init_ref() })?;
-    let (local, traffic_class) = ancillary(&message);
+    let Ancillary { local, traffic_class, segment } = ancillary(&message);
     let unspecified =
         if source.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    Ok(Received { len: len as usize, source, local: local.unwrap_or(unspecified), traffic_class })
+    Ok(Received { len: len as usize, source, local: local.unwrap_or(unspecified), traffic_class, segment })
 }
 
 pub(super) fn address(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
@@ -93,28 +104,38 @@ pub(super) fn address(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr
     }
 }
 
-fn ancillary(message: &libc::msghdr) -> (Option<IpAddr>, u8) {
-    let (mut local, mut traffic_class) = (None, 0);
+/// What comes beside the bytes.
+#[derive(Default)]
+struct Ancillary {
+    local: Option<IpAddr>,
+    traffic_class: u8,
+    segment: Option<NonZeroUsize>,
+}
+
+fn ancillary(message: &libc::msghdr) -> Ancillary {
+    let mut found = Ancillary::default();
+    let int = |data: &[u8]| data.first_chunk().map(|c| libc::c_int::from_ne_bytes(*c));
     // SAFETY: the kernel has filled the control buffer, which the caller keeps for the whole call.
     for (level, kind, data) in unsafe { control_messages(message) } {
         match (level, kind) {
             // `struct in_pktinfo`: interface, local address, destination of the header.
             (libc::SOL_IP, libc::IP_PKTINFO) => {
                 let address = data.get(8..).and_then(|d| d.first_chunk::<4>());
-                local = address.map(|a| Ipv4Addr::from(*a).into()).or(local);
+                found.local = address.map(|a| Ipv4Addr::from(*a).into()).or(found.local);
             }
             // `struct in6_pktinfo`: the address comes first.
             (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
-                local = data.first_chunk::<16>().map(|a| Ipv6Addr::from(*a).into()).or(local);
+                found.local = data.first_chunk::<16>().map(|a| Ipv6Addr::from(*a).into()).or(found.local);
             }
-            (libc::SOL_IP, libc::IP_TOS) => traffic_class = data.first().copied().unwrap_or(0),
-            (libc::SOL_IPV6, libc::IPV6_TCLASS) => {
-                traffic_class = data.first_chunk().map_or(0, |c| libc::c_int::from_ne_bytes(*c) as u8);
+            (libc::SOL_IP, libc::IP_TOS) => found.traffic_class = data.first().copied().unwrap_or(0),
+            (libc::SOL_IPV6, libc::IPV6_TCLASS) => found.traffic_class = int(data).unwrap_or(0) as u8,
+            (libc::SOL_UDP, libc::UDP_GRO) => {
+                found.segment = int(data).and_then(|size| NonZeroUsize::new(usize::try_from(size).ok()?));
             }
             _ => {}
         }
     }
-    (local, traffic_class)
+    found
 }
 
 /// Level, type and data of every control message.

@@ -82,7 +82,7 @@ impl RawEsp {
     /// # Errors
     /// WouldBlock if there is none; InvalidData if the buffer is too small for it.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<RawReceived> {
-        let received = message::receive(self.socket.as_fd(), buffer, &mut [])?;
+        let received = message::receive(self.socket.as_fd(), buffer)?;
         let header_len = match self.is_ipv4 {
             true => buffer.first().map_or(0, |first| usize::from(first & 0x0f) * 4),
             false => 0,

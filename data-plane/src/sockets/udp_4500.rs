@@ -1,21 +1,52 @@
 //! UDP port 4500: IKE and ESP in one (RFC 3948).
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-
-use socket2::SockAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use super::allow::allow_in_clear;
 use super::icmp_errors::{self, IcmpError};
 use super::kernel_drops::kernel_drops;
 use super::message::{self, Received};
+use super::outgoing::Outgoing;
 
 /// A UDP socket on port 4500 of one address family.
 #[derive(Debug)]
 pub struct Udp4500 {
     socket: UdpSocket,
+    bound: SocketAddr,
     is_ipv4: bool,
+    /// What the kernel lets be fragmented now; it does not change while something is sent that depends on it.
+    fragmentation: RwLock<Fragmentation>,
+    segments: AtomicBool,
+}
+
+/// Whether the host and routers may fragment what a socket sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fragmentation {
+    /// IKE messages that need it.
+    Allowed,
+    /// ESP that must not be.
+    Forbidden,
+}
+
+/// ESP packets that the kernel cuts from one buffer: all the same but for their data.
+#[derive(Clone, Copy, Debug)]
+pub struct Segmented<'a> {
+    /// An address and port of ours.
+    pub local: SocketAddr,
+    /// Where they go.
+    pub remote: SocketAddr,
+    /// DSCP and ECN of every header.
+    pub traffic_class: u8,
+    /// DF in every header; means nothing over IPv6.
+    pub dont_fragment: bool,
+    /// Bytes of each packet but the last, which may be shorter.
+    pub size: u16,
+    /// The packets without UDP header.
+    pub packets: &'a [IoSlice<'a>],
 }
 
 impl Udp4500 {
@@ -25,28 +56,42 @@ impl Udp4500 {
     /// # Errors
     /// What the kernel refuses; a kernel without XFRM has no guard of that kind, which is no error.
     pub fn new(socket: UdpSocket) -> io::Result<Self> {
-        let is_ipv4 = socket.local_addr()?.is_ipv4();
+        let bound = socket.local_addr()?;
+        let is_ipv4 = bound.is_ipv4();
         socket.set_nonblocking(true)?;
         message::ask_for_ancillary(socket.as_fd(), !is_ipv4)?;
         icmp_errors::ask_for_errors(socket.as_fd(), !is_ipv4)?;
-        let discovery = match is_ipv4 {
-            true => (libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
-            false => (libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT),
-        };
-        message::set_int(socket.as_fd(), discovery.0, discovery.1, discovery.2)?;
+        set_fragmentation(socket.as_fd(), is_ipv4, Fragmentation::Allowed)?;
         // Above the system's limit with privilege, else as much as it allows.
-        let _ = message::set_int(
-            socket.as_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            super::RECEIVE_BUFFER_BYTES,
-        );
+        for (option, bytes) in [
+            (libc::SO_RCVBUFFORCE, super::RECEIVE_BUFFER_BYTES),
+            (libc::SO_SNDBUFFORCE, super::SEND_BUFFER_BYTES),
+        ] {
+            let _ = message::set_int(socket.as_fd(), libc::SOL_SOCKET, option, bytes);
+        }
         if let Err(error) = allow_in_clear(socket.as_fd(), !is_ipv4)
             && error.raw_os_error() != Some(libc::ENOPROTOOPT)
         {
             return Err(error);
         }
-        Ok(Self { socket, is_ipv4 })
+        let fragmentation = RwLock::new(Fragmentation::Allowed);
+        Ok(Self { socket, bound, is_ipv4, fragmentation, segments: AtomicBool::new(false) })
+    }
+
+    /// Lets the kernel join datagrams that come one after the other, and cut what is sent, where it can (Linux 4.18, 5.0).
+    /// Who receives must know: see [`Received::segment`].
+    pub fn enable_offloads(&self) -> UdpOffloads {
+        let set = |option, value| message::set_int(self.socket.as_fd(), libc::SOL_UDP, option, value).is_ok();
+        let (joins, cuts) = (set(libc::UDP_GRO, 1), set(libc::UDP_SEGMENT, 0));
+        self.segments.store(cuts, Ordering::Relaxed);
+        UdpOffloads { joins, cuts }
+    }
+
+    /// True if the kernel cuts what is sent from this address of ours.
+    pub fn segments_from(&self, local: SocketAddr) -> bool {
+        let is_ours = self.bound.ip() == local.ip()
+            || self.bound.ip().is_unspecified() && self.bound.is_ipv4() == local.is_ipv4();
+        is_ours && self.bound.port() == local.port() && self.segments.load(Ordering::Relaxed)
     }
 
     /// True for the IPv4 socket.
@@ -54,12 +99,12 @@ impl Udp4500 {
         self.is_ipv4
     }
 
-    /// Receives a datagram into `frame`, and what it cannot take into `overflow`.
+    /// Receives a datagram, or several that the kernel joined.
     ///
     /// # Errors
     /// WouldBlock if there is none.
-    pub fn receive(&self, frame: &mut [u8], overflow: &mut [u8]) -> io::Result<Received> {
-        message::receive(self.socket.as_fd(), frame, overflow)
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        message::receive(self.socket.as_fd(), buffer)
     }
 
     /// What the kernel dropped here, modulo 2^32.
@@ -88,53 +133,87 @@ impl Udp4500 {
     }
 
     fn send_once(&self, payload: &[u8], local: IpAddr, remote: SocketAddr) -> io::Result<()> {
-        let remote = SockAddr::from(remote);
-        let mut control = [0u64; 8];
-        let mut buffer = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
-        // SAFETY: integers and pointers, for which all zero is a value.
-        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-        header.msg_name = remote.as_ptr().cast_mut().cast();
-        header.msg_namelen = remote.len();
-        header.msg_iov = &mut buffer;
-        header.msg_iovlen = 1;
+        let mut fragmentation = self.fragmentation.write().unwrap_or_else(PoisonError::into_inner);
+        self.set_fragmentation(&mut fragmentation, Fragmentation::Allowed)?;
+        let mut message = Outgoing::default();
         if !local.is_unspecified() {
-            header.msg_control = control.as_mut_ptr().cast();
-            header.msg_controllen = size_of_val(&control);
-            put_source(&mut header, local);
+            message.put_source(local);
         }
-        // SAFETY: every pointer in the header leads to a live buffer of the length beside it; the kernel only reads.
-        let sent = unsafe { libc::sendmsg(self.socket.as_raw_fd(), &header, libc::MSG_DONTWAIT) };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        message.send(self.socket.as_fd(), remote, &[IoSlice::new(payload)])
+    }
+
+    /// Sends ESP packets, which the kernel cuts from one buffer as late as it can. All of them leave, or none.
+    ///
+    /// # Errors
+    /// What the kernel says; WouldBlock also while IKE is being sent. After EINVAL, EIO or EOPNOTSUPP it is not tried again:
+    /// the way out cannot do it.
+    pub fn send_segmented(&self, segmented: &Segmented<'_>) -> io::Result<()> {
+        let wanted = match segmented.dont_fragment || !self.is_ipv4 {
+            true => Fragmentation::Forbidden,
+            false => Fragmentation::Allowed,
+        };
+        let busy = || io::Error::from(io::ErrorKind::WouldBlock);
+        let mut fragmentation = self.fragmentation.try_read().map_err(|_| busy())?;
+        if *fragmentation != wanted {
+            drop(fragmentation);
+            self.set_fragmentation(&mut *self.fragmentation.try_write().map_err(|_| busy())?, wanted)?;
+            fragmentation = self.fragmentation.try_read().map_err(|_| busy())?;
+            if *fragmentation != wanted {
+                return Err(busy());
+            }
+        }
+        let mut message = Outgoing::default();
+        message.put_source(segmented.local.ip());
+        match self.is_ipv4 {
+            true => message.put(libc::SOL_IP, libc::IP_TOS, libc::c_int::from(segmented.traffic_class)),
+            false => {
+                message.put(libc::SOL_IPV6, libc::IPV6_TCLASS, libc::c_int::from(segmented.traffic_class))
+            }
+        }
+        message.put(libc::SOL_UDP, libc::UDP_SEGMENT, segmented.size);
+        let send = || message.send(self.socket.as_fd(), segmented.remote, segmented.packets);
+        // As in `send`: the first call may tell of an ICMP error about another.
+        let sent = send().or_else(|_| send());
+        if let Err(error) = &sent
+            && matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EOPNOTSUPP))
+            && self.segments.swap(false, Ordering::Relaxed)
+        {
+            tracing::warn!(%error, "the kernel does not cut UDP datagrams on their way out: ESP is sent one by one from now on");
+        }
+        sent
+    }
+
+    fn set_fragmentation(&self, now: &mut Fragmentation, wanted: Fragmentation) -> io::Result<()> {
+        if *now != wanted {
+            set_fragmentation(self.socket.as_fd(), self.is_ipv4, wanted)?;
+            *now = wanted;
+        }
+        Ok(())
     }
 }
 
-/// Adds the source address to a message whose control buffer has room for it.
-fn put_source(message: &mut libc::msghdr, local: IpAddr) {
-    match local {
-        IpAddr::V4(local) => {
-            let address = libc::in_addr { s_addr: u32::from(local).to_be() };
-            let info = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: address };
-            put(message, libc::SOL_IP, libc::IP_PKTINFO, info);
-        }
-        IpAddr::V6(local) => {
-            let info =
-                libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: local.octets() }, ipi6_ifindex: 0 };
-            put(message, libc::SOL_IPV6, libc::IPV6_PKTINFO, info);
-        }
-    }
+/// What the kernel does for a UDP socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UdpOffloads {
+    /// It joins datagrams that come one after the other.
+    pub joins: bool,
+    /// It cuts what is sent.
+    pub cuts: bool,
 }
 
-fn put<T>(message: &mut libc::msghdr, level: libc::c_int, kind: libc::c_int, data: T) {
-    let len = size_of::<T>() as libc::c_uint;
-    // SAFETY: the control buffer has 64 aligned bytes, enough for one header with either packet info.
-    unsafe {
-        let header = libc::CMSG_FIRSTHDR(message);
-        (*header).cmsg_level = level;
-        (*header).cmsg_type = kind;
-        (*header).cmsg_len = libc::CMSG_LEN(len) as usize;
-        libc::CMSG_DATA(header).cast::<T>().write_unaligned(data);
-        message.msg_controllen = libc::CMSG_SPACE(len) as usize;
-    }
+/// Sets what the kernel may fragment. Where it must not, it has no opinion on the path's MTU either: the data plane has.
+fn set_fragmentation(fd: BorrowedFd<'_>, is_ipv4: bool, fragmentation: Fragmentation) -> io::Result<()> {
+    let (level, option, value) = match (is_ipv4, fragmentation) {
+        (true, Fragmentation::Allowed) => (libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
+        (true, Fragmentation::Forbidden) => (libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
+        (false, Fragmentation::Allowed) => {
+            (libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)
+        }
+        (false, Fragmentation::Forbidden) => {
+            (libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
+        }
+    };
+    message::set_int(fd, level, option, value)
 }
 
 impl AsFd for Udp4500 {
@@ -162,15 +241,13 @@ mod tests {
                 false => socket.set_tclass_v6(0xb8).unwrap(),
             }
             sender.send_to(b"0123456789", to).unwrap();
-            let (mut frame, mut overflow) = ([0; 4], [0; 100]);
-            let received = receiver.receive(&mut frame, &mut overflow).unwrap();
-            let expected = Received { len: 10, source: from, local: address, traffic_class: 0xb8 };
+            let mut buffer = [0; 100];
+            let received = receiver.receive(&mut buffer).unwrap();
+            let expected =
+                Received { len: 10, source: from, local: address, traffic_class: 0xb8, segment: None };
             assert_eq!(received, expected);
-            assert_eq!((&frame[..], &overflow[..6]), (&b"0123"[..], &b"456789"[..]));
-            assert_eq!(
-                receiver.receive(&mut frame, &mut overflow).unwrap_err().kind(),
-                io::ErrorKind::WouldBlock
-            );
+            assert_eq!(received.datagrams(&buffer).collect::<Vec<_>>(), [b"0123456789"]);
+            assert_eq!(receiver.receive(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
             receiver.send(b"answer", address, from).unwrap();
             let mut answer = [0; 16];
             assert_eq!(sender.recv_from(&mut answer).unwrap(), (6, to));

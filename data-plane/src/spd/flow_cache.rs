@@ -1,6 +1,8 @@
 //! What a worker remembers about flows, so that the ordered search runs once per flow and not per packet.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
+
+use foldhash::quality::RandomState;
 
 use super::lookup::Decision;
 use super::selector::Flow;
@@ -26,7 +28,7 @@ pub struct FlowCache {
 impl FlowCache {
     /// A cache of `slots` flows, rounded up to a power of two.
     pub fn new(slots: usize) -> Self {
-        Self { slots: vec![None; slots.next_power_of_two()], spd_version: 0, hasher: RandomState::new() }
+        Self { slots: vec![None; slots.next_power_of_two()], spd_version: 0, hasher: RandomState::default() }
     }
 
     /// What is known about `flow` under the SPD of this version; forgets everything from another version.

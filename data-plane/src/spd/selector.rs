@@ -1,5 +1,6 @@
 //! Does a packet match a selector?
 
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use crate::packet::Inner;
@@ -8,7 +9,7 @@ use crate::policy::Selector;
 use crate::sa::SaSelectors;
 
 /// The selector values of a packet, seen from this gateway.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flow {
     /// Address on our side.
     pub local: IpAddr,
@@ -18,6 +19,24 @@ pub struct Flow {
     pub protocol: u8,
     /// Ports: ours and the other side's.
     pub ports: Ports,
+}
+
+/// In few and wide words: it is hashed for every packet.
+impl Hash for Flow {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let bits = |address| match address {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        let ports = match self.ports {
+            Ports::Known(local, remote) => u64::from(local) << 16 | u64::from(remote),
+            Ports::Absent => 1 << 32,
+            Ports::Unknown => 2 << 32,
+        };
+        state.write_u128(bits(self.local));
+        state.write_u128(bits(self.remote));
+        state.write_u64(ports << 8 | u64::from(self.protocol));
+    }
 }
 
 /// How a packet relates to a selector.

@@ -36,22 +36,34 @@ impl Worker {
             return self.discard(batch, packet, DropReason::Malformed);
         };
         packet.edit(batch.umem, |p| p.truncate(inner.total_len));
+        self.take_parsed(batch, packet, inner, sender, protected);
+    }
+
+    /// As [`Worker::take_clear`], for a packet that ends where its headers say.
+    pub(super) fn take_parsed(
+        &mut self,
+        batch: &Batch<'_>,
+        mut packet: Packet,
+        inner: Inner,
+        sender: Sender,
+        protected: bool,
+    ) {
         match self.verdict(batch, &Flow::outbound(&inner), sender, protected) {
             Verdict::Seal(outbound) => self.prepare(batch, packet, inner, outbound, sender),
             Verdict::ToKernel => {
                 packet.edit(batch.umem, |p| complete_checksum(p.bytes_mut(), &inner));
-                self.send_to_tun(batch, packet, 0);
+                self.send_to_tun(batch, packet, &inner, 0);
             }
             Verdict::Drop(reason) => self.discard(batch, packet, reason),
         }
     }
 
     fn verdict(&mut self, batch: &Batch<'_>, flow: &Flow, sender: Sender, protected: bool) -> Verdict {
-        let device = match sender {
-            Sender::Kernel { tun } => batch.shared.kernel.tuns().get(tun).cloned(),
-            Sender::Neighbour { .. } | Sender::Tunnel | Sender::Own => None,
+        let tuns = matches!(sender, Sender::Kernel { .. }).then(|| batch.shared.kernel.tuns());
+        let interface = match (sender, &tuns) {
+            (Sender::Kernel { tun }, Some(tuns)) => tuns.get(tun).and_then(|d| d.route_based.as_deref()),
+            _ => None,
         };
-        let interface = device.as_ref().and_then(|d| d.route_based.as_deref());
         // What a route-based TUN delivers is decided apart: the same flow may mean another policy there.
         let cached = if interface.is_some() { None } else { self.flows.get(flow, batch.spd.version()) };
         let decision = cached.map_or_else(|| batch.spd.decide(flow, interface), |c| c.decision);

@@ -195,7 +195,7 @@ impl Taken {
         }
     }
 
-    fn way<'a>(&'a self, path: &'a PathState) -> Result<Way<'a>, DropReason> {
+    fn way<'a>(&'a self, path: &'a Arc<PathState>) -> Result<Way<'a>, DropReason> {
         match self {
             Self::Direct(header) => Ok(Way::probe(header, path)),
             Self::Stream(stream) => Way::stream(stream),

@@ -7,7 +7,9 @@ use portcullis_common::DropReason;
 
 use super::Worker;
 use super::batch::Batch;
-use super::next_hop::NextHop;
+use super::next_hop::{NextHop, NextHopCache};
+use super::paths::PathState;
+use super::port::Port;
 use super::sending::Departure;
 use super::work::Packet;
 use crate::config::Role;
@@ -23,10 +25,24 @@ const DEFAULT_MTU: usize = 1500;
 
 impl Worker {
     /// Sends an ESP packet, outer header included: by our own ring if the next hop is known there, else by the
-    /// kernel, which resolves the neighbour meanwhile. Tells what became of it.
-    pub(super) fn send_esp(&mut self, batch: &Batch<'_>, packet: Packet, header: &OuterHeader) -> Departure {
+    /// kernel, which resolves the neighbour meanwhile. What became of it tells something about `path`.
+    pub(super) fn send_esp(
+        &mut self,
+        batch: &Batch<'_>,
+        packet: Packet,
+        header: &OuterHeader,
+        path: Option<&Arc<PathState>>,
+    ) {
         batch.counters().esp_sent[usize::from(header.is_udp())].count(packet.len() - header.len());
         let hop = self.next_hop(batch, header.destination());
+        let departure = match hop {
+            NextHop::Port { is_up: false, .. } | NextHop::Kernel { is_up: false, .. } => {
+                Departure::Failed(LocalFailure::LinkDown)
+            }
+            NextHop::Kernel { is_resolved: false, .. } => Departure::Unresolved,
+            NextHop::Unreachable => Departure::Failed(LocalFailure::NoRoute),
+            NextHop::Port { .. } | NextHop::Kernel { .. } | NextHop::Local => Departure::Left,
+        };
         match hop {
             NextHop::Port { port, mac, .. } => {
                 let version = if header.destination().is_ipv4() { IpVersion::V4 } else { IpVersion::V6 };
@@ -34,27 +50,11 @@ impl Worker {
             }
             NextHop::Unreachable => self.discard(batch, packet, DropReason::NoRoute),
             NextHop::Kernel { .. } | NextHop::Local => {
-                let bytes = packet.bytes(batch.umem);
-                match batch.shared.kernel.send_ip(bytes, header.destination()) {
-                    Ok(()) => {
-                        let sink = if header.is_udp() { Sink::Udp } else { Sink::RawIp };
-                        batch.counters().count_sent(sink, bytes.len());
-                        self.free.put(packet.into_frame());
-                    }
-                    Err(error) => {
-                        self.discard(batch, packet, DropReason::SendError);
-                        return Departure::of(&error);
-                    }
-                }
+                return self.send_by_kernel(batch, packet, header, path, departure);
             }
         }
-        match hop {
-            NextHop::Port { is_up: false, .. } | NextHop::Kernel { is_up: false, .. } => {
-                Departure::Failed(LocalFailure::LinkDown)
-            }
-            NextHop::Kernel { is_resolved: false, .. } => Departure::Unresolved,
-            NextHop::Unreachable => Departure::Failed(LocalFailure::NoRoute),
-            NextHop::Port { .. } | NextHop::Kernel { .. } | NextHop::Local => Departure::Left,
+        if let Some(path) = path {
+            batch.note_departure(path, departure);
         }
     }
 
@@ -112,20 +112,10 @@ impl Worker {
         }
     }
 
-    /// Gives an IP packet to the kernel, as if it had come from this TUN device.
-    pub(super) fn send_to_tun(&mut self, batch: &Batch<'_>, packet: Packet, tun: usize) {
-        let bytes = packet.bytes(batch.umem);
-        match batch.shared.kernel.write_tun(tun, bytes) {
-            Ok(()) => {
-                batch.counters().count_sent(Sink::Tun, bytes.len());
-                self.free.put(packet.into_frame());
-            }
-            Err(_) => self.discard(batch, packet, DropReason::SendError),
-        }
-    }
-
-    /// Publishes what was queued on the ports and takes sent frames back.
-    pub(super) fn flush(&mut self) {
+    /// Sends what waits for others to be sent with, publishes what was queued on the ports, and takes sent frames back.
+    pub(super) fn flush(&mut self, batch: &Batch<'_>) {
+        self.flush_esp_run(batch);
+        self.flush_tun_runs(batch);
         self.streams.drain(..).for_each(|stream| stream.wake());
         for port in &mut self.ports {
             if port.dirty {
@@ -139,39 +129,48 @@ impl Worker {
 
     /// How to reach a destination. Neighbours in use are kept known.
     pub(super) fn next_hop(&mut self, batch: &Batch<'_>, destination: IpAddr) -> NextHop {
-        let Self { hops, ports, .. } = self;
-        let network = batch.network;
-        let (hop, confirm) = hops.get(destination, network.version(), batch.now, || {
-            let Some(route) = network.route(destination) else { return (NextHop::Unreachable, None) };
-            if route.local {
-                return (NextHop::Local, None);
-            }
-            let interface = network.interface(route.ifindex);
-            let interface_mtu = interface.map_or(DEFAULT_MTU, |i| i.mtu as usize);
-            let is_up = interface.is_none_or(|i| i.is_up);
-            let mtu = route.mtu.map_or(interface_mtu, |mtu| interface_mtu.min(mtu as usize));
-            let is_wan = interface.is_some_and(|i| batch.shared.settings.wan.contains(&i.name));
-            let address = route.gateway.unwrap_or(destination);
-            let neighbour = network.neighbour(route.ifindex, address);
-            let is_resolved = neighbour.is_some();
-            let Some(port) = ports.iter().position(|p| p.ifindex == route.ifindex) else {
-                return (NextHop::Kernel { mtu, is_wan, is_up, is_resolved }, None);
-            };
-            let hop = match neighbour {
-                Some(mac) => NextHop::Port { port, mac, mtu, is_up },
-                None => NextHop::Kernel { mtu, is_wan, is_up, is_resolved },
-            };
-            (hop, Some((route.ifindex, address)))
-        });
-        if let Some((ifindex, address)) = confirm {
-            // Too many at once: this one is asked for again in a second.
-            let _ = batch.shared.neighbours.want_neighbour(ifindex, address);
-        }
-        hop
+        find_next_hop(&mut self.hops, &self.ports, batch, destination)
     }
 
     /// The port on an interface.
     pub(super) fn port_of(&self, ifindex: u32) -> Option<usize> {
         self.ports.iter().position(|p| p.ifindex == ifindex)
     }
+}
+
+/// As [`Worker::next_hop`], for who has another part of the worker in hand.
+pub(super) fn find_next_hop(
+    hops: &mut NextHopCache,
+    ports: &[Port],
+    batch: &Batch<'_>,
+    destination: IpAddr,
+) -> NextHop {
+    let network = batch.network;
+    let (hop, confirm) = hops.get(destination, network.version(), batch.now, || {
+        let Some(route) = network.route(destination) else { return (NextHop::Unreachable, None) };
+        if route.local {
+            return (NextHop::Local, None);
+        }
+        let interface = network.interface(route.ifindex);
+        let interface_mtu = interface.map_or(DEFAULT_MTU, |i| i.mtu as usize);
+        let is_up = interface.is_none_or(|i| i.is_up);
+        let mtu = route.mtu.map_or(interface_mtu, |mtu| interface_mtu.min(mtu as usize));
+        let is_wan = interface.is_some_and(|i| batch.shared.settings.wan.contains(&i.name));
+        let address = route.gateway.unwrap_or(destination);
+        let neighbour = network.neighbour(route.ifindex, address);
+        let is_resolved = neighbour.is_some();
+        let Some(port) = ports.iter().position(|p| p.ifindex == route.ifindex) else {
+            return (NextHop::Kernel { mtu, is_wan, is_up, is_resolved }, None);
+        };
+        let hop = match neighbour {
+            Some(mac) => NextHop::Port { port, mac, mtu, is_up },
+            None => NextHop::Kernel { mtu, is_wan, is_up, is_resolved },
+        };
+        (hop, Some((route.ifindex, address)))
+    });
+    if let Some((ifindex, address)) = confirm {
+        // Too many at once: this one is asked for again in a second.
+        let _ = batch.shared.neighbours.want_neighbour(ifindex, address);
+    }
+    hop
 }

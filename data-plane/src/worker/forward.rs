@@ -15,14 +15,14 @@ impl Worker {
     /// Sends an opened packet on. `tun`: its connection is route-based and everything goes into that device.
     pub(super) fn forward(&mut self, batch: &Batch<'_>, packet: Packet, inner: Inner, tun: Option<usize>) {
         if let Some(tun) = tun {
-            return self.send_to_tun(batch, packet, tun);
+            return self.send_to_tun(batch, packet, &inner, tun);
         }
         match self.next_hop(batch, inner.destination) {
             NextHop::Port { port, mac, mtu, .. } if self.is_lan(port) && inner.total_len <= mtu => {
                 self.forward_to_neighbour(batch, packet, &inner, port, mac);
             }
             NextHop::Unreachable => self.discard(batch, packet, DropReason::NoRoute),
-            NextHop::Local => self.send_to_tun(batch, packet, 0),
+            NextHop::Local => self.send_to_tun(batch, packet, &inner, 0),
             NextHop::Port { port, .. } => {
                 let is_wan = !self.is_lan(port);
                 self.forward_by_policy(batch, packet, inner, is_wan);
@@ -39,7 +39,7 @@ impl Worker {
         if is_wan || self.enters_a_tunnel(batch, &inner) {
             self.take_clear(batch, packet, Sender::Tunnel, is_wan);
         } else {
-            self.send_to_tun(batch, packet, 0);
+            self.send_to_tun(batch, packet, &inner, 0);
         }
     }
 
@@ -84,9 +84,9 @@ impl Worker {
         match sender {
             Sender::Neighbour { ifindex, mac } => match self.port_of(ifindex) {
                 Some(port) => self.send_on_port(batch, answer, port, mac, inner.version),
-                None => self.send_to_tun(batch, answer, 0),
+                None => self.write_to_tun(batch, answer, 0),
             },
-            Sender::Kernel { tun } => self.send_to_tun(batch, answer, tun),
+            Sender::Kernel { tun } => self.write_to_tun(batch, answer, tun),
             Sender::Tunnel | Sender::Own => self.take_clear(batch, answer, Sender::Own, true),
         }
     }

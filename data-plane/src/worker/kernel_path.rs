@@ -1,7 +1,7 @@
 //! The kernel's own way for packets: TUN devices and sockets, shared by the workers for sending.
 
-use std::io;
-use std::net::IpAddr;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::sockets::{IpSender, RawEsp, Udp4500};
-use crate::tun::Tun;
+use crate::tun::{Tun, TunOffloads};
+
+/// The worker that reads the sockets.
+pub const SOCKET_READER: u8 = 0;
 
 /// TUN devices and sockets.
 pub struct KernelPath {
@@ -95,8 +98,23 @@ impl KernelPath {
     }
 
     /// Gives an IP packet to the kernel through a TUN device.
-    pub fn write_tun(&self, tun: usize, packet: &[u8]) -> io::Result<()> {
-        self.tuns.load().get(tun).ok_or(io::ErrorKind::NotFound)?.tun.write(packet)
+    pub fn write_tun(&self, tun: usize, queue: usize, packet: &[u8]) -> io::Result<()> {
+        self.tuns.load().get(tun).ok_or(io::ErrorKind::NotFound)?.tun.write(queue, packet)
+    }
+
+    /// Gives packets of a flow to the kernel as one: an [`crate::packet::offload::Offload`], their headers, their data.
+    pub fn write_tun_parts(&self, tun: usize, queue: usize, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        self.tuns.load().get(tun).ok_or(io::ErrorKind::NotFound)?.tun.write_parts(queue, parts)
+    }
+
+    /// True if the kernel takes packets of a TCP flow as one.
+    pub fn takes_joined(&self, tun: usize) -> bool {
+        self.tuns.load().get(tun).is_some_and(|port| port.tun.offloads() >= TunOffloads::Tcp)
+    }
+
+    /// The socket that cuts what is sent from this address of ours, if the kernel can.
+    pub fn segmenting(&self, local: SocketAddr) -> Option<&Udp4500> {
+        self.udp.iter().find(|socket| socket.segments_from(local))
     }
 
     /// Sends an IP packet with the outer header that it brings.
@@ -105,13 +123,16 @@ impl KernelPath {
         sender.as_ref().ok_or(io::ErrorKind::NotFound)?.send(packet, destination)
     }
 
-    /// Everything to wait for.
-    pub fn fds(&self) -> Vec<RawFd> {
+    /// Everything that a worker waits for: its queue of each device; sockets, if it is the one that reads them.
+    pub fn fds(&self, worker: u8) -> Vec<RawFd> {
         let tuns = self.tuns.load();
         let there = tuns.iter().filter(|t| !t.is_gone.load(Ordering::Relaxed));
-        let mut fds: Vec<_> = there.map(|t| t.tun.as_fd().as_raw_fd()).collect();
-        fds.extend(self.udp.iter().map(|s| s.as_fd().as_raw_fd()));
-        fds.extend(self.raw.iter().map(|s| s.as_fd().as_raw_fd()));
+        let queues = there.filter_map(|t| t.tun.queue(usize::from(worker)));
+        let mut fds: Vec<_> = queues.map(|queue| queue.as_raw_fd()).collect();
+        if worker == SOCKET_READER {
+            fds.extend(self.udp.iter().map(|s| s.as_fd().as_raw_fd()));
+            fds.extend(self.raw.iter().map(|s| s.as_fd().as_raw_fd()));
+        }
         fds
     }
 }

@@ -10,7 +10,7 @@ use super::seal::clamp_mss;
 use super::work::{Open, Packet, Work};
 use crate::event::DataPlaneEvent;
 use crate::packet::inner::set_traffic_class;
-use crate::packet::{Inner, IpVersion, ecn};
+use crate::packet::{Inner, IpVersion, ecn, mss};
 use crate::sa::Carrier;
 use crate::sa_table::Found;
 use crate::spd::{Flow, SelectorMatch, matches_sa};
@@ -81,7 +81,9 @@ impl Worker {
             Ok(checked) => checked,
             Err(reason) => return self.discard(batch, packet, reason),
         };
-        let tunnel = path.current().header.clone().filter(|_| inner.protocol == crate::packet::protocol::TCP);
+        // A SYN says how long the answers may be; nothing else needs to know the tunnel.
+        let is_syn = mss::is_syn(packet.bytes(batch.umem), &inner);
+        let tunnel = if is_syn { path.current().header.clone() } else { None };
         let path_mtu = path.mtu.of(usize::from(u16::MAX));
         packet.edit(batch.umem, |p| {
             // Behind the inner packet there may be padding for confidentiality (RFC 4303 section 2.7).

@@ -107,13 +107,17 @@ impl Worker {
     pub(super) fn take_large_udp_4500(
         &mut self,
         batch: &Batch<'_>,
-        payload: Vec<u8>,
+        payload: &[u8],
         remote: SocketAddr,
         local: IpAddr,
     ) {
         if !payload.starts_with(&NON_ESP_MARKER) {
             return batch.counters().count_drop(DropReason::TooBig);
         }
-        batch.hand_to_ike(IkeDatagram { local: SocketAddr::new(local, PORT_4500), remote, payload });
+        batch.hand_to_ike(IkeDatagram {
+            local: SocketAddr::new(local, PORT_4500),
+            remote,
+            payload: payload.to_vec(),
+        });
     }
 }

@@ -25,23 +25,34 @@ impl Worker {
     /// Moves packets until the data plane stops, then drains what its rings still hold.
     pub fn run(mut self) {
         let (shared, umem) = (self.shared.clone(), self.umem.clone());
-        let mut drops_due = Duration::ZERO;
-        let mut round = 0u32;
+        let mut now = shared.now();
         while !shared.is_stopping() {
-            round = round.wrapping_add(1);
-            let worked = self.turn(&shared, &umem, round, &mut drops_due);
+            let worked = self.turn(&shared, &umem, now);
+            let began = now;
             if worked == 0 {
                 self.sleep(&shared);
+                now = shared.now();
+            } else {
+                now = shared.now();
+                self.count_busy(&shared, now.saturating_sub(began));
             }
         }
         self.collect_kernel_drops(&shared);
     }
 
+    /// One round of [`Worker::run`] on the caller's thread: for benchmarks of what is done for a packet. Returns how many
+    /// packets there were.
+    pub fn round(&mut self) -> usize {
+        let (shared, umem) = (self.shared.clone(), self.umem.clone());
+        let now = shared.now();
+        self.turn(&shared, &umem, now)
+    }
+
     /// One round over every source of packets; returns how many there were.
-    fn turn(&mut self, shared: &Arc<Shared>, umem: &Umem, round: u32, drops_due: &mut Duration) -> usize {
+    fn turn(&mut self, shared: &Arc<Shared>, umem: &Umem, now: Duration) -> usize {
+        self.rounds = self.rounds.wrapping_add(1);
         let Some(mailbox) = shared.workers.get(usize::from(self.id)) else { return 0 };
         let (spd, network) = (shared.spd.load(), shared.network.load());
-        let now = shared.now();
         let batch = Batch { umem, spd: &spd, network: &network, shared, mailbox, now };
         self.sas.begin_batch();
         let mut worked = self.obey(&batch);
@@ -50,19 +61,25 @@ impl Worker {
         }
         worked += self.take_handed_over(&batch);
         worked += self.take_from_streams(&batch);
-        if self.id == 0 && (worked == 0 || round.is_multiple_of(ROUNDS_PER_KERNEL_TURN)) {
+        if worked == 0 || self.rounds.is_multiple_of(ROUNDS_PER_KERNEL_TURN) {
             worked += self.take_from_kernel(&batch);
         }
-        self.flush();
+        self.flush(&batch);
         self.expire_held(&batch);
         if worked > 0 {
             batch.counters().batches.add(1);
         }
-        if now >= *drops_due {
-            *drops_due = now + KERNEL_DROPS_INTERVAL;
+        if now >= self.kernel_drops_due {
+            self.kernel_drops_due = now + KERNEL_DROPS_INTERVAL;
             self.collect_kernel_drops(shared);
         }
         worked
+    }
+
+    fn count_busy(&self, shared: &Shared, time: Duration) {
+        if let Some(mailbox) = shared.workers.get(usize::from(self.id)) {
+            mailbox.counters.busy_ns.add(time.as_nanos() as u64);
+        }
     }
 
     fn take_batch(&mut self, batch: &Batch<'_>, port: usize) -> usize {

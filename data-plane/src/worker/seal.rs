@@ -7,14 +7,18 @@ use portcullis_esp::{NextHeader, SealError};
 
 use super::Worker;
 use super::batch::Batch;
+use super::egress::find_next_hop;
+use super::next_hop::NextHop;
 use super::paths::{PathSnapshot, PathState};
+use super::sas::OutboundExtra;
+use super::sending::Departure;
 use super::work::{Packet, Seal};
 use crate::event::DataPlaneEvent;
 use crate::packet::icmp::IcmpError;
 use crate::packet::outer::{OuterFields, OuterHeader};
-use crate::packet::{Inner, IpVersion, fragment, mss, protocol};
+use crate::packet::{Inner, IpVersion, fragment, mss};
 use crate::sa::{Carrier, PathId};
-use crate::sa_table::{Found, OutboundIndex};
+use crate::sa_table::{Found, OutboundIndex, OwnedOutbound};
 use crate::stream::StreamQueue;
 use crate::xsk::{HEADROOM, Umem};
 
@@ -30,7 +34,7 @@ pub(super) enum Way<'a> {
         /// The header.
         header: &'a OuterHeader,
         /// The path that its departure tells something about: the one whose way it goes.
-        path: Option<&'a PathState>,
+        path: Option<&'a Arc<PathState>>,
     },
     /// Into a TCP stream.
     Stream(&'a Arc<StreamQueue>),
@@ -45,7 +49,43 @@ pub(super) struct InnerFields {
 
 impl Worker {
     /// Seals a packet and sends it on its SA's path.
+    ///
+    /// The usual case in one go: a packet that fits, to a neighbour on a ring of ours. Everything else is
+    /// [`Worker::seal_by_parts`]'s.
     pub(super) fn seal(&mut self, batch: &Batch<'_>, mut seal: Seal) {
+        let Self { sas, hops, ports, .. } = self;
+        let Found::Mine(sa) = sas.outbound(seal.outbound) else {
+            return self.discard(batch, seal.packet, DropReason::StaleSa);
+        };
+        let snapshot = sa.extra.path.current();
+        let header = match (&snapshot.header, snapshot.path.carrier) {
+            (Some(header), Carrier::Ip | Carrier::Udp) => header,
+            _ => return self.seal_by_parts(batch, seal),
+        };
+        let hop = find_next_hop(hops, ports, batch, header.destination());
+        let NextHop::Port { port, mac, mtu, is_up: true } = hop else {
+            return self.seal_by_parts(batch, seal);
+        };
+        let mtu = header.inner_mtu(sa.extra.path.mtu.of(mtu));
+        if seal.inner.total_len > mtu {
+            return self.seal_by_parts(batch, seal);
+        }
+        clamp_mss(batch.umem, &mut seal.packet, &seal.inner, mtu);
+        let fields = InnerFields::of(&seal.inner);
+        let sealed = seal_in_place(batch, sa, &mut seal.packet, Some(header), &fields);
+        match sealed {
+            Ok(len) => {
+                batch.counters().esp_sent[usize::from(header.is_udp())].count(len);
+                batch.note_departure(&sa.extra.path, Departure::Left);
+                let version = if header.destination().is_ipv4() { IpVersion::V4 } else { IpVersion::V6 };
+                self.send_on_port(batch, seal.packet, port, mac, version);
+            }
+            Err(reason) => self.discard(batch, seal.packet, reason),
+        }
+    }
+
+    /// As [`Worker::seal`], whatever the way and the size.
+    fn seal_by_parts(&mut self, batch: &Batch<'_>, mut seal: Seal) {
         let Found::Mine(sa) = self.sas.outbound(seal.outbound) else {
             return self.discard(batch, seal.packet, DropReason::StaleSa);
         };
@@ -116,56 +156,14 @@ impl Worker {
         let Found::Mine(sa) = self.sas.outbound(outbound) else {
             return self.discard(batch, packet, DropReason::StaleSa);
         };
-        let child = sa.info.child;
-        let sealed = packet.edit(batch.umem, |p| {
-            let (buffer, range) = p.parts_mut();
-            let (next_header, now_ns) = (inner.next_header, batch.now_ns());
-            let sealed = match next_header {
-                NextHeader::AGGFRAG => sa.esp.seal_least_padded(buffer, range, next_header, now_ns)?,
-                _ => sa.esp.seal(buffer, range, next_header, now_ns)?,
-            };
-            let fields = OuterFields {
-                inner_traffic_class: inner.traffic_class,
-                inner_dont_fragment: inner.dont_fragment,
-                identification: sealed.sequence as u16,
-            };
-            let fits = p.set_range(sealed.packet)
-                && match way {
-                    Way::Direct { header, .. } => header.push(p, &fields).is_some(),
-                    Way::Stream(_) => true,
-                };
-            if fits { Ok(sealed.event) } else { Err(SealError::NoRoom) }
-        });
-        match sealed.unwrap_or(Err(SealError::NoRoom)) {
-            Ok(event) => {
-                let is_data = !matches!(inner.next_header, NextHeader::DUMMY | NextHeader::AGGFRAG);
-                if is_data
-                    && sa.extra.reported.is_due(batch.now)
-                    && batch.notify(DataPlaneEvent::Outbound { child })
-                {
-                    sa.extra.reported.reported(batch.now);
-                }
-                batch.notify_lifetime(child, event);
-                match way {
-                    Way::Direct { header, path } => {
-                        let departure = self.send_esp(batch, packet, header);
-                        if let Some(path) = path {
-                            batch.note_departure(path, departure);
-                        }
-                    }
-                    Way::Stream(stream) => self.send_on_stream(batch, packet, stream),
-                }
-            }
-            Err(error) => {
-                let (SealError::SequenceExhausted { first } | SealError::LifetimeExpired { first }) = error
-                else {
-                    return self.discard(batch, packet, error.into());
-                };
-                if first {
-                    batch.notify(DataPlaneEvent::HardLifetime { child });
-                }
-                self.discard(batch, packet, error.into());
-            }
+        let header = match way {
+            Way::Direct { header, .. } => Some(header),
+            Way::Stream(_) => None,
+        };
+        match (seal_in_place(batch, sa, &mut packet, header, &inner), way) {
+            (Ok(_), Way::Direct { header, path }) => self.send_esp(batch, packet, header, path),
+            (Ok(_), Way::Stream(stream)) => self.send_on_stream(batch, packet, stream),
+            (Err(reason), _) => self.discard(batch, packet, reason),
         }
     }
 
@@ -192,12 +190,60 @@ impl Worker {
     }
 }
 
+/// Seals a packet in its frame, puts the outer header before it if there is one, and tells the control plane what is news.
+/// Returns the length of the ESP packet in bytes, without that header.
+fn seal_in_place(
+    batch: &Batch<'_>,
+    sa: &mut OwnedOutbound<OutboundExtra>,
+    packet: &mut Packet,
+    header: Option<&OuterHeader>,
+    inner: &InnerFields,
+) -> Result<usize, DropReason> {
+    let sealed = packet.edit(batch.umem, |p| {
+        let (buffer, range) = p.parts_mut();
+        let (next_header, now_ns) = (inner.next_header, batch.now_ns());
+        let sealed = match next_header {
+            NextHeader::AGGFRAG => sa.esp.seal_least_padded(buffer, range, next_header, now_ns)?,
+            _ => sa.esp.seal(buffer, range, next_header, now_ns)?,
+        };
+        let fields = OuterFields {
+            inner_traffic_class: inner.traffic_class,
+            inner_dont_fragment: inner.dont_fragment,
+            identification: sealed.sequence as u16,
+        };
+        let len = sealed.packet.len();
+        let fits =
+            p.set_range(sealed.packet) && header.is_none_or(|header| header.push(p, &fields).is_some());
+        if fits { Ok((len, sealed.event)) } else { Err(SealError::NoRoom) }
+    });
+    let child = sa.info.child;
+    match sealed.unwrap_or(Err(SealError::NoRoom)) {
+        Ok((len, event)) => {
+            let is_data = !matches!(inner.next_header, NextHeader::DUMMY | NextHeader::AGGFRAG);
+            let reported = &mut sa.extra.reported;
+            if is_data && reported.is_due(batch.now) && batch.notify(DataPlaneEvent::Outbound { child }) {
+                reported.reported(batch.now);
+            }
+            batch.notify_lifetime(child, event);
+            Ok(len)
+        }
+        Err(error) => {
+            if let SealError::SequenceExhausted { first: true } | SealError::LifetimeExpired { first: true } =
+                error
+            {
+                batch.notify(DataPlaneEvent::HardLifetime { child });
+            }
+            Err(error.into())
+        }
+    }
+}
+
 impl<'a> Way<'a> {
     /// The way of a path, or why it takes no packet now.
     fn of(
         snapshot: &'a PathSnapshot,
         header: &'a OuterHeader,
-        path: &'a PathState,
+        path: &'a Arc<PathState>,
     ) -> Result<Self, DropReason> {
         match (snapshot.path.carrier, &snapshot.stream) {
             (Carrier::Stream(_), Some(stream)) => Self::stream(stream),
@@ -214,7 +260,7 @@ impl<'a> Way<'a> {
     }
 
     /// A way of its own, which may be that of the path.
-    pub(super) fn probe(header: &'a OuterHeader, path: &'a PathState) -> Self {
+    pub(super) fn probe(header: &'a OuterHeader, path: &'a Arc<PathState>) -> Self {
         let is_path = path.current().header.as_ref().is_some_and(|own| own.is_same_way(header));
         Self::Direct { header, path: is_path.then_some(path) }
     }
@@ -234,7 +280,7 @@ impl InnerFields {
 
 /// Lowers the MSS that a SYN announces to what fits a tunnel of this inner MTU.
 pub(super) fn clamp_mss(umem: &Umem, packet: &mut Packet, inner: &Inner, mtu: usize) {
-    if inner.protocol != protocol::TCP || inner.is_later_fragment() {
+    if !mss::is_syn(packet.bytes(umem), inner) {
         return;
     }
     let headers = match inner.version {

@@ -35,9 +35,7 @@ impl Worker {
         let readable = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         let mut fds = vec![readable(wake)];
         fds.extend(self.ports.iter().filter_map(|p| p.socket.fd()).map(|fd| readable(fd.as_raw_fd())));
-        if self.id == 0 {
-            fds.extend(shared.kernel.fds().into_iter().map(readable));
-        }
+        fds.extend(shared.kernel.fds(self.id).into_iter().map(readable));
         let milliseconds = nap.as_millis() as libc::c_int;
         // SAFETY: pointer and count describe the vector; a failed poll is a short nap.
         unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds) };

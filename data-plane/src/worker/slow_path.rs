@@ -8,27 +8,44 @@ use portcullis_common::DropReason;
 use super::Worker;
 use super::batch::Batch;
 use super::facts::Arrival;
+use super::kernel_path::SOCKET_READER;
 use super::run::BATCH;
 use super::work::{Packet, Sender};
 use crate::counters::Source;
+use crate::packet::Inner;
+use crate::packet::segment::Segments;
 use crate::sa::Carrier;
 use crate::sockets::Received;
+use crate::tun::{self, TunPacket};
 use crate::xsk::{Frame, HEADROOM, Umem};
 
-/// Room for the part of a datagram that no frame holds: IKE messages are up to 64 KiB.
-pub(super) const OVERFLOW_BYTES: usize = 64 * 1024;
+/// Room for the longest packet or datagram, or what the kernel joined.
+pub(super) const READ_BYTES: usize = tun::READ_BYTES;
+/// Frames that what is read at once may need, whatever it is cut into.
+const FRAMES_PER_READ: usize = 128;
 
 impl Worker {
-    /// One batch from each of the kernel's sources; returns how many packets there were.
+    /// One batch from each of the kernel's sources that this worker reads; returns how many packets there were.
     pub(super) fn take_from_kernel(&mut self, batch: &Batch<'_>) -> usize {
+        let kernel = &batch.shared.kernel;
+        let mut buffer = std::mem::take(&mut self.from_kernel);
+        let mut count = 0;
+        for tun in 0..kernel.tuns().len() {
+            count += self.repeat(|worker| worker.take_from_tun(batch, tun, &mut buffer));
+        }
+        if self.id == SOCKET_READER {
+            count += self.take_from_sockets(batch, &mut buffer);
+        }
+        self.from_kernel = buffer;
+        count
+    }
+
+    fn take_from_sockets(&mut self, batch: &Batch<'_>, buffer: &mut [u8]) -> usize {
         let kernel = &batch.shared.kernel;
         self.take_path_errors(batch);
         let mut count = 0;
-        for tun in 0..kernel.tuns().len() {
-            count += self.repeat(|worker| worker.take_from_tun(batch, tun));
-        }
         for socket in 0..kernel.udp.len() {
-            count += self.repeat(|worker| worker.take_from_udp(batch, socket));
+            count += self.repeat(|worker| worker.take_from_udp(batch, socket, buffer));
         }
         for socket in 0..kernel.raw.len() {
             count += self.repeat(|worker| worker.take_from_raw(batch, socket));
@@ -36,52 +53,86 @@ impl Worker {
         count
     }
 
-    fn repeat(&mut self, mut take: impl FnMut(&mut Self) -> bool) -> usize {
-        (0..BATCH).take_while(|_| take(self)).count()
-    }
-
-    fn take_from_tun(&mut self, batch: &Batch<'_>, tun: usize) -> bool {
-        let Some(mut frame) = self.free.take() else { return false };
-        let len =
-            batch.shared.kernel.tuns().get(tun).and_then(|t| t.tun.read(room(batch.umem, &mut frame)).ok());
-        let Some(packet) = self.arrived(batch, frame, len, Source::Tun) else { return false };
-        self.take_clear(batch, packet, Sender::Kernel { tun }, true);
-        true
-    }
-
-    fn take_from_udp(&mut self, batch: &Batch<'_>, socket: usize) -> bool {
-        let Some(socket) = batch.shared.kernel.udp.get(socket) else { return false };
-        let Some(mut frame) = self.free.take() else { return false };
-        let received = match socket.receive(room(batch.umem, &mut frame), &mut self.overflow) {
-            Ok(received) => received,
-            Err(error) => return self.not_received(batch, frame, &error, Source::Udp),
-        };
-        let Received { len, source, local, traffic_class } = received;
-        let room_len = batch.umem.frame_size() - HEADROOM;
-        if len > room_len {
-            batch.counters().count_received(Source::Udp, len);
-            let mut payload = room(batch.umem, &mut frame).to_vec();
-            payload.extend_from_slice(self.overflow.get(..len - room_len).unwrap_or_default());
-            self.free.put(frame);
-            self.take_large_udp_4500(batch, payload, source, local);
-        } else if let Some(packet) = self.arrived(batch, frame, Some(len), Source::Udp) {
-            self.take_udp_4500(
-                batch,
-                packet,
-                Arrival { carrier: Carrier::Udp, source, local, traffic_class },
-            );
+    /// Takes from a source until that is a batch, or it has no more; returns how many packets there were.
+    fn repeat(&mut self, mut take: impl FnMut(&mut Self) -> Option<usize>) -> usize {
+        let mut count = 0;
+        while count < BATCH
+            && self.free.can_take(FRAMES_PER_READ)
+            && let Some(taken) = take(self)
+        {
+            count += taken;
         }
-        true
+        count
     }
 
-    fn take_from_raw(&mut self, batch: &Batch<'_>, socket: usize) -> bool {
-        let Some(socket) = batch.shared.kernel.raw.get(socket) else { return false };
-        let Some(mut frame) = self.free.take() else { return false };
+    /// Takes a packet that the kernel routed into a TUN device, and cuts it if that was left to us; how many there were.
+    fn take_from_tun(&mut self, batch: &Batch<'_>, tun: usize, buffer: &mut [u8]) -> Option<usize> {
+        let read = batch.shared.kernel.tuns().get(tun)?.tun.read(usize::from(self.id), buffer);
+        let TunPacket { offload, range } = match read {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                batch.counters().count_received_unseen(Source::Tun, 1);
+                batch.counters().count_drop(DropReason::Malformed);
+                return Some(1);
+            }
+            Err(_) => return None,
+        };
+        let bytes = buffer.get_mut(range)?;
+        let sender = Sender::Kernel { tun };
+        if let Some(segmentation) = offload.segmentation
+            && let Some(inner) = Inner::parse(bytes)
+            && let Some(segments) = Segments::new(bytes, &inner, segmentation)
+        {
+            for number in 0..segments.count() {
+                let len = segments.inner(number).total_len;
+                let packet =
+                    self.arrived(batch, len, Source::Tun, |room| segments.write(number, room).is_some());
+                if let Some(packet) = packet {
+                    self.take_parsed(batch, packet, segments.inner(number), sender, true);
+                }
+            }
+            return Some(segments.count());
+        }
+        offload.finish_checksum(bytes);
+        if let Some(packet) = self.arrived_bytes(batch, bytes, Source::Tun) {
+            self.take_clear(batch, packet, sender, true);
+        }
+        Some(1)
+    }
+
+    /// Takes what came to UDP 4500, one datagram or several that the kernel joined; how many there were.
+    fn take_from_udp(&mut self, batch: &Batch<'_>, socket: usize, buffer: &mut [u8]) -> Option<usize> {
+        let received = match batch.shared.kernel.udp.get(socket)?.receive(buffer) {
+            Ok(received) => received,
+            Err(error) => return self.not_received(batch, &error, Source::Udp).then_some(1),
+        };
+        let Received { source, local, traffic_class, .. } = received;
+        let mut count = 0;
+        for datagram in received.datagrams(buffer) {
+            count += 1;
+            if datagram.len() > batch.umem.frame_size() - HEADROOM {
+                batch.counters().count_received(Source::Udp, datagram.len());
+                self.take_large_udp_4500(batch, datagram, source, local);
+            } else if let Some(packet) = self.arrived_bytes(batch, datagram, Source::Udp) {
+                let arrival = Arrival { carrier: Carrier::Udp, source, local, traffic_class };
+                self.take_udp_4500(batch, packet, arrival);
+            }
+        }
+        Some(count)
+    }
+
+    /// Takes an ESP packet from a raw socket: straight into a frame, since it comes alone.
+    fn take_from_raw(&mut self, batch: &Batch<'_>, socket: usize) -> Option<usize> {
+        let socket = batch.shared.kernel.raw.get(socket)?;
+        let mut frame = self.free.take()?;
         let received = match socket.receive(room(batch.umem, &mut frame)) {
             Ok(received) => received,
-            Err(error) => return self.not_received(batch, frame, &error, Source::RawIp),
+            Err(error) => {
+                self.free.put(frame);
+                return self.not_received(batch, &error, Source::RawIp).then_some(1);
+            }
         };
-        if let Some(mut packet) = self.arrived(batch, frame, Some(received.esp.end), Source::RawIp) {
+        if let Some(mut packet) = self.arrived_in(batch, frame, received.esp.end, Source::RawIp) {
             packet.edit(batch.umem, |p| p.pop_front(received.esp.start));
             let arrival = Arrival {
                 carrier: Carrier::Ip,
@@ -91,12 +142,11 @@ impl Worker {
             };
             self.take_esp(batch, packet, arrival);
         }
-        true
+        Some(1)
     }
 
     /// Nothing was received, or something too long for any buffer, or an ICMP error came; true if there may be more.
-    fn not_received(&mut self, batch: &Batch<'_>, frame: Frame, error: &io::Error, source: Source) -> bool {
-        self.free.put(frame);
+    fn not_received(&mut self, batch: &Batch<'_>, error: &io::Error, source: Source) -> bool {
         let too_long = error.kind() == io::ErrorKind::InvalidData;
         if too_long {
             batch.counters().count_received_unseen(source, 1);
@@ -107,18 +157,36 @@ impl Worker {
         !is_empty
     }
 
-    /// Counts what was read into a frame; frees the frame if that was nothing.
+    fn arrived_bytes(&mut self, batch: &Batch<'_>, bytes: &[u8], source: Source) -> Option<Packet> {
+        self.arrived(batch, bytes.len(), source, |room| {
+            room.get_mut(..bytes.len()).map(|room| room.copy_from_slice(bytes)).is_some()
+        })
+    }
+
+    /// Counts a packet of `len` bytes and lets `write` put it into a frame; `None` if there is none, or no room in it.
     fn arrived(
         &mut self,
         batch: &Batch<'_>,
-        frame: Frame,
-        len: Option<usize>,
+        len: usize,
         source: Source,
+        write: impl FnOnce(&mut [u8]) -> bool,
     ) -> Option<Packet> {
-        let Some(len) = len.filter(|len| *len > 0) else {
-            self.free.put(frame);
+        let Some(mut frame) = self.free.take() else {
+            batch.counters().count_received(source, len);
+            batch.counters().count_drop(DropReason::TxFull);
             return None;
         };
+        // What does not fit is counted as longer than any frame.
+        let len = if write(room(batch.umem, &mut frame)) { len } else { batch.umem.frame_size() };
+        self.arrived_in(batch, frame, len, source)
+    }
+
+    /// Counts what was read into a frame; frees the frame if that was nothing.
+    fn arrived_in(&mut self, batch: &Batch<'_>, frame: Frame, len: usize, source: Source) -> Option<Packet> {
+        if len == 0 {
+            self.free.put(frame);
+            return None;
+        }
         batch.counters().count_received(source, len);
         match Packet::new(batch.umem, frame, HEADROOM, len) {
             Ok(packet) => Some(packet),

@@ -67,6 +67,11 @@ impl FrameCache {
         self.frames.pop()
     }
 
+    /// True if so many frames are free, here or for all.
+    pub fn can_take(&self, frames: usize) -> bool {
+        self.frames.len() + self.pool.len() >= frames
+    }
+
     /// Gives a frame back.
     pub fn put(&mut self, frame: Frame) {
         if self.frames.len() >= self.limit {

@@ -74,6 +74,16 @@ impl Umem {
         }
     }
 
+    /// Writes a packet at `start` of the frame at `address`, as a card does: for whoever plays one at the far end of rings in
+    /// memory and has taken the address from the fill ring.
+    ///
+    /// # Panics
+    /// If the packet would leave the frame, or the address is none.
+    pub fn write(&self, address: u64, start: usize, bytes: &[u8]) {
+        let (mut frame, _) = self.reclaim(address).expect("the address of a frame");
+        self.bytes_mut(&mut frame)[start..start + bytes.len()].copy_from_slice(bytes);
+    }
+
     /// Address of the frame as descriptors name it. The frame itself goes to the kernel with its address.
     pub(super) fn surrender(&self, frame: Frame) -> u64 {
         self.offset(&frame) as u64

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod flows;
 pub mod joined;
 
 use std::net::{IpAddr, UdpSocket};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_common::Spi;
-use portcullis_data_plane::config::{DataPlaneConfig, InterfaceConfig, Mode, Role};
+use portcullis_data_plane::config::{Classification, DataPlaneConfig, InterfaceConfig, Mode, Role};
 use portcullis_data_plane::counters::{Sink, Source};
 use portcullis_data_plane::event::DataPlaneEvent;
 use portcullis_data_plane::handle::{DataPlane, DataPlaneSockets, Receivers};
@@ -57,6 +58,8 @@ pub struct Side {
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub mode: Mode,
+    pub classification: Classification,
+    pub offloads: bool,
     pub workers: u8,
     pub queues: u32,
 }
@@ -69,8 +72,11 @@ pub const NO_LIMITS: Lifetime = Lifetime {
     hard_time: std::time::Duration::from_secs(3600),
 };
 
-pub const XDP: Shape = Shape { mode: Mode::Xdp, workers: 1, queues: 1 };
+pub const XDP: Shape =
+    Shape { mode: Mode::Xdp, classification: Classification::On, offloads: true, workers: 1, queues: 1 };
 pub const TUN: Shape = Shape { mode: Mode::Tun, ..XDP };
+/// As it is configured by default.
+pub const TUN_ALONE: Shape = Shape { classification: Classification::Auto, ..TUN };
 
 impl Tunnel {
     /// Namespaces, data planes and one pair of SAs over UDP and IPv4.
@@ -310,6 +316,8 @@ fn config(number: u8, shape: Shape, state: &std::path::Path) -> DataPlaneConfig 
         instance: Arc::from(format!("test-{}-{number}-{}", std::process::id(), unique())),
         state_dir: state.to_owned(),
         mode: shape.mode,
+        classification: shape.classification,
+        offloads: shape.offloads,
         workers: shape.workers,
         interfaces: vec![interface("wan0", Role::Wan, false), interface("lan0", Role::Lan, true)],
         xdp_object: None,
@@ -352,6 +360,8 @@ fn veth(left: (&Namespace, &str), right: (&Namespace, &str), queues: u32) {
     let end = ["type", "veth", "peer", "name", right.1, "netns", right.0.name()];
     left.0.ip(&[&["link", "add", left.1], &shape[..], &end, &shape].concat());
     for (namespace, name) in [left, right] {
+        // Network cards have it on.
+        namespace.command("ethtool", &["-K", name, "gro", "on"]);
         namespace.ip(&["link", "set", name, "up"]);
     }
     for (namespace, name) in [left, right] {

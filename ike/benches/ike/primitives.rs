@@ -1,4 +1,4 @@
-//! The key exchanges of a responder and nothing else, as the crates that compute them do them.
+//! The cryptography of a responder and nothing else, as the crates that compute it do it.
 
 use std::hint::black_box;
 
@@ -12,19 +12,29 @@ use rand_core::SeedableRng;
 use ring::agreement::{EphemeralPrivateKey, UnparsedPublicKey, X25519, agree_ephemeral};
 use ring::rand::SystemRandom;
 
+use crate::prescribed::{self, Lengths};
 use crate::thread_time_ns;
 
 const EXCHANGES: u32 = 500;
 
 /// Exchanges of X25519, each with one of ML-KEM-768 if `with_kem`, in a second of processor time.
-pub fn handshakes_per_second(provider: Provider, with_kem: bool) -> f64 {
+pub fn exchanges_per_second(provider: Provider, with_kem: bool) -> f64 {
+    timed_by(provider, with_kem, || ())
+}
+
+/// The same with everything else that has to be computed for a handshake with messages of these lengths.
+pub fn handshakes_per_second(provider: Provider, with_kem: bool, lengths: &Lengths) -> f64 {
+    timed_by(provider, with_kem, || prescribed::handshake(provider, lengths))
+}
+
+fn timed_by(provider: Provider, with_kem: bool, beside: impl FnMut()) -> f64 {
     match provider {
-        Provider::Ring => by_ring(with_kem),
-        Provider::AwsLc => by_aws_lc(with_kem),
+        Provider::Ring => by_ring(with_kem, beside),
+        Provider::AwsLc => by_aws_lc(with_kem, beside),
     }
 }
 
-fn by_ring(with_kem: bool) -> f64 {
+fn by_ring(with_kem: bool, mut beside: impl FnMut()) -> f64 {
     let mut rng = ChaCha20Rng::from_seed([3; 32]);
     let random = SystemRandom::new();
     let peer = EphemeralPrivateKey::generate(&X25519, &random).and_then(|key| key.compute_public_key());
@@ -40,10 +50,11 @@ fn by_ring(with_kem: bool) -> f64 {
             let key = EncapsulationKey768::new(&key).expect("a valid key");
             black_box(key.encapsulate_with_rng(&mut rng));
         }
+        beside();
     })
 }
 
-fn by_aws_lc(with_kem: bool) -> f64 {
+fn by_aws_lc(with_kem: bool, mut beside: impl FnMut()) -> f64 {
     use aws_lc_rs::agreement::{X25519, agree};
     use aws_lc_rs::kem::ML_KEM_768;
     let peer = PrivateKey::generate(&X25519).and_then(|key| key.compute_public_key());
@@ -59,6 +70,7 @@ fn by_aws_lc(with_kem: bool) -> f64 {
             let key = EncapsulationKey::new(&ML_KEM_768, key.as_ref()).expect("a valid key");
             black_box(key.encapsulate().is_ok());
         }
+        beside();
     })
 }
 

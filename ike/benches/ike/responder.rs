@@ -13,6 +13,7 @@ use portcullis_ike::endpoint::SpiSource;
 use portcullis_ike::path::{StreamId, UdpPath};
 use portcullis_ike::{Endpoint, Time};
 
+use crate::prescribed::Lengths;
 use crate::thread_time_ns;
 
 /// Peers that the responder knows, and ends up with.
@@ -21,16 +22,21 @@ const PEERS: u16 = 1000;
 const AT_ONCE: u16 = 40;
 const RESPONDER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-/// Handshakes that a responder completes in a second of its thread's processor time.
-pub fn handshakes_per_second(proposal: &str, transport: StartTransport) -> f64 {
+/// Handshakes that a responder completes in a second of its thread's processor time, and how long their messages are.
+pub fn handshakes_per_second(proposal: &str, transport: StartTransport) -> (f64, Lengths) {
     let connections = (0..PEERS).map(|peer| connection(peer, false, proposal, transport)).collect();
-    let mut responder = Responder { endpoint: endpoint(connections, u64::MAX), time_ns: 0, in_use: 0 };
+    let mut responder = Responder {
+        endpoint: endpoint(connections, u64::MAX),
+        time_ns: 0,
+        in_use: 0,
+        lengths: Lengths::default(),
+    };
     let peers: Vec<u16> = (0..PEERS).collect();
     for peers in peers.chunks(AT_ONCE.into()) {
         responder.set_up(peers, proposal, transport);
     }
     assert_eq!(responder.in_use, u32::from(PEERS), "every peer has its Child SA");
-    f64::from(responder.in_use) * 1e9 / responder.time_ns as f64
+    (f64::from(responder.in_use) * 1e9 / responder.time_ns as f64, responder.lengths)
 }
 
 struct Responder {
@@ -39,6 +45,8 @@ struct Responder {
     time_ns: i64,
     /// Child SAs in use.
     in_use: u32,
+    /// Of the last handshake.
+    lengths: Lengths,
 }
 
 /// A message on its way, with the peer that sends or gets it.
@@ -57,9 +65,11 @@ impl Responder {
             if requests.is_empty() {
                 break;
             }
+            requests.iter().for_each(|message| self.measure(message));
             let start = thread_time_ns();
             let responses = self.answer(requests);
             self.time_ns += thread_time_ns() - start;
+            responses.iter().for_each(|message| self.measure(message));
             for response in responses {
                 let peer = response.peer();
                 if let Some(initiator) = initiators.iter_mut().find(|initiator| initiator.peer == peer) {
@@ -67,6 +77,21 @@ impl Responder {
                 }
             }
         }
+    }
+
+    /// Notes the length of an IKE message: the exchange and the flags are at octets 18 and 19 of its header.
+    fn measure(&mut self, message: &Message) {
+        let (Message::Stream(_, octets) | Message::Datagram(_, octets)) = message else { return };
+        // In a stream the originator's prefix and a length may be before it, and the marker in either.
+        let Some(at) = octets.windows(4).position(|window| window == [0; 4]) else { return };
+        let Some(message) = octets.get(at + 4..).filter(|message| message.len() > 20) else { return };
+        let of_exchange = match message[18] {
+            34 => &mut self.lengths.init,
+            43 => &mut self.lengths.intermediate,
+            35 => &mut self.lengths.auth,
+            _ => return,
+        };
+        of_exchange[usize::from(message[19] & 0x20 != 0)] = message.len();
     }
 
     fn answer(&mut self, requests: Vec<Message>) -> Vec<Message> {

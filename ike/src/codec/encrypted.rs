@@ -187,7 +187,7 @@ impl<'a> Protected<'a> {
     /// IKE header, payloads in clear and generic header, and where the last begins. Lengths are still zero.
     fn write_head(&self) -> Result<(Writer, usize), EncodeError> {
         let payload_type = if self.fragment.is_some() { PayloadType::SKF } else { PayloadType::SK };
-        let mut writer = Writer::default();
+        let mut writer = Writer::with_capacity(HEADER_LEN + GENERIC_HEADER_LEN + FRAGMENT_HEADER_LEN);
         self.header.write(&mut writer, self.clear.first().map_or(payload_type, Payload::payload_type));
         write_chain(&mut writer, self.clear, payload_type)?;
         let header_at = writer.len();

@@ -9,6 +9,9 @@ use super::payload::{Payload, read_chain, write_chain};
 use super::reader::Reader;
 use super::writer::{Writer, put};
 
+/// What an IKE_SA_INIT with a classical key exchange needs, octets.
+const USUAL_LEN: usize = 512;
+
 /// A message as it was received, without the non-ESP marker.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message<'a> {
@@ -33,7 +36,7 @@ impl<'a> Message<'a> {
 
 /// Puts a message without Encrypted payload into bytes.
 pub fn encode_message(header: &Header, payloads: &[Payload<'_>]) -> Result<Vec<u8>, EncodeError> {
-    let mut writer = Writer::default();
+    let mut writer = Writer::with_capacity(USUAL_LEN);
     let first = payloads.first().map_or(PayloadType::NONE, Payload::payload_type);
     header.write(&mut writer, first);
     write_chain(&mut writer, payloads, PayloadType::NONE)?;

@@ -18,6 +18,8 @@ use super::writer::Writer;
 
 const CRITICAL: u8 = 0x80;
 const GENERIC_HEADER_LEN: usize = 4;
+/// What an IKE_AUTH with shared keys and a Child SA needs, octets.
+const USUAL_LEN: usize = 320;
 
 /// Any payload but the Encrypted ones, which are part of [`Message`](super::Message).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,7 +72,7 @@ pub struct PayloadChain {
 impl PayloadChain {
     /// Puts payloads into bytes, in their order.
     pub fn encode(payloads: &[Payload<'_>]) -> Result<Self, EncodeError> {
-        let mut writer = Writer::default();
+        let mut writer = Writer::with_capacity(USUAL_LEN);
         let first = write_chain(&mut writer, payloads, PayloadType::NONE)?;
         Ok(Self { first, bytes: writer.into_bytes() })
     }

@@ -13,6 +13,11 @@ pub(super) struct Counted {
 }
 
 impl Writer {
+    /// With room for so many octets.
+    pub(super) fn with_capacity(octets: usize) -> Self {
+        Self(Vec::with_capacity(octets))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

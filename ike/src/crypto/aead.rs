@@ -61,14 +61,22 @@ impl Aead {
 #[derive(Clone)]
 pub(crate) struct AeadKey {
     aead: Aead,
-    keymat: Zeroizing<Box<[u8]>>,
+    /// The first [`Aead::keymat_len`] octets.
+    keymat: Zeroizing<[u8; MOST_KEYMAT]>,
 }
+
+/// Octets of the longest key and its salt.
+const MOST_KEYMAT: usize = 32 + SALT_LEN;
 
 impl AeadKey {
     /// Takes exactly [`Aead::keymat_len`] octets.
     pub(crate) fn new(aead: Aead, keymat: &[u8]) -> Self {
         debug_assert_eq!(keymat.len(), aead.keymat_len());
-        Self { aead, keymat: Zeroizing::new(keymat.into()) }
+        let mut key = Self { aead, keymat: Zeroizing::new([0; MOST_KEYMAT]) };
+        for (to, from) in key.keymat.iter_mut().zip(keymat) {
+            *to = *from;
+        }
+        key
     }
 
     /// Encrypts `text` in place and returns the ICV. The caller never uses an `iv` twice with one key.
@@ -90,11 +98,11 @@ impl AeadKey {
 
     /// Key and salt, for a key log only.
     pub(crate) fn expose(&self) -> &[u8] {
-        &self.keymat
+        self.keymat.get(..self.aead.keymat_len()).unwrap_or_default()
     }
 
     fn key_and_nonce(&self, iv: [u8; IV_LEN]) -> Option<(&[u8], [u8; 12])> {
-        let (key, salt) = self.keymat.split_at_checked(self.aead.key_len())?;
+        let (key, salt) = self.expose().split_at_checked(self.aead.key_len())?;
         let [s0, s1, s2, s3] = *<&[u8; SALT_LEN]>::try_from(salt).ok()?;
         let [i0, i1, i2, i3, i4, i5, i6, i7] = iv;
         Some((key, [s0, s1, s2, s3, i0, i1, i2, i3, i4, i5, i6, i7]))

@@ -3,9 +3,10 @@
 use portcullis_pki::PublicKey;
 
 use super::digest::constant_time_eq;
-use super::prf::{Prf, PrfOutput};
+use super::prf::PrfOutput;
 use super::schedule::SetupKeys;
 use super::signature::{self, SignatureAlgorithm, SigningKey};
+use crate::config::Secret;
 
 /// IntAuth_i or IntAuth_r: the running MAC over one side's IKE_INTERMEDIATE messages.
 #[derive(Default)]
@@ -50,25 +51,39 @@ pub(crate) struct SignedOctets<'a> {
 
 impl SignedOctets<'_> {
     /// AUTH = prf(prf(Shared Secret, "Key Pad for IKEv2"), SignedOctets).
-    pub(crate) fn shared_key_mic(&self, keys: &SetupKeys, shared_key: &[u8]) -> PrfOutput {
-        let prf: Prf = keys.keys().suite().prf;
-        let key = prf.compute(shared_key, &[b"Key Pad for IKEv2"]);
-        prf.compute(&key, &[&self.octets(keys)])
+    pub(crate) fn shared_key_mic(&self, keys: &SetupKeys, secret: &Secret) -> PrfOutput {
+        let prf = keys.keys().suite().prf;
+        self.with_parts(keys, |parts| prf.compute(secret.key_pad(prf), parts))
     }
 
-    /// InitiatorSignedOctets or ResponderSignedOctets.
+    /// InitiatorSignedOctets or ResponderSignedOctets, in one piece.
     fn octets(&self, keys: &SetupKeys) -> Vec<u8> {
-        let prf: Prf = keys.keys().suite().prf;
-        let maced_id = prf.compute(keys.sk_p(self.of_initiator), &[self.id_body]);
-        let mut octets = Vec::new();
-        if let Some(peer_message) = self.peer_message {
-            octets.extend([&ZERO_PREFIX, peer_message].concat());
-        }
-        octets.extend([self.message, self.peer_nonce, &maced_id].concat());
-        if let (Some(i), Some(r)) = (self.int_auth.0.octets(), self.int_auth.1.octets()) {
-            octets.extend([i, r, &self.auth_message_id.to_be_bytes()].concat());
-        }
-        octets
+        self.with_parts(keys, |parts| parts.concat())
+    }
+
+    /// Calls with the parts of the signed octets.
+    fn with_parts<T>(&self, keys: &SetupKeys, with: impl FnOnce(&[&[u8]]) -> T) -> T {
+        let maced_id = keys.keys().suite().prf.compute(keys.sk_p(self.of_initiator), &[self.id_body]);
+        let message_id = self.auth_message_id.to_be_bytes();
+        let (before, peer_message) = match self.peer_message {
+            Some(peer_message) => (&ZERO_PREFIX[..], peer_message),
+            None => (&[][..], &[][..]),
+        };
+        let int_auth = self.int_auth.0.octets().zip(self.int_auth.1.octets());
+        let (int_auth_i, int_auth_r, message_id) = match int_auth {
+            Some((i, r)) => (i, r, &message_id[..]),
+            None => (&[][..], &[][..], &[][..]),
+        };
+        with(&[
+            before,
+            peer_message,
+            self.message,
+            self.peer_nonce,
+            &maced_id,
+            int_auth_i,
+            int_auth_r,
+            message_id,
+        ])
     }
 
     /// A signature over the octets; `None` if the provider failed.
@@ -96,10 +111,10 @@ impl SignedOctets<'_> {
     pub(crate) fn verify_shared_key_mic(
         &self,
         keys: &SetupKeys,
-        shared_key: &[u8],
+        secret: &Secret,
         auth: &[u8],
     ) -> Option<Verified> {
-        constant_time_eq(&self.shared_key_mic(keys, shared_key), auth).then_some(Verified(()))
+        constant_time_eq(&self.shared_key_mic(keys, secret), auth).then_some(Verified(()))
     }
 }
 
@@ -112,6 +127,7 @@ mod tests {
     use super::*;
     use crate::crypto::aead::Aead;
     use crate::crypto::ke::{KeInitiator, KeMethod, respond};
+    use crate::crypto::prf::Prf;
     use crate::crypto::schedule::{Context, Suite};
     use rand_core::SeedableRng;
 
@@ -119,9 +135,9 @@ mod tests {
     #[test]
     fn auth_covers_message_nonce_identity_and_intermediate_exchanges() {
         let keys = keys();
-        let psk = b"secret";
+        let psk = &Secret::new(b"secret".to_vec());
         let prf = Prf::HmacSha256;
-        let key = prf.compute(psk, &[b"Key Pad for IKEv2"]);
+        let key = prf.compute(psk.expose(), &[b"Key Pad for IKEv2"]);
         let maced_id = prf.compute(keys.sk_p(true), &[b"id"]);
         let plain = prf.compute(&key, &[b"message", b"nonce", &maced_id]);
         assert!(
@@ -143,7 +159,7 @@ mod tests {
         let octets = octets(&int_i, &int_r);
         assert!(octets.verify_shared_key_mic(&keys, psk, &full).is_some());
         assert!(octets.verify_shared_key_mic(&keys, psk, &plain).is_none());
-        assert!(octets.verify_shared_key_mic(&keys, b"other", &full).is_none());
+        assert!(octets.verify_shared_key_mic(&keys, &Secret::new(b"other".to_vec()), &full).is_none());
         assert!(octets.verify_shared_key_mic(&keys, psk, &full[..16]).is_none());
     }
 
@@ -163,8 +179,9 @@ mod tests {
         let int_r = prf.compute(keys.sk_p(false), &[b"ap"]);
         let prefix = [&[0; 8][..], b"response", b"message", b"nonce"].concat();
         let expected = prf.compute(&key, &[&prefix, &maced_id, &int_i, &int_r, &[0, 0, 0, 3]]);
-        assert!(full.verify_shared_key_mic(&keys, b"secret", &expected).is_some());
-        assert!(plain.verify_shared_key_mic(&keys, b"secret", &expected).is_none());
+        let psk = &Secret::new(b"secret".to_vec());
+        assert!(full.verify_shared_key_mic(&keys, psk, &expected).is_some());
+        assert!(plain.verify_shared_key_mic(&keys, psk, &expected).is_none());
     }
 
     fn octets<'a>(int_i: &'a IntAuth, int_r: &'a IntAuth) -> SignedOctets<'a> {

@@ -54,17 +54,13 @@ impl Prf {
     pub(crate) fn plus(self, key: &[u8], seed: &[&[u8]], len: usize) -> Zeroizing<Vec<u8>> {
         let mut out = Zeroizing::new(Vec::with_capacity(len.next_multiple_of(self.output_len())));
         let key = provider::HmacKey::new(self, key);
+        let seed = Zeroizing::new(seed.concat());
         let mut last: Option<PrfOutput> = None;
         for counter in 1..=u8::MAX {
             if out.len() >= len {
                 break;
             }
-            let mut parts = Vec::with_capacity(seed.len() + 2);
-            parts.extend(last.as_deref());
-            parts.extend_from_slice(seed);
-            let counter = [counter];
-            parts.push(&counter);
-            let block = key.compute(&parts);
+            let block = key.compute(&[last.as_deref().unwrap_or_default(), &seed, &[counter]]);
             out.extend_from_slice(&block);
             last = Some(block);
         }
@@ -83,10 +79,10 @@ pub(crate) struct PrfOutput {
 impl PrfOutput {
     /// The first 64 octets of `octets`; no function here gives more.
     pub(crate) fn new(octets: &[u8]) -> Self {
-        let mut out = Self { octets: [0; 64], len: 0 };
-        for (to, from) in out.octets.iter_mut().zip(octets) {
-            *to = *from;
-            out.len += 1;
+        let len = octets.len().min(64);
+        let mut out = Self { octets: [0; 64], len: len as u8 };
+        if let (Some(to), Some(from)) = (out.octets.get_mut(..len), octets.get(..len)) {
+            to.copy_from_slice(from);
         }
         out
     }

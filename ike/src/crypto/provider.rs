@@ -1,8 +1,7 @@
 //! The seam: every call into a crate that computes is in this folder.
 //!
-//! Two providers stand side by side in one process, and [`Provider::install`] says which one computes key exchanges, HMAC and
-//! AEAD (docs/adr/0015, 0016). Signatures are `aws-lc-rs`'s alone, because `ring` has no ML-DSA; digests without a key, which
-//! NAT detection and CERTREQ take, are `ring`'s.
+//! Two providers stand side by side in one process, and [`Provider::install`] says which one computes key exchanges, HMAC,
+//! digests and AEAD (docs/adr/0015, 0016). Signatures are `aws-lc-rs`'s alone, because `ring` has no ML-DSA.
 
 mod aws_lc;
 #[cfg(test)]
@@ -17,7 +16,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use rand_core::CryptoRng;
 
 pub(super) use self::aws_lc::{PrivateKey, verify_signature};
-pub(super) use self::ring_ml_kem::{constant_time_eq, sha1, sha256};
+pub(super) use self::ring_ml_kem::constant_time_eq;
 use super::aead::Aead;
 use super::ke::{KeError, KeMethod, SharedSecret};
 use super::prf::{Prf, PrfOutput};
@@ -170,6 +169,22 @@ impl HmacKey {
             Self::Ring(key) => key.compute(parts),
             Self::AwsLc(key) => key.compute(parts),
         }
+    }
+}
+
+/// SHA-1, for NAT detection (RFC 7296 section 2.23) and the names of authorities (section 3.7) only.
+pub(super) fn sha1(text: &[u8]) -> [u8; 20] {
+    match Provider::installed() {
+        Provider::Ring => ring_ml_kem::sha1(text),
+        Provider::AwsLc => aws_lc::sha1(text),
+    }
+}
+
+/// SHA-256.
+pub(super) fn sha256(text: &[u8]) -> [u8; 32] {
+    match Provider::installed() {
+        Provider::Ring => ring_ml_kem::sha256(text),
+        Provider::AwsLc => aws_lc::sha256(text),
     }
 }
 

@@ -40,8 +40,8 @@ pub(crate) struct Context<'a> {
 /// Keys between IKE_SA_INIT and the verified AUTH payloads.
 pub(crate) struct SetupKeys {
     keys: IkeKeys,
-    p_i: Zeroizing<Vec<u8>>,
-    p_r: Zeroizing<Vec<u8>>,
+    p_i: PrfOutput,
+    p_r: PrfOutput,
 }
 
 impl SetupKeys {
@@ -63,9 +63,9 @@ impl SetupKeys {
     /// With a PPK of IKE_AUTH: SK_d, SK_pi and SK_pr are prf+(PPK, what they were before) (RFC 8784 section 3).
     pub(crate) fn with_ppk(&self, ppk: &[u8]) -> Self {
         let suite = self.keys.suite;
-        let mix = |key: &[u8]| suite.prf.plus(ppk, &[key], key.len());
+        let mix = |key: &[u8]| PrfOutput::new(&suite.prf.plus(ppk, &[key], key.len()));
         Self {
-            keys: IkeKeys { d: PrfOutput::new(&mix(&self.keys.d)), ..self.keys.clone() },
+            keys: IkeKeys { d: mix(&self.keys.d), ..self.keys.clone() },
             p_i: mix(&self.p_i),
             p_r: mix(&self.p_r),
         }
@@ -104,8 +104,8 @@ impl SetupKeys {
         let d = PrfOutput::new(take(&mut rest, prf_len));
         let e_i = AeadKey::new(suite.aead, take(&mut rest, aead_len));
         let e_r = AeadKey::new(suite.aead, take(&mut rest, aead_len));
-        let p_i = Zeroizing::new(take(&mut rest, prf_len).to_vec());
-        let p_r = Zeroizing::new(take(&mut rest, prf_len).to_vec());
+        let p_i = PrfOutput::new(take(&mut rest, prf_len));
+        let p_r = PrfOutput::new(take(&mut rest, prf_len));
         Self { keys: IkeKeys { suite, d, e_i, e_r }, p_i, p_r }
     }
 }

@@ -53,7 +53,7 @@ impl Endpoint {
             }
         }
         for id in &attempts {
-            if let Some(attempt) = self.half_open.get_mut(id).and_then(HalfOpen::attempt_mut) {
+            if let Some(attempt) = self.half_open.get_mut(id).and_then(|half_open| half_open.attempt_mut()) {
                 attempt.config = config.clone();
             }
         }

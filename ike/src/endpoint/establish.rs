@@ -37,7 +37,7 @@ impl Endpoint {
         &mut self,
         now: Time,
         id: IkeSaId,
-        mut settled: Settled,
+        mut settled: Box<Settled>,
         offer: Option<Box<ChildOffer>>,
         auth_id: u32,
         received: &Received,
@@ -166,7 +166,7 @@ impl Endpoint {
         &mut self,
         now: Time,
         id: IkeSaId,
-        mut settled: Settled,
+        mut settled: Box<Settled>,
         message_id: u32,
         received: &Received,
     ) {
@@ -302,9 +302,8 @@ impl Endpoint {
         received: &Received,
     ) -> Result<Arc<ConnectionConfig>, ExchangeError> {
         let (id_i, id_r) = auth::claimed(received)?;
-        let Some(HalfOpen { role: Role::Responder(responder), .. }) = self.half_open.get(&id) else {
-            return Err(ExchangeError::Authentication);
-        };
+        let responder = self.half_open.get(&id).and_then(|half_open| half_open.responder());
+        let responder = responder.ok_or(ExchangeError::Authentication)?;
         let configs = responder.candidates.iter().filter_map(|name| self.connections.get(name));
         let is_meant = |config: &&Arc<ConnectionConfig>| {
             config.remote_id == *id_i && id_r.is_none_or(|wanted| *wanted == config.local_id)
@@ -320,12 +319,8 @@ impl Endpoint {
     /// section 2.4). One that was set up at the same time from the other end is not: `settle_duplicates` decides.
     fn initial_contact(&mut self, now: Time, new: IkeSaId, began: Time) {
         let Some(new) = self.live.get(&new) else { return };
-        let old: Vec<IkeSaId> = self
-            .live
-            .values()
-            .filter(|other| other.id != new.id && is_same_peer(other, new) && other.established <= began)
-            .map(|other| other.id)
-            .collect();
+        let is_left_over = |other: &&LiveSa| is_same_peer(other, new) && other.established <= began;
+        let old: Vec<_> = self.beside(new).filter(is_left_over).map(|other| other.id).collect();
         for id in old {
             if let Some(live) = self.live.get_mut(&id) {
                 live.end(Reason::PeerDeleted);
@@ -360,14 +355,14 @@ impl Endpoint {
     fn go_live(
         &mut self,
         now: Time,
-        half_open: HalfOpen,
-        settled: Settled,
+        half_open: Box<HalfOpen>,
+        settled: Box<Settled>,
         config: Arc<ConnectionConfig>,
         first: DirectCarrier,
         reason: Reason,
         echo: bool,
     ) -> Box<LiveSa> {
-        let HalfOpen { id, channel, mut link, started_on, began, traffic, role, init_path, .. } = half_open;
+        let HalfOpen { id, channel, mut link, started_on, began, traffic, role, init_path, .. } = *half_open;
         if let Some(link) = link.tcp_mut() {
             link.proven();
         }
@@ -441,7 +436,7 @@ impl Endpoint {
         let child_configs =
             self.connections.get(&*config.name).map(|c| c.child_configs.clone()).unwrap_or_default();
         let lowest_nonce = (&settled.nonce_i).min(&settled.nonce_r).as_slice().into();
-        let Settled { choice, keys, separate, full_transcript, redirect, fragments, .. } = settled;
+        let Settled { choice, keys, separate, full_transcript, redirect, fragments, .. } = *settled;
         Box::new(LiveSa {
             id,
             child_configs,
@@ -527,7 +522,7 @@ impl Endpoint {
     fn cancel_attempt_beside(&mut self, name: &str, established: IkeSaId) {
         let Some(connection) = self.connections.get_mut(name) else { return };
         let Some(attempt) = connection.attempt.filter(|attempt| *attempt != established) else { return };
-        let is_past_auth = self.half_open.get(&attempt).is_some_and(HalfOpen::has_sent_auth);
+        let is_past_auth = self.half_open.get(&attempt).is_some_and(|half_open| half_open.has_sent_auth());
         if !is_past_auth && connection.config.remote_address != RemoteAddress::Any {
             connection.attempt = None;
             self.drop_attempt(attempt);
@@ -539,15 +534,14 @@ impl Endpoint {
     fn settle_duplicates(&mut self, now: Time, id: IkeSaId) {
         let Some(new) = self.live.get(&id).filter(|new| new.trial.is_none()) else { return };
         let at_once = |other: &&LiveSa| {
-            other.id != id
-                && other.is_open()
+            other.is_open()
                 && other.trial.is_none()
                 && is_same_peer(other, new)
                 && other.is_initiator != new.is_initiator
                 && new.began < other.established
                 && other.began < new.established
         };
-        let Some(other) = self.live.values().map(|live| &**live).find(at_once) else { return };
+        let Some(other) = self.beside(new).find(at_once) else { return };
         let loser = if new.lowest_nonce < other.lowest_nonce { new.id } else { other.id };
         if let Some(live) = self.live.get_mut(&loser)
             && live.is_initiator
@@ -556,6 +550,14 @@ impl Endpoint {
             live.start_next(&mut self.core, now);
         }
         self.touch(now, loser);
+    }
+
+    /// The other IKE SAs of the same connection, its trial among them.
+    fn beside<'a>(&'a self, live: &'a LiveSa) -> impl Iterator<Item = &'a LiveSa> {
+        let connection = self.connections.get(&live.config.name);
+        let ids =
+            connection.into_iter().flat_map(|connection| connection.live.iter().chain(&connection.trial));
+        ids.filter(|id| **id != live.id).filter_map(|id| self.live.get(id)).map(|live| &**live)
     }
 
     /// The initiator tells the responder that it could not verify it (RFC 7296 section 2.21.2), once and without waiting.

@@ -56,6 +56,22 @@ pub(crate) enum Role {
     Responder(Responder),
 }
 
+impl Role {
+    /// What IKE_SA_INIT has settled, if it has.
+    pub(crate) fn settled(&self) -> Option<&Settled> {
+        match self {
+            Self::Responder(responder) => responder.settled.as_deref(),
+            Self::Initiator(initiator) => match &initiator.state {
+                InitiatorState::Dialling(settled)
+                | InitiatorState::AuthPuzzle(settled)
+                | InitiatorState::Intermediate(settled, _)
+                | InitiatorState::Auth(settled, ..) => Some(settled),
+                InitiatorState::Init(_) | InitiatorState::InitPuzzle(_) | InitiatorState::Taken => None,
+            },
+        }
+    }
+}
+
 /// An initiator's side.
 pub(crate) struct Initiator {
     /// What holds for the attempt as a whole, restarts on another transport included.
@@ -153,15 +169,22 @@ impl Responder {
 impl HalfOpen {
     /// What IKE_SA_INIT has settled, if it has.
     pub(crate) fn settled(&self) -> Option<&Settled> {
+        self.role.settled()
+    }
+
+    /// The responder's side, if that is ours.
+    pub(crate) fn responder(&self) -> Option<&Responder> {
         match &self.role {
-            Role::Responder(responder) => responder.settled.as_deref(),
-            Role::Initiator(initiator) => match &initiator.state {
-                InitiatorState::Dialling(settled)
-                | InitiatorState::AuthPuzzle(settled)
-                | InitiatorState::Intermediate(settled, _)
-                | InitiatorState::Auth(settled, ..) => Some(settled),
-                InitiatorState::Init(_) | InitiatorState::InitPuzzle(_) | InitiatorState::Taken => None,
-            },
+            Role::Responder(responder) => Some(responder),
+            Role::Initiator(_) => None,
+        }
+    }
+
+    /// The responder's side, if that is ours.
+    pub(crate) fn responder_mut(&mut self) -> Option<&mut Responder> {
+        match &mut self.role {
+            Role::Responder(responder) => Some(responder),
+            Role::Initiator(_) => None,
         }
     }
 

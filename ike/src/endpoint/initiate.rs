@@ -115,7 +115,7 @@ impl Endpoint {
             IkeTransport::Udp => now + whole_retransmission_time(&config),
             IkeTransport::Tcp => now + config.ike.tcp_timeout,
         };
-        let half_open = HalfOpen {
+        let half_open = Box::new(HalfOpen {
             id,
             channel: Channel::new(spi_i, 0, true),
             link,
@@ -131,7 +131,7 @@ impl Endpoint {
                 state: InitiatorState::Init(Box::new(sent)),
                 puzzles: 0,
             }),
-        };
+        });
         let purpose = half_open.attempt().map(|attempt| attempt.purpose);
         if let Some(connection) = self.connections.get_mut(&*config.name) {
             if purpose == Some(Purpose::Trial) {
@@ -271,14 +271,17 @@ impl Endpoint {
         match row.step {
             Step::StayOnUdp => {}
             Step::UseTcp => {
-                if let Some(attempt) = self.half_open.get_mut(&id).and_then(HalfOpen::attempt_mut)
+                if let Some(attempt) =
+                    self.half_open.get_mut(&id).and_then(|half_open| half_open.attempt_mut())
                     && row.reason != Reason::None
                 {
                     attempt.reason = row.reason;
                 }
             }
             Step::KeepWaiting => {
-                if let Some(attempt) = self.half_open.get_mut(&id).and_then(HalfOpen::attempt_mut) {
+                if let Some(attempt) =
+                    self.half_open.get_mut(&id).and_then(|half_open| half_open.attempt_mut())
+                {
                     attempt.passed_over |= outcome == Outcome::NotAnswered;
                 }
             }
@@ -480,7 +483,7 @@ impl Endpoint {
     }
 
     fn udp_gave_up(&mut self, now: Time, id: IkeSaId) {
-        let Some(attempt) = self.half_open.get(&id).and_then(HalfOpen::attempt) else { return };
+        let Some(attempt) = self.half_open.get(&id).and_then(|half_open| half_open.attempt()) else { return };
         if let Some(detail) = attempt.hard_puzzle.clone() {
             return self.fail(now, id, Reason::PuzzleTooHard, detail);
         }

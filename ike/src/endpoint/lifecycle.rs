@@ -146,7 +146,7 @@ impl Endpoint {
     }
 
     /// Half-open state is taken out, and what points to it forgotten.
-    pub(super) fn take_half_open(&mut self, id: IkeSaId) -> Option<HalfOpen> {
+    pub(super) fn take_half_open(&mut self, id: IkeSaId) -> Option<Box<HalfOpen>> {
         let half_open = self.half_open.remove(&id)?;
         let our_spi = half_open.channel.our_spi();
         if self.core.spis.get(&our_spi) == Some(&id) {
@@ -331,8 +331,11 @@ impl Endpoint {
             return Some((Standing { state, reason, evidence, esp_transport }, details.join("; ")));
         }
         if let Some(id) = connection.attempt {
-            let reason =
-                self.half_open.get(&id).and_then(HalfOpen::attempt).map_or(Reason::None, |a| a.reason);
+            let reason = self
+                .half_open
+                .get(&id)
+                .and_then(|half_open| half_open.attempt())
+                .map_or(Reason::None, |a| a.reason);
             return Some((Standing::without_esp(State::Connecting, reason), String::new()));
         }
         if connection.lacks_address && connection.can_initiate() && !connection.wanted.is_empty() {

@@ -8,7 +8,7 @@ use rand_core::Rng as _;
 use super::Endpoint;
 use super::cookie::{Bearer, Ticket};
 use super::demand::{self, Demand, Solution, Verdict};
-use super::half_open::{HalfOpen, InitiatorState, Role};
+use super::half_open::{InitiatorState, Role};
 use super::quota::Standing;
 use crate::action::{Action, IkeSaId, PuzzleId};
 use crate::codec::{ExchangeType, Header, Message, NotifyType, Payload, PrfId, PuzzleDemand, TransformType};
@@ -116,9 +116,8 @@ impl Endpoint {
     pub(super) fn auth_puzzle_is_solved(&mut self, id: IkeSaId, message: &Message<'_>) -> bool {
         let is_auth = message.header.exchange == ExchangeType::IKE_AUTH && !message.header.flags.response;
         let fragment = message.encrypted.as_ref().and_then(|encrypted| encrypted.fragment);
-        let Some(HalfOpen { role: Role::Responder(responder), .. }) = self.half_open.get_mut(&id) else {
-            return true;
-        };
+        let responder = self.half_open.get_mut(&id).and_then(|half_open| half_open.responder_mut());
+        let Some(responder) = responder else { return true };
         let Some(settled) = &mut responder.settled else { return true };
         let Some(puzzle) = settled.puzzle.as_ref().filter(|_| is_auth) else { return true };
         if fragment.is_some_and(|fragment| fragment.number != 1) {
@@ -138,7 +137,8 @@ impl Endpoint {
 
     /// A message for a half-open SA of the responder did not authenticate.
     pub(super) fn note_attack(&mut self, id: IkeSaId) {
-        if let Some(HalfOpen { role: Role::Responder(responder), .. }) = self.half_open.get_mut(&id)
+        let responder = self.half_open.get_mut(&id).and_then(|half_open| half_open.responder_mut());
+        if let Some(responder) = responder
             && !core::mem::replace(&mut responder.is_attacked, true)
         {
             self.attacked += 1;
@@ -223,7 +223,7 @@ impl Endpoint {
 
     fn note_hard_puzzle(&mut self, id: IkeSaId, puzzle: &Puzzle) {
         let detail = too_hard(puzzle);
-        if let Some(attempt) = self.half_open.get_mut(&id).and_then(HalfOpen::attempt_mut) {
+        if let Some(attempt) = self.half_open.get_mut(&id).and_then(|half_open| half_open.attempt_mut()) {
             attempt.hard_puzzle = Some(detail);
         }
     }

@@ -112,7 +112,7 @@ impl Endpoint {
         let mut channel = Channel::new(spi_i, header.spi_r, true);
         channel.window.sent(now, Vec::new(), IkeTransport::Udp, attempt.config.ike.retransmit_after);
         channel.window.answered(0);
-        let mut half_open = HalfOpen {
+        let mut half_open = Box::new(HalfOpen {
             id: branch,
             channel,
             link: Link::Udp(path),
@@ -124,7 +124,7 @@ impl Endpoint {
             keepalive: None,
             generations: 0,
             role: Role::Initiator(Initiator { attempt, state: InitiatorState::Taken, puzzles: 0 }),
-        };
+        });
         half_open.traffic.received(IkeTransport::Udp, raw.len());
         self.half_open.insert(branch, half_open);
         self.init_settled(now, branch, settled);
@@ -226,7 +226,8 @@ impl Endpoint {
     /// This branch stands for the attempt from now on.
     fn lead(&mut self, id: IkeSaId, spi_i: u64) {
         self.core.spis.insert(spi_i, id);
-        let name = self.half_open.get(&id).and_then(HalfOpen::attempt).map(|a| a.config.name.clone());
+        let name =
+            self.half_open.get(&id).and_then(|half_open| half_open.attempt()).map(|a| a.config.name.clone());
         if let Some(connection) = name.and_then(|name| self.connections.get_mut(&name))
             && connection.attempt.is_some()
         {

@@ -149,7 +149,7 @@ impl Endpoint {
                 Link::Tcp(TcpLink::on_stream(false, ends.local, ends.remote, stream))
             }
         };
-        let mut half_open = HalfOpen {
+        let mut half_open = Box::new(HalfOpen {
             id,
             channel: Channel::new(header.spi_i, spi_r, false),
             link,
@@ -172,7 +172,7 @@ impl Endpoint {
                 is_attacked: false,
                 counted_bytes: 0,
             }),
-        };
+        });
         half_open.traffic.received(source.transport(), raw.len());
         if settled.nat.0
             && let (Source::Udp(path), Some(first)) = (source, candidates.first())
@@ -182,12 +182,9 @@ impl Endpoint {
         half_open.log_keys(&mut self.core, &settled);
         self.core.transmit(&half_open.link, &vec![response.clone()], Some(&mut half_open.traffic));
         half_open.channel.window.responded(0, vec![response]);
-        half_open.role = match half_open.role {
-            Role::Responder(responder) => {
-                Role::Responder(Responder { settled: Some(Box::new(settled)), ..responder })
-            }
-            role => role,
-        };
+        if let Some(responder) = half_open.responder_mut() {
+            responder.settled = Some(Box::new(settled));
+        }
         if let Some(ticket) = &admission.ticket {
             self.spent.spend(ticket);
         }
@@ -219,7 +216,9 @@ impl Endpoint {
     fn repeat_init_response(&mut self, source: Source, header: &Header, raw: &[u8]) -> bool {
         let Some(remote) = self.ends_of(source).map(|ends| ends.remote) else { return false };
         let Some(id) = self.by_initiator.get(&(header.spi_i, remote)) else { return false };
-        let Some(settled) = self.half_open.get(id).and_then(HalfOpen::settled) else { return false };
+        let Some(settled) = self.half_open.get(id).and_then(|half_open| half_open.settled()) else {
+            return false;
+        };
         if settled.messages.0 != raw {
             return false;
         }

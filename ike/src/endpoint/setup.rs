@@ -41,7 +41,7 @@ impl Endpoint {
     ) {
         let prepared = match settled.next_round() {
             Some(round) => {
-                let attempt = self.half_open.get(&id).and_then(HalfOpen::attempt);
+                let attempt = self.half_open.get(&id).and_then(|half_open| half_open.attempt());
                 let ppk = attempt.and_then(|attempt| attempt.config.ppk.as_ref());
                 IntermediateSent::new(&settled, round, ppk, &mut self.core.rng)
                     .map(|(out, sent)| (ExchangeType::IKE_INTERMEDIATE, out, Some(Box::new(sent)), None))
@@ -160,8 +160,6 @@ impl Endpoint {
         }
         let budget = self.stranger_budget();
         let Some(half_open) = self.half_open.get_mut(&id) else { return true };
-        let Some(settled) = half_open.settled() else { return true };
-        let key = settled.keys.keys().sk_e(!half_open.channel.is_initiator).clone();
         let most = match half_open.expects_certificates() {
             true => self.core.config.max_certificate_bytes,
             false => self.core.config.max_half_open_bytes,
@@ -170,7 +168,10 @@ impl Endpoint {
             Role::Responder(Responder { standing: Standing::Stranger, .. }) => most.min(budget),
             _ => most,
         };
-        let opened = match half_open.channel.open(&key, raw, message, most) {
+        let HalfOpen { channel, role, .. } = &mut **half_open;
+        let Some(settled) = role.settled() else { return true };
+        let key = settled.keys.keys().sk_e(!channel.is_initiator);
+        let opened = match channel.open(key, raw, message, most) {
             Opening::Whole(opened) => opened,
             Opening::Part => {
                 self.count_bytes(id);
@@ -219,7 +220,7 @@ impl Endpoint {
                 }
             }
             InitiatorState::Auth(settled, offer, auth_id) => {
-                self.establish_initiator(now, id, *settled, offer, auth_id, &received);
+                self.establish_initiator(now, id, settled, offer, auth_id, &received);
             }
             state => half_open.put_state(state),
         }
@@ -264,7 +265,7 @@ impl Endpoint {
                 }
             }
             (ExchangeType::IKE_AUTH, None) => {
-                self.establish_responder(now, id, *settled, message_id, &received)
+                self.establish_responder(now, id, settled, message_id, &received)
             }
             _ => {
                 let error = ExchangeError::Payloads("an exchange that is not due");
@@ -275,9 +276,8 @@ impl Endpoint {
 
     /// The PPKs of the connections that a half-open IKE SA may mean, and whether all of these insist on one.
     fn ppks_that_may_be_meant(&self, id: IkeSaId) -> (Vec<Ppk>, bool) {
-        let Some(HalfOpen { role: Role::Responder(responder), .. }) = self.half_open.get(&id) else {
-            return (Vec::new(), false);
-        };
+        let responder = self.half_open.get(&id).and_then(|half_open| half_open.responder());
+        let Some(responder) = responder else { return (Vec::new(), false) };
         if !responder.settled.as_ref().is_some_and(|settled| settled.ppk == PpkStage::InIntermediate) {
             return (Vec::new(), false);
         }

@@ -156,7 +156,7 @@ fn sign(
     let octets = settled.signed_octets(of_initiator, id_body, message_id);
     match &config.local_auth {
         LocalAuth::Psk(secret) => {
-            let mic = octets.shared_key_mic(keys, secret.expose());
+            let mic = octets.shared_key_mic(keys, secret);
             Ok(payloads::auth(AuthMethod::SHARED_KEY, mic.to_vec()))
         }
         LocalAuth::Certificate(credential) => sign_with(settled, keys, &octets, credential),
@@ -203,9 +203,9 @@ fn verify(
     let data = without_ppk.map_or(&auth.data, |notify| &notify.data);
     match &config.remote_auth {
         RemoteAuth::Psk(_) if auth.method != AuthMethod::SHARED_KEY => Err(ExchangeError::AuthMethod),
-        RemoteAuth::Psk(secret) => octets
-            .verify_shared_key_mic(&settled.keys, secret.expose(), data)
-            .ok_or(ExchangeError::Authentication),
+        RemoteAuth::Psk(secret) => {
+            octets.verify_shared_key_mic(&settled.keys, secret, data).ok_or(ExchangeError::Authentication)
+        }
         RemoteAuth::Certificate(trust) => {
             let (algorithm, signature) = signature_of(settled, auth.method, data)?;
             let key = verify_chain(trust, received, id, wall)?;

@@ -56,7 +56,8 @@ fn interface_without_xdp_is_named_and_auto_takes_the_tun_path() {
 
     says(&pair.a, &["wan0", "XDP", "data_plane.mode"]);
     for mode in ["auto", "tun"] {
-        let config = pair.a.configuration().unwrap().with("data_plane/mode", mode);
+        let config =
+            pair.a.configuration().unwrap().with("data_plane/mode", mode).with("data_plane/xdp", "on");
         pair.a.configure(config).unwrap();
         pair.a.start().unwrap();
         let data_plane = pair.a.status().unwrap().data_plane;

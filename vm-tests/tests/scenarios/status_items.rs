@@ -2,7 +2,7 @@
 //! by its name, and means what it says.
 
 use portcullis_vm_tests::status::ConnectionStatus;
-use portcullis_vm_tests::{CHILD, Pair, PairOptions, Ping, Side};
+use portcullis_vm_tests::{CHILD, DataPlaneMode, Pair, PairOptions, Ping, Rate, Side, UdpFlow};
 use serde_json::Value;
 
 use crate::{SOON, artefacts, wait_answered};
@@ -65,6 +65,41 @@ fn status_shows_every_item_of_a_connection() {
             assert!(received >= if counter == "packets" { 10 } else { 840 }, "{counter}: {received}");
         }
     }
+}
+
+/// What a person sees of the workers, once and again and again, while packets pass.
+#[test]
+fn the_workers_are_shown_with_counts_and_with_rates() {
+    let pair =
+        Pair::up(PairOptions { mode: DataPlaneMode::Tun, ..PairOptions::USUAL }, &artefacts()).unwrap();
+    wait_answered(&pair.lab);
+    let ends = [Side::A, Side::B].map(|side| (pair.lab.host(side), side.host().0.into()));
+    let flow = UdpFlow::start(ends[0], ends[1], Rate::per_second(2000)).unwrap();
+    flow.wait(SOON, |progress| progress.received > 100).expect("packets pass");
+    let top = pair.a.verb(&["top", "--interval", "500ms", "--count", "1"]).unwrap();
+    let busy = top.lines().nth(1).expect("a line for the worker");
+    let words: Vec<_> = busy.split_whitespace().collect();
+    assert_eq!((words.len(), words[0]), (11, "0"), "{top}");
+    let packets: u64 = words[2].trim_end_matches("/s").parse().unwrap();
+    assert!(packets > 0 && words[8].ends_with('%'), "{top}");
+    assert!(top.contains("from:    tun ") && top.contains("dropped: nothing"), "{top}");
+    flow.finish().unwrap();
+
+    let shown = pair.a.verb(&["status", "--data-plane"]).unwrap();
+    let wanted = [
+        "wan0 (wan): tun",
+        "without XDP: a veth copies",
+        "worker 0: busy for ",
+        "packets in:  ",
+        "ns for each packet",
+    ];
+    for wanted in wanted {
+        assert!(shown.contains(wanted), "{wanted:?} in {shown}");
+    }
+    let json: Value =
+        serde_json::from_str(&pair.a.verb(&["status", "--data-plane", "--json"]).unwrap()).unwrap();
+    assert!(number(&json, "/workers/0/received/tun") > 100, "{json}");
+    assert!(item(&json, "/workers/0/busy_seconds").as_f64().is_some_and(|busy| busy > 0.0), "{json}");
 }
 
 /// Made in the past, due in the future: times in RFC 3339 and UTC, of one width, compare as text.

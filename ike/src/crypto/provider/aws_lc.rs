@@ -8,4 +8,4 @@ mod symmetric;
 pub(super) use self::agreement::DhSecret;
 pub(super) use self::kem::{KemDecapsulator, kem_encapsulate};
 pub(in crate::crypto) use self::signature::{PrivateKey, verify_signature};
-pub(super) use self::symmetric::{HmacKey, aead_open, aead_seal};
+pub(super) use self::symmetric::{HmacKey, aead_open, aead_seal, sha1, sha256};

@@ -9,5 +9,5 @@ mod symmetric;
 pub(super) use self::kem::{KemDecapsulator, kem_encapsulate};
 pub(super) use self::reusable::ReusableDh;
 pub(super) use self::ring::DhSecret;
-pub(in crate::crypto) use self::ring::{constant_time_eq, sha1, sha256};
-pub(super) use self::symmetric::{HmacKey, aead_open, aead_seal};
+pub(in crate::crypto) use self::ring::constant_time_eq;
+pub(super) use self::symmetric::{HmacKey, aead_open, aead_seal, sha1, sha256};

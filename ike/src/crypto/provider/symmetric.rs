@@ -1,9 +1,9 @@
-//! HMAC and AEAD. The two crates that do them have one interface, so one text is compiled against each.
+//! HMAC, digests and AEAD. The two crates that do them have one interface, so one text is compiled against each.
 
-/// `HmacKey`, `aead_seal` and `aead_open` by the crate of this name.
+/// `HmacKey`, `sha1`, `sha256`, `aead_seal` and `aead_open` by the crate of this name.
 macro_rules! symmetric_by {
     ($by:ident) => {
-        use $by::{aead, hmac};
+        use $by::{aead, digest, hmac};
 
         use crate::crypto::aead::Aead;
         use crate::crypto::prf::{Prf, PrfOutput};
@@ -29,6 +29,16 @@ macro_rules! symmetric_by {
                 }
                 PrfOutput::new(context.sign().as_ref())
             }
+        }
+
+        pub(crate) fn sha1(text: &[u8]) -> [u8; 20] {
+            let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text);
+            digest.as_ref().try_into().unwrap_or([0; 20])
+        }
+
+        pub(crate) fn sha256(text: &[u8]) -> [u8; 32] {
+            let digest = digest::digest(&digest::SHA256, text);
+            digest.as_ref().try_into().unwrap_or([0; 32])
         }
 
         fn aead_key(aead: Aead, key: &[u8]) -> Option<aead::LessSafeKey> {

@@ -4,6 +4,7 @@ use rand_core::SeedableRng as _;
 
 use super::*;
 use crate::crypto::Rng;
+use crate::crypto::prf::tests::unhex;
 
 const KEMS: [KeMethod; 3] = [KeMethod::MlKem512, KeMethod::MlKem768, KeMethod::MlKem1024];
 
@@ -93,6 +94,18 @@ fn hmac_is_the_same_by_both() {
             assert_eq!(*ours, *theirs, "{prf:?}");
         }
     }
+}
+
+/// FIPS 180-4, "abc", as NIST's examples of SHA-1 and SHA-256 give it.
+#[test]
+fn digests_are_those_that_nist_published() {
+    let sha1 = unhex("a9993e364706816aba3e25717850c26c9cd0d89d");
+    let sha256 = unhex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_eq!([ring_ml_kem::sha1(b"abc"), aws_lc::sha1(b"abc")].map(Vec::from), [sha1.clone(), sha1]);
+    assert_eq!(
+        [ring_ml_kem::sha256(b"abc"), aws_lc::sha256(b"abc")].map(Vec::from),
+        [sha256.clone(), sha256]
+    );
 }
 
 #[test]

@@ -1,3 +1,3 @@
-//! HMAC and AEAD by `aws-lc-rs`.
+//! HMAC, digests and AEAD by `aws-lc-rs`.
 
 super::super::symmetric::symmetric_by!(aws_lc_rs);

@@ -1,6 +1,6 @@
-//! Diffie-Hellman and digests by `ring`.
+//! Diffie-Hellman by `ring`, and comparison in constant time.
 
-use ring::{agreement, digest, rand::SystemRandom};
+use ring::{agreement, rand::SystemRandom};
 use zeroize::Zeroizing;
 
 use crate::crypto::ke::{KeError, KeMethod, SharedSecret};
@@ -58,32 +58,6 @@ fn strip_point_form(method: KeMethod, data: &[u8]) -> Vec<u8> {
         (KeMethod::Ecp256 | KeMethod::Ecp384, [_, point @ ..]) => point.to_vec(),
         _ => data.to_vec(),
     }
-}
-
-/// SHA-1, for NAT detection (RFC 7296 section 2.23) and the names of authorities (section 3.7) only.
-pub(crate) fn sha1(parts: &[&[u8]]) -> [u8; 20] {
-    let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
-    for part in parts {
-        context.update(part);
-    }
-    let mut out = [0; 20];
-    for (to, from) in out.iter_mut().zip(context.finish().as_ref()) {
-        *to = *from;
-    }
-    out
-}
-
-/// SHA-256.
-pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        context.update(part);
-    }
-    let mut out = [0; 32];
-    for (to, from) in out.iter_mut().zip(context.finish().as_ref()) {
-        *to = *from;
-    }
-    out
 }
 
 /// Compares in a time that depends on the lengths alone.

@@ -1,3 +1,3 @@
-//! HMAC and AEAD by `ring`.
+//! HMAC, digests and AEAD by `ring`.
 
 super::super::symmetric::symmetric_by!(ring);

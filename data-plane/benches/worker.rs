@@ -1,0 +1,80 @@
+//! The worker loop on rings in memory, one round after the other on one thread: what it does for a packet beside the AEAD call.
+//! `cargo xtask bench worker`.
+//!
+//! Everything is as it is in a gateway but for the kernel: parse, policy, SA, sequence number or window, AEAD, headers,
+//! neighbour, counters, rings. Packets are written, and sealed for the way in, before a round and not in its time; the bare AEAD
+//! calls of `ring` take turns with it, batch by batch, on the same frames.
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
+#[path = "../../xtask/src/bench/figure.rs"]
+mod figure;
+#[path = "../tests/gateway/mod.rs"]
+mod gateway;
+#[path = "worker/setting.rs"]
+mod setting;
+
+use std::os::unix::fs::MetadataExt;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use figure::{Better, Figure, Report, median};
+use setting::{BATCH, Setting, Way};
+
+const BATCHES: usize = 2000;
+const WARM_UP: usize = 200;
+const RUNS: usize = 7;
+/// Octets of the inner packet, and nanoseconds that a packet may cost beside its AEAD call.
+const SIZES: [(usize, f64); 2] = [(64, 45.0), (1400, 60.0)];
+
+fn main() -> ExitCode {
+    let mut report = Report::begin();
+    if !std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
+        eprintln!("worker: left out: network namespaces need root");
+        return report.finish();
+    }
+    for (len, limit) in SIZES {
+        for way in [Way::Seal, Way::Open] {
+            let (mut runs, mut bare) = (Vec::new(), Vec::new());
+            for _ in 0..RUNS {
+                let (worker, call) = measure(way, len);
+                runs.push(worker - call);
+                bare.push(call);
+            }
+            println!("  {way:?} {len} B: the AEAD call alone {:.1} ns", median(&bare));
+            report.add(Figure {
+                suite: "worker",
+                case: format!("{} {len} B, beside the AEAD call", way.label()),
+                unit: "ns/packet",
+                better: Better::Lower,
+                runs,
+                against: "limit",
+                against_runs: vec![limit],
+                goal: Some(1.0),
+            });
+        }
+    }
+    report.finish()
+}
+
+/// Nanoseconds for a packet: of the worker, and of the bare AEAD call.
+fn measure(way: Way, len: usize) -> (f64, f64) {
+    let mut setting = Setting::new(way, len);
+    let (mut worker, mut bare) = (Vec::new(), Vec::new());
+    for batch in 0..WARM_UP + BATCHES {
+        setting.offer();
+        let start = Instant::now();
+        let count = setting.round();
+        let time = start.elapsed().as_nanos() as f64 / BATCH as f64;
+        assert_eq!(count, BATCH);
+        setting.take_back();
+        setting.prepare_bare();
+        let start = Instant::now();
+        setting.bare();
+        let bare_time = start.elapsed().as_nanos() as f64 / BATCH as f64;
+        if batch >= WARM_UP {
+            worker.push(time);
+            bare.push(bare_time);
+        }
+    }
+    (median(&worker), median(&bare))
+}
