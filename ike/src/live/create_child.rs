@@ -6,7 +6,7 @@ use super::dispatch::{After, Which};
 use super::followup::{Agreed, SeriesStart};
 use super::{Active, LiveSa, Outcome, Task};
 use crate::action::ChildId;
-use crate::codec::NotifyType;
+use crate::codec::{NotifyType, covers};
 use crate::config::ChildConfig;
 use crate::crypto::ke::respond;
 use crate::crypto::{KeInitiator, KeMethod};
@@ -181,6 +181,10 @@ impl LiveSa {
             return id;
         }
         let rival = self.rival.take().filter(|(same, _)| *same == old);
+        if self.is_narrower(id, old) {
+            self.keep_old(core, now, old, id);
+            return id;
+        }
         let wins = rival.is_none_or(|(_, theirs)| ours > theirs);
         // The pair that is redundant waits for the DELETE of its initiator; nothing else is done with it.
         for child in self.children.iter_mut() {
@@ -198,6 +202,30 @@ impl LiveSa {
             self.want(Task::DeleteChild(id));
         }
         id
+    }
+
+    /// RFC 7296 section 2.9.2: "the new SA MUST NOT have narrower selectors than the original".
+    fn is_narrower(&self, new: ChildId, old: ChildId) -> bool {
+        let pair = self.children.get(new).zip(self.children.get(old));
+        pair.is_some_and(|(new, old)| {
+            !covers(&new.local_ts, &old.local_ts) || !covers(&new.remote_ts, &old.remote_ts)
+        })
+    }
+
+    /// The peer's answer is no replacement: it is deleted, and the pair that it was to replace serves on, until it can be
+    /// rekeyed or its lifetime ends.
+    fn keep_old(&mut self, core: &mut Core, now: Time, old: ChildId, new: ChildId) {
+        let retry = self.config.ike.retry_max;
+        if let Some(old) = self.children.get_mut(old).filter(|old| old.stage == Stage::Replaced) {
+            old.stage = Stage::Live;
+            old.rekey_at = now + retry;
+        }
+        if let Some(new) = self.children.get_mut(new) {
+            new.stage = Stage::Replaced;
+            let name = new.name.clone();
+            self.child_failed(core, name, ExchangeError::Selectors);
+        }
+        self.want(Task::DeleteChild(new));
     }
 
     /// Both ends asked for the same child at once: of the two pairs the one with the lowest nonce goes, as for rekeys, and

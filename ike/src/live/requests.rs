@@ -14,6 +14,8 @@ use crate::transport::backoff::jitter;
 
 /// A TEMPORARY_FAILURE is waited out for this long, and up to as long again (RFC 7296 section 2.25).
 const COLLISION_WAIT: Duration = Duration::from_millis(500);
+/// So often in a row: with waits of up to a minute, four to seven minutes. Then the two ends no longer agree on what there is.
+const MOST_PUT_OFFS: u32 = 12;
 /// A closing IKE SA is given up after this time without an answer to its DELETE.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -71,8 +73,14 @@ impl LiveSa {
         }
     }
 
-    /// A collision will pass: the task comes again a little later, each time after a longer wait.
+    /// A collision will pass: the task comes again a little later, each time after a longer wait. If it does not pass within
+    /// minutes, the IKE SA is closed (RFC 7296 section 2.25).
     pub(super) fn try_again_later(&mut self, core: &mut Core, now: Time, task: Task) {
+        if self.put_off >= MOST_PUT_OFFS {
+            core.reject("out_of_sync");
+            self.close(now, Reason::ProtocolError);
+            return self.start_next(core, now);
+        }
         let wait = COLLISION_WAIT.saturating_mul(1 << self.put_off.min(6));
         self.put_off = self.put_off.saturating_add(1);
         self.pause_until = Some(now + wait + jitter(wait, &mut core.rng));

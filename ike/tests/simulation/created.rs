@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use portcullis_ike::codec::{
-    CipherLayout, Encrypted, ExchangeType, Header, Message, Payload, ProtocolId, decode_chain,
+    CipherLayout, Encrypted, ExchangeType, Header, Message, Payload, PayloadType, Protected, ProtocolId,
+    SealParts, decode_chain,
 };
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
@@ -71,6 +72,32 @@ impl CreatedSas {
     pub fn take(&mut self) -> Vec<Created> {
         core::mem::take(&mut self.done)
     }
+}
+
+/// The same message of a peer that says something else under its protection. Its Initialization Vector is one that no end uses.
+pub fn rewritten(
+    raw: &[u8],
+    ledger: &Ledger,
+    content: impl FnOnce(PayloadType, Vec<u8>) -> (PayloadType, Vec<u8>),
+) -> Vec<u8> {
+    let message = Message::decode(raw).unwrap();
+    let header = message.header;
+    let encrypted = message.encrypted.as_ref().unwrap();
+    let keys = ledger.keys((header.spi_i, header.spi_r)).next().expect("both ends log their keys");
+    let key_and_salt = if header.flags.initiator { &keys.sk_ei } else { &keys.sk_er };
+    let (first, content) = content(encrypted.first_inner, decrypt(encrypted, key_and_salt).unwrap());
+    let (key, salt) = key_and_salt.split_at(32);
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).unwrap());
+    let iv = (u64::MAX - u64::from(header.message_id)).to_be_bytes();
+    let nonce: [u8; 12] = [salt, &iv].concat().try_into().unwrap();
+    let seal = |parts: SealParts<'_>| {
+        let (nonce, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(parts.associated_data));
+        let tag = key.seal_in_place_separate_tag(nonce, aad, parts.text).ok()?;
+        parts.iv.copy_from_slice(&iv);
+        parts.icv.copy_from_slice(tag.as_ref());
+        Some(())
+    };
+    Protected::whole(&header, first).seal(&content, LAYOUT, seal).unwrap()
 }
 
 /// `None` if the message agrees to nothing.

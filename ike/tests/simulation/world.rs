@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use portcullis_ike::Time;
 use portcullis_ike::action::{Action, PuzzleId};
+use portcullis_ike::codec::NON_ESP_MARKER;
 use portcullis_ike::command::{Command, CommandKind, Fact};
 use portcullis_ike::config::{ConnectionConfig, EndpointConfig, RemoteAddress};
 use portcullis_ike::event::Event;
@@ -65,6 +66,8 @@ pub struct World {
     pub(crate) tap: Tap,
     /// CREATE_CHILD_SA exchanges of two nodes, read if somebody wants to know.
     pub(crate) created: Option<CreatedSas>,
+    /// Says something else in the name of a node, where it returns a message.
+    pub(crate) rewrite: Option<fn(usize, &[u8], &Ledger) -> Option<Vec<u8>>>,
     /// The keys that the nodes say they have.
     pub(crate) ledger: Ledger,
     pub(crate) tcp: Connections,
@@ -108,6 +111,7 @@ impl World {
             esp_frames: BTreeMap::new(),
             tap: Tap::default(),
             created: None,
+            rewrite: None,
             ledger: Ledger::default(),
             tcp: Connections::default(),
             queue: Queue::default(),
@@ -419,6 +423,9 @@ impl World {
             let message = message.to_vec();
             self.read_created(n, &message);
         }
+        let said = self.rewrite.zip(payload.strip_prefix(&NON_ESP_MARKER));
+        let said = said.and_then(|(rewrite, message)| rewrite(n, message, &self.ledger));
+        let payload = said.map_or(payload, |message| [&NON_ESP_MARKER, message.as_slice()].concat());
         if let Some(sent) = &mut self.sent_datagrams {
             sent.push((n, path, payload.clone()));
         }
