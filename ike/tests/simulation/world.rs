@@ -25,6 +25,9 @@ use crate::tap::Tap;
 use crate::tcp::Connections;
 use crate::trace::Trace;
 
+/// Says something else than a node does in this message, or lets it pass.
+pub(crate) type Rewrite = fn(usize, &[u8], &Ledger) -> Option<Vec<u8>>;
+
 /// Inbound SPIs that a node can give out, over all its starts.
 const SPIS_PER_NODE: u32 = 0x100_0000;
 
@@ -67,7 +70,7 @@ pub struct World {
     /// CREATE_CHILD_SA exchanges of two nodes, read if somebody wants to know.
     pub(crate) created: Option<CreatedSas>,
     /// Says something else in the name of a node, where it returns a message.
-    pub(crate) rewrite: Option<fn(usize, &[u8], &Ledger) -> Option<Vec<u8>>>,
+    pub(crate) rewrite: Option<Rewrite>,
     /// The keys that the nodes say they have.
     pub(crate) ledger: Ledger,
     pub(crate) tcp: Connections,
