@@ -15,6 +15,7 @@ pub mod handle;
 pub mod netlink;
 pub mod packet;
 pub mod policy;
+pub mod prefetch;
 pub mod sa;
 pub mod sa_table;
 pub mod sockets;

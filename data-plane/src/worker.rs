@@ -20,6 +20,7 @@ pub mod echo;
 mod egress;
 mod esp_run;
 pub mod facts;
+mod fetch;
 mod forward;
 mod held;
 pub mod hold;

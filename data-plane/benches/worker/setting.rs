@@ -72,7 +72,9 @@ pub struct Setting {
     /// A frame as it arrives, but for what differs from packet to packet.
     template: Vec<u8>,
     inner_len: usize,
-    peer: Outbound<Arc<OutboundLive>>,
+    /// What sends to each inbound SA.
+    peers: Vec<Outbound<Arc<OutboundLive>>>,
+    random: u64,
     /// Where the last packets were taken from, to be given back.
     addresses: Vec<u64>,
     key: LessSafeKey,
@@ -87,7 +89,8 @@ pub struct Setting {
 }
 
 impl Setting {
-    pub fn new(way: Way, inner_len: usize) -> Self {
+    /// `sas` inbound SAs, between which packets on the way in choose at random.
+    pub fn new(way: Way, inner_len: usize, sas: u32) -> Self {
         let (namespace, far) = (Namespace::new(), Namespace::new());
         for (name, own, other, prefix) in [("wan0", OWN, PEER, "24"), ("lan0", "10.1.0.1", "10.1.0.5", "24")]
         {
@@ -120,8 +123,11 @@ impl Setting {
             Port::new(lan_index, Role::Lan, true, [2, 0, 0, 0, 0, 1], lan_socket),
             Port::new(wan_index, Role::Wan, false, [2, 0, 0, 0, 0, 2], wan_socket),
         ];
-        let (table, mut sas) =
-            sa_table::create(TableConfig { slots: 1024, workers: 1 }, Backing::Memory).unwrap();
+        let (table, mut owned) = sa_table::create(
+            TableConfig { slots: sas.max(256).next_power_of_two(), workers: 1 },
+            Backing::Memory,
+        )
+        .unwrap();
         let mut protects = HashMap::new();
         let spd = Spd::build(&policies(), &mut protects, 1);
         let (events, event_receiver) = mpsc::channel(1 << 16);
@@ -147,26 +153,24 @@ impl Setting {
         };
         shared.paths.update(PATH, path, TunnelOptions::default(), &shared.streams);
         let path = shared.paths.get(PATH).unwrap();
-        let spi = table.reserve_spi().unwrap();
-        let extra = InboundExtra {
-            path: path.clone(),
-            tun: None,
-            facts: InboundFacts::default(),
-            echo: Default::default(),
+        let keymat = KeyMaterial::from_keymat(ALGORITHM, &keymat()).unwrap();
+        let inbound = |_| {
+            let spi = table.reserve_spi().unwrap();
+            let (facts, echo) = (InboundFacts::default(), Default::default());
+            let extra = InboundExtra { path: path.clone(), tun: None, facts, echo };
+            let sa = InboundSa { common: common(), spi, replay_window: Some(4096) };
+            table.install_inbound(&sa, 0, extra, 0).unwrap();
+            let parameters = OutboundParameters { spi, esn: true, lifetime: Default::default() };
+            Outbound::new(parameters, ExpandedKeymat::new(&keymat).unwrap(), Arc::default())
         };
-        table
-            .install_inbound(&InboundSa { common: common(), spi, replay_window: Some(4096) }, 0, extra, 0)
-            .unwrap();
+        let peers: Vec<_> = (0..sas).map(inbound).collect();
         let extra = OutboundExtra { path, reported: OncePerSecond::default() };
         let index = table
             .install_outbound(&OutboundSa { common: common(), spi: Spi(0x1234_5678) }, 0, extra, 0)
             .unwrap();
         let selectors = common().selectors;
         protects[&key()].use_outbound(spd::Outbound { child: CHILD, index, selectors });
-        let worker = Worker::new(0, shared, umem.clone(), FrameCache::new(pool, 512), ports, sas.remove(0));
-        let parameters = OutboundParameters { spi, esn: true, lifetime: Default::default() };
-        let keymat = KeyMaterial::from_keymat(ALGORITHM, &keymat()).unwrap();
-        let peer = Outbound::new(parameters, ExpandedKeymat::new(&keymat).unwrap(), Arc::default());
+        let worker = Worker::new(0, shared, umem.clone(), FrameCache::new(pool, 512), ports, owned.remove(0));
         let template = match way {
             Way::Seal => frame(&packet(HOST, FAR_HOST, inner_len)),
             Way::Open => packet(FAR_HOST, HOST, inner_len),
@@ -180,7 +184,8 @@ impl Setting {
             way,
             template,
             inner_len,
-            peer,
+            peers,
+            random: 1,
             addresses: Vec::new(),
             key: bare,
             number: 0,
@@ -205,7 +210,10 @@ impl Setting {
                     let mut buffer = vec![0; HEAD_LEN + self.inner_len + portcullis_esp::MAX_TAIL_LEN];
                     let range = HEAD_LEN..HEAD_LEN + self.inner_len;
                     buffer[range.clone()].copy_from_slice(&self.template);
-                    self.peer.seal(&mut buffer, range, NextHeader::IPV4, 1).unwrap();
+                    self.random =
+                        self.random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                    let chosen = (self.random >> 33) as usize % self.peers.len();
+                    self.peers[chosen].seal(&mut buffer, range, NextHeader::IPV4, 1).unwrap();
                     frame(&esp_in_udp(&buffer[..sealed_len(self.inner_len)]))
                 }
             };

@@ -18,6 +18,7 @@ use super::memory::SharedArray;
 use super::slots::{SteerWords, lookup};
 use super::wipe::WipeBox;
 use crate::policy::PolicyKey;
+use crate::prefetch::prefetch;
 use crate::sa::{ChildId, PathId, SaCommon, SaSelectors};
 
 /// Installs and removals taken at one batch boundary at most, so that a storm of them does not hold packets
@@ -168,6 +169,36 @@ impl<I, O> WorkerSas<I, O> {
             }
         }
         found(&mut self.inbound, slot)
+    }
+
+    /// Places for inbound SAs, as many as there ever were at once.
+    #[inline]
+    pub fn inbound_places(&self) -> usize {
+        self.inbound.len()
+    }
+
+    /// Asks the cache for the place that leads to an inbound SA.
+    #[inline]
+    pub fn prefetch_inbound_place(&self, spi: Spi) {
+        if let Some(place) = self.inbound.get(spi.index() as usize) {
+            prefetch(place);
+        }
+    }
+
+    /// Asks the cache for an inbound SA: its expanded key and its books. Its place should be there by now.
+    #[inline]
+    pub fn prefetch_inbound(&self, spi: Spi) {
+        if let Some(Some(sa)) = self.inbound.get(spi.index() as usize) {
+            prefetch(&**sa);
+        }
+    }
+
+    /// Asks the cache for the live state of an inbound SA, which should be there itself by now.
+    #[inline]
+    pub fn prefetch_inbound_live(&self, spi: Spi) {
+        if let Some(Some(sa)) = self.inbound.get(spi.index() as usize) {
+            prefetch(sa.esp.live());
+        }
     }
 
     /// Finds the outbound SA with exactly this index and tag.

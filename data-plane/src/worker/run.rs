@@ -8,8 +8,10 @@ use portcullis_common::DropReason;
 use super::Worker;
 use super::batch::Batch;
 use super::command::Command;
+use super::fetch;
 use super::shared::Shared;
 use super::work::{FromStream, Work};
+use crate::config::Role;
 use crate::sa_table::Found;
 use crate::xsk::Umem;
 
@@ -86,6 +88,9 @@ impl Worker {
         let mut received = std::mem::take(&mut self.received);
         let Some(from) = self.ports.get_mut(port) else { return 0 };
         let count = from.socket.receive(&mut received, BATCH);
+        if from.role == Role::Wan {
+            fetch::inbound(&self.sas, batch.umem, &received);
+        }
         for packet in received.drain(..) {
             self.take_frame(batch, port, packet);
         }
