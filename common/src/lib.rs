@@ -20,6 +20,7 @@ pub mod ethernet;
 pub mod ip;
 pub mod lan;
 pub mod maps;
+pub mod near;
 pub mod prefix_class;
 pub mod spi;
 pub mod steer;

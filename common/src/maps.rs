@@ -11,6 +11,8 @@ pub const KEYS: &str = "KEYS";
 pub const LOCAL_IPV4: &str = "LOCAL_IPV4";
 /// Hash of our IPv6 addresses.
 pub const LOCAL_IPV6: &str = "LOCAL_IPV6";
+/// Array of one [`crate::near::NearAddresses`].
+pub const LOCAL_NEAR: &str = "LOCAL_NEAR";
 /// Array of words with the classes of all IPv4 /24s, memory-mapped.
 pub const LAN_IPV4: &str = "LAN_IPV4";
 /// Hash from a /24 to its [`crate::prefix_class::MixedBlock`].
@@ -26,7 +28,7 @@ pub const VERDICTS: &str = "VERDICTS";
 
 /// Maps that all interfaces of an instance share.
 pub const SHARED: &[&str] =
-    &[STEER, KEYS, LOCAL_IPV4, LOCAL_IPV6, LAN_IPV4, LAN_IPV4_MIXED, LAN_IPV6, LAN_IPV6_LENGTHS];
+    &[STEER, KEYS, LOCAL_NEAR, LOCAL_IPV4, LOCAL_IPV6, LAN_IPV4, LAN_IPV4_MIXED, LAN_IPV6, LAN_IPV6_LENGTHS];
 /// Maps of one interface.
 pub const PER_INTERFACE: &[&str] = &[SOCKETS, VERDICTS];
 

@@ -15,6 +15,7 @@ mod counters;
 mod default_policy;
 mod etag;
 mod events;
+mod explain;
 mod extract;
 mod health;
 mod openapi;

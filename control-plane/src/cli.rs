@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod connection;
+mod explain;
 mod gateway;
 mod guard_restore;
 mod pki;
@@ -36,6 +37,8 @@ enum Verb {
     Check(check::Check),
     /// Show how every connection travels, and why.
     Status(connection::Status),
+    /// Show what would become of a packet, and why.
+    Explain(explain::Explain),
     /// Show what the workers do, again and again.
     Top(top::Top),
     /// Bring a connection up and wait for the outcome.
@@ -89,6 +92,7 @@ pub fn run() -> Result<ExitCode> {
         }
         Verb::Check(check) => return Ok(check.run()),
         Verb::Status(status) => status.run()?,
+        Verb::Explain(explain) => explain.run()?,
         Verb::Top(top) => top.run()?,
         Verb::Up(up) => up.run("up")?,
         Verb::Down(down) => down.run("down")?,

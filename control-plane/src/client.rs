@@ -1,6 +1,7 @@
 //! The verbs that talk to a running daemon: `status`, `top`, `up`, `down`, `rekey`, `policy`, `events`, `reload`.
 
 pub mod events;
+mod explain;
 mod http;
 pub mod policy;
 pub mod reload;
@@ -13,6 +14,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use crate::status::explain::Explained;
 use crate::status::{DataPlane, Status};
 
 /// Prints the status: for people, or the JSON as the daemon answers it.
@@ -41,6 +43,24 @@ pub fn data_plane(socket: &Path, json: bool) -> Result<()> {
         println!("{}", body.trim_end());
     } else {
         print!("{}", render::data_plane(&data_plane_of(&body)?));
+    }
+    Ok(())
+}
+
+/// Prints what would become of a packet, which `query` describes.
+///
+/// # Errors
+/// If no daemon answers on the socket, or with what it says against the packet.
+pub fn explain(socket: &Path, query: &[(&str, &str)], json: bool) -> Result<()> {
+    let escaped = |(key, value): &(&str, &str)| format!("{key}={}", http::path_segment(value));
+    let query: Vec<_> = query.iter().map(escaped).collect();
+    let body = http::request(socket, "GET", &format!("/v1/explain?{}", query.join("&")), None)?;
+    if json {
+        println!("{}", body.trim_end());
+    } else {
+        let explained: Explained =
+            serde_json::from_str(&body).context("the daemon is of another version: try `explain --json`")?;
+        print!("{}", explain::page(&explained));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! an SA since it was made.
 
 mod build;
+pub mod explain;
 mod merge;
 
 use std::collections::BTreeMap;

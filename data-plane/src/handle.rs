@@ -2,6 +2,7 @@
 //! and reports.
 
 mod devices;
+mod explain;
 mod interfaces;
 mod policies;
 mod report;
@@ -18,6 +19,7 @@ use crate::guard::Guard;
 use crate::netlink::{Network, Snapshot, TunRoutes};
 use crate::worker::sas::SaTable;
 use crate::worker::shared::Shared;
+pub use explain::{Explanation, Tunnel, Way};
 pub use report::{DataPlaneReport, InterfacePath, InterfaceReport, SaTableReport};
 pub use sas::InstallError;
 pub use start::{DataPlaneSockets, Receivers, StartError};

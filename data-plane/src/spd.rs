@@ -4,6 +4,7 @@
 //! of a PROTECT policy) hangs on a [`Protect`] that both share.
 
 mod flow_cache;
+mod index;
 mod lookup;
 mod protect;
 mod selector;

@@ -12,8 +12,10 @@ use std::thread;
 use portcullis_common::DropReason;
 use portcullis_common::verdict::Verdict;
 use portcullis_data_plane::counters::{Sink, Source};
+use portcullis_data_plane::packet::inner::Ports;
 use portcullis_data_plane::policy::{Disposition, Policy, Selector};
-use portcullis_data_plane::sa::{Carrier, SaSelectors};
+use portcullis_data_plane::sa::{Carrier, ChildId, SaSelectors};
+use portcullis_data_plane::spd::{Decision, Flow};
 
 use gateway::{PATIENCE, address, bind, wait_until};
 use tunnel::{CHILD, HOST_A, HOST_A_V6, HOST_B, HOST_B_V6, NO_LIMITS, Shape, Side, TUN, Tunnel, XDP, nets};
@@ -129,6 +131,47 @@ fn a_packet_outside_the_negotiated_selectors_is_not_sent() {
         wait_until("it is dropped", || dropped(&tunnel.a, DropReason::OutsideSelectors) == 1);
         tunnel.assert_balanced();
     }
+}
+
+/// What is said of a packet that nobody sends is what becomes of one that is sent.
+#[test]
+fn an_explanation_says_what_becomes_of_a_packet() {
+    let tunnel = Tunnel::without_sas(XDP);
+    let explain = |remote: &str| {
+        let (local, remote) = (address(HOST_A), address(remote));
+        tunnel.a.plane.explain(&Flow { local, remote, protocol: 17, ports: Ports::Known(4000, 4242) }, None)
+    };
+    let becomes = |reason: DropReason| {
+        let before = dropped(&tunnel.a, reason);
+        send(&tunnel.a, HOST_A, HOST_B);
+        wait_until(reason.label(), || dropped(&tunnel.a, reason) > before);
+        assert_eq!(explain(HOST_B).dropped, Some(reason));
+    };
+    becomes(DropReason::NoSa);
+    install_narrowed(&tunnel, &tunnel.a);
+    becomes(DropReason::OutsideSelectors);
+    tunnel.install(ChildId(2), NO_LIMITS);
+    tunnel.set_path(Carrier::Shut, false);
+    becomes(DropReason::PathShut);
+    tunnel.set_path(Carrier::Udp, false);
+    tunnel.wait_until_passes(HOST_A, HOST_B);
+    // The kernel sends for us until the neighbour is known.
+    wait_until("the neighbour is known", || explain(HOST_B).way.is_some_and(|way| way.by_ring));
+
+    let passes = explain(HOST_B);
+    let sas = passes.tunnel.unwrap();
+    assert_eq!((passes.dropped, sas.child, sas.carrier), (None, ChildId(2), Carrier::Udp));
+    assert_eq!((sas.worker_out, sas.worker_in), (Some(0), Some(0)));
+    assert_eq!((sas.local.port(), sas.remote.ip()), (4500, tunnel.a.other_wan_address()));
+    let way = passes.way.unwrap();
+    assert_eq!((way.interface.as_deref(), way.is_resolved), (Some("wan0"), true));
+    // The largest packet that fits passes, one octet more is told to be too long.
+    let mtu = sas.inner_mtu.unwrap();
+    let answer = |len: usize| ping(&tunnel.a, &["-M", "do", "-s", &(len - 28).to_string(), HOST_B]);
+    assert!(answer(mtu).contains("1 received"), "{}", answer(mtu));
+    assert!(answer(mtu + 1).contains(&format!("mtu = {mtu}")), "{}", answer(mtu + 1));
+    let stranger = explain("203.0.113.9");
+    assert!(matches!(stranger.decision, Decision::NoPolicy) && stranger.tunnel.is_none());
 }
 
 /// RFC 4301 section 4.4.1: the final policy of a protected interface is DISCARD.

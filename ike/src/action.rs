@@ -218,6 +218,9 @@ pub struct ChildSaCommon {
     pub local_ts: Arc<[TrafficSelector]>,
     /// Negotiated selectors of the peer's side.
     pub remote_ts: Arc<[TrafficSelector]>,
+    /// How much before a soft lifetime in bytes or packets it is to be rekeyed, in parts of 65536 of it, so that SAs made
+    /// together are not rekeyed together (RFC 7296 section 2.8). The same in both directions.
+    pub early: u16,
 }
 
 /// An inbound Child SA to install.

@@ -39,6 +39,7 @@ mod establish;
 mod facts;
 mod fall;
 mod half_open;
+mod held;
 mod initiate;
 mod lifecycle;
 mod peers;
@@ -62,6 +63,7 @@ use self::peers::Peers;
 use self::quota::{Quota, Standing};
 
 pub use self::core::SpiSource;
+pub use self::held::Held;
 
 /// The shortest time between unprotected errors about messages that cannot be read.
 const UNPROTECTED_INTERVAL: Duration = Duration::from_millis(50);

@@ -17,6 +17,7 @@ use crate::action::{ChildId, IkeSaId};
 use crate::codec::GatewayIdentity;
 use crate::config::{ChildConfig, ConnectionConfig, FirstChild};
 use crate::crypto::schedule::IkeKeys;
+use crate::endpoint::core::Core;
 use crate::proposal::IkeProposal;
 use crate::sa::channel::Channel;
 use crate::sa::children::Children;
@@ -153,6 +154,8 @@ pub(crate) enum Task {
     RekeyChild(ChildId),
     /// INFORMATIONAL with DELETE of a pair.
     DeleteChild(ChildId),
+    /// The same for every pair that a configured child has by then.
+    DeleteChildren(Arc<str>),
     /// CREATE_CHILD_SA for the IKE SA itself.
     RekeyIke,
     /// INFORMATIONAL with DELETE of the IKE SA.
@@ -176,7 +179,7 @@ pub(crate) enum Active {
     /// DELETE of this generation.
     DeleteIke,
     /// REDIRECT.
-    Redirect,
+    Redirect(IpAddr),
     /// Empty INFORMATIONAL.
     Liveness,
 }
@@ -240,20 +243,22 @@ impl LiveSa {
         }
         match task {
             // What a rekey leaves behind goes before anything new begins.
-            Task::DeleteChild(_) => self.queue.push_front(task),
+            Task::DeleteChild(_) | Task::DeleteChildren(_) => self.queue.push_front(task),
             _ => self.queue.push_back(task),
         }
     }
 
-    /// A child is wanted after all: a DELETE that waits for its turn is forgotten.
+    /// A child is wanted after all: a DELETE of it that waits for its turn is forgotten. One of a pair that is redundant or
+    /// over is not.
     pub(crate) fn keep(&mut self, name: &str) {
-        let kept: Vec<_> = self
-            .children
-            .iter()
-            .filter(|child| child.is_live() && *child.name == *name)
-            .map(|child| child.id)
-            .collect();
-        self.queue.retain(|task| !matches!(task, Task::DeleteChild(id) if kept.contains(id)));
+        self.queue.retain(|task| !matches!(task, Task::DeleteChildren(other) if **other == *name));
+    }
+
+    /// A child is not wanted any more: its pairs go, also the one that an exchange under way is about to make.
+    pub(crate) fn take_down(&mut self, core: &mut Core, name: &Arc<str>) {
+        self.queue.retain(|task| *task != Task::CreateChild(name.clone()));
+        self.drop_series_of(core, name);
+        self.want(Task::DeleteChildren(name.clone()));
     }
 
     /// Our SPIs: those by which messages of this IKE SA are found.

@@ -5,6 +5,14 @@ use std::path::Path;
 #[path = "../../fuzz/src/ike.rs"]
 mod targets;
 
+#[path = "../../fuzz/src/ike_endpoint.rs"]
+mod endpoint;
+
+#[test]
+fn endpoints() {
+    replay("ike_endpoint", endpoint::endpoint);
+}
+
 #[test]
 fn messages() {
     replay("ike_message", targets::message);

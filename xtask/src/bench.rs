@@ -18,7 +18,7 @@ use crate::{build_ebpf, workspace};
 /// Runs benchmark suites.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// Only this suite: esp, ike, handshakes, esp-in-tcp, worker, tunnel, memory or scrape.
+    /// Only this suite: esp, ike, handshakes, esp-in-tcp, worker, xdp, scale, tunnel, memory or scrape.
     suite: Option<String>,
     /// Write all figures to this file, an array of objects.
     #[arg(long, value_name = "FILE")]
@@ -56,6 +56,16 @@ const SUITES: &[Suite] = &[
         name: "worker",
         what: "the worker loop on rings in memory, beside the AEAD call",
         run: |json| program("portcullis-data-plane", "worker", &["root-tests"], json),
+    },
+    Suite {
+        name: "xdp",
+        what: "the XDP programs, run by the kernel on frames, beside one that only drops",
+        run: xdp,
+    },
+    Suite {
+        name: "scale",
+        what: "SA table and policies with up to a million SAs",
+        run: |json| program("portcullis-data-plane", "scale", &[], json),
     },
     Suite {
         name: "tunnel",
@@ -112,6 +122,11 @@ fn program(package: &str, target: &str, features: &[&str], json: &Path) -> Resul
     workspace::run(cargo.args(["--", "--json"]).arg(json))?;
     let text = std::fs::read_to_string(json).with_context(|| format!("reading {}", json.display()))?;
     serde_json::from_str(&text).with_context(|| format!("parsing {}", json.display()))
+}
+
+fn xdp(json: &Path) -> Result<Value> {
+    build_ebpf::run()?;
+    program("portcullis-data-plane", "xdp", &["root-tests"], json)
 }
 
 fn esp_in_tcp(json: &Path) -> Result<Value> {

@@ -5,6 +5,7 @@ mod build_ebpf;
 mod check;
 mod daemon;
 mod demo;
+mod fuzz;
 mod setup;
 mod stages;
 mod test;
@@ -30,6 +31,7 @@ enum Task {
     Test(test::Test),
     Check(check::Check),
     Bench(bench::Bench),
+    Fuzz(fuzz::Fuzz),
 }
 
 fn main() -> std::process::ExitCode {
@@ -51,5 +53,6 @@ fn interruptible() -> anyhow::Result<()> {
         Task::Test(test) => test.run(),
         Task::Check(check) => check.run(),
         Task::Bench(bench) => bench.run(),
+        Task::Fuzz(fuzz) => fuzz.run(),
     }
 }

@@ -1,13 +1,17 @@
 //! `cargo xtask test`: every rung of the ladder, the cheapest first, with the time each took.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use portcullis_vm_tests::Artefacts;
 
 use crate::stages::Stages;
-use crate::{check, daemon, setup, workspace};
+use crate::{check, daemon, fuzz, setup, workspace};
+
+/// How long all fuzz targets together run, building not counted.
+const FUZZING: Duration = Duration::from_secs(60);
 
 /// Runs all tests, or some of the stages.
 #[derive(Args, Debug)]
@@ -23,6 +27,8 @@ enum Stage {
     Check,
     /// Unit tests, vectors, properties, simulated network: stable Rust alone.
     Unit,
+    /// A minute of fuzzing, over all targets.
+    Fuzz,
     /// XDP programs, rings, guard, in the running kernel.
     Kernel,
     /// Real gateways in network namespaces.
@@ -47,6 +53,9 @@ impl Test {
             stages.run("unit tests", || {
                 workspace::run(workspace::cargo().args(["test", "--workspace", "--no-fail-fast"]))
             });
+        }
+        if wanted(Stage::Fuzz) {
+            stages.run("fuzz", || fuzz::run_all(FUZZING));
         }
         if [Stage::Kernel, Stage::Scenarios, Stage::Demo].into_iter().any(wanted) {
             match stages.run("build", || as_root().and_then(|()| daemon::build())) {

@@ -23,6 +23,7 @@ use portcullis_data_plane::config::Mode;
 use portcullis_data_plane::counters::StreamCounters;
 use portcullis_data_plane::guard::{BackendKind, GuardDrops, GuardState};
 use portcullis_data_plane::handle::{DataPlaneReport, SaTableReport};
+use portcullis_data_plane::spd::Flow;
 use portcullis_ike::command::CommandKind;
 use portcullis_ike::time::Time;
 use serde_json::{Value, json};
@@ -36,6 +37,7 @@ use crate::config::{self, Config, Refused, Secrets};
 use crate::daemon::CommandError;
 use crate::events::Events;
 use crate::snapshot::{Clock, Snapshot};
+use crate::status::explain::Explained;
 
 const ADMIN: &str = "admin-token-admin-token-admin-token-0";
 const OPERATOR: &str = "operator-token-operator-token-operat-1";
@@ -230,6 +232,17 @@ impl Running for Idle {
 
     fn data_plane(&self) -> DataPlaneReport {
         snapshot(self.config.load_full()).data_plane
+    }
+
+    fn explain(&self, flow: &Flow, interface: Option<&str>) -> Explained {
+        Explained {
+            decision: "none".to_owned(),
+            connection: interface.map(str::to_owned),
+            child: None,
+            tunnel: None,
+            dropped: Some(format!("{flow:?}")),
+            way: None,
+        }
     }
 
     fn command(&self, name: String, kind: CommandKind) -> BoxFuture<'_, Result<String, CommandError>> {

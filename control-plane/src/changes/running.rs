@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use portcullis_data_plane::handle::DataPlaneReport;
+use portcullis_data_plane::spd::Flow;
 use portcullis_ike::command::CommandKind;
 
 use crate::config::Config;
 use crate::daemon::CommandError;
 use crate::snapshot::Snapshot;
+use crate::status::explain::Explained;
 
 /// What supervisors and load balancers ask for every few seconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +42,9 @@ pub trait Running: Send + Sync {
 
     /// What the data plane counts; asks no shard.
     fn data_plane(&self) -> DataPlaneReport;
+
+    /// What would become of a packet; `interface` is the TUN of a route-based connection that it comes from.
+    fn explain(&self, flow: &Flow, interface: Option<&str>) -> Explained;
 
     /// Carries out a command and waits for its outcome.
     fn command(&self, name: String, kind: CommandKind) -> BoxFuture<'_, Result<String, CommandError>>;

@@ -285,7 +285,7 @@ impl Hands {
                 local: sa.local_ts.iter().map(for_data_plane).collect(),
                 remote: sa.remote_ts.iter().map(for_data_plane).collect(),
             },
-            lifetime: lifetime(child, sa.esn),
+            lifetime: lifetime(child, sa.esn, sa.early),
         }
     }
 }
@@ -297,8 +297,9 @@ fn installed<E: std::fmt::Display>(child: ChildId, result: Result<(), E>) -> Out
     }
 }
 
-/// Lifetimes that the data plane counts. Without extended sequence numbers a rekey is due well before they run out.
-fn lifetime(child: Option<&Child>, esn: bool) -> Lifetime {
+/// Lifetimes that the data plane counts, the soft ones `early` parts of 65536 before their time. Without extended sequence numbers
+/// a rekey is due well before they run out.
+fn lifetime(child: Option<&Child>, esn: bool, early: u16) -> Lifetime {
     const UNLIMITED: (u64, u64) = (u64::MAX, u64::MAX);
     const WITHOUT_ESN: (u64, u64) = (3 << 30, u32::MAX as u64);
     let Limits { bytes, packets } = child.map(|child| child.limits).unwrap_or_default();
@@ -310,9 +311,38 @@ fn lifetime(child: Option<&Child>, esn: bool) -> Lifetime {
         (None, false) => WITHOUT_ESN,
     };
     let hard_time = child.map_or(Duration::MAX, |child| child.ike.lifetime.saturating_add(HARD_TIME_MARGIN));
+    let [soft_bytes, soft_packets] = [soft_bytes, soft_packets].map(|soft| earlier(soft, early));
     Lifetime { soft_bytes, hard_bytes, soft_packets, hard_packets, hard_time }
+}
+
+/// A soft limit, `early` parts of 65536 less; none stays none.
+fn earlier(soft: u64, early: u16) -> u64 {
+    let part = (u128::from(soft) * u128::from(early)) >> 16;
+    match soft {
+        u64::MAX => u64::MAX,
+        soft => soft.saturating_sub(u64::try_from(part).unwrap_or(u64::MAX)).max(1),
+    }
 }
 
 fn path_id(ike_sa: IkeSaId) -> PathId {
     PathId(ike_sa.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 7296 section 2.8.
+    #[test]
+    fn soft_limits_come_earlier_and_never_later() {
+        assert_eq!(earlier(u64::MAX, u16::MAX), u64::MAX, "no limit");
+        assert_eq!(earlier(1 << 40, 0), 1 << 40);
+        assert_eq!(earlier(1 << 40, 0x8000), 1 << 39);
+        assert_eq!(earlier(1000, 6554), 900);
+        assert_eq!(earlier(u64::MAX - 1, u16::MAX) >> 48, 0);
+        assert_eq!(earlier(1, u16::MAX), 1, "never nothing");
+        let Lifetime { soft_packets, hard_packets, .. } = lifetime(None, false, 6553);
+        assert!(soft_packets < 3 << 30 && soft_packets > (3 << 30) / 10 * 9 - 2);
+        assert_eq!(hard_packets, u64::from(u32::MAX), "hard limits stay");
+    }
 }

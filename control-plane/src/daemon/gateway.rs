@@ -22,7 +22,9 @@ use crate::events::Events;
 use crate::net::Counters;
 use crate::net::route::Shards;
 use crate::snapshot::{ControlSnapshot, Snapshot};
+use crate::status::explain::Explained;
 use portcullis_data_plane::handle::DataPlaneReport;
+use portcullis_data_plane::spd::Flow;
 
 /// An operator hears of an outcome, or that there is none, within this time.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -286,6 +288,10 @@ impl Running for Gateway {
 
     fn data_plane(&self) -> DataPlaneReport {
         self.data_plane.report()
+    }
+
+    fn explain(&self, flow: &Flow, interface: Option<&str>) -> Explained {
+        self.data_plane.explain(flow, interface).into()
     }
 
     fn command(&self, name: String, kind: CommandKind) -> BoxFuture<'_, Result<String, CommandError>> {

@@ -3,11 +3,12 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aya::maps::{MapData, PerCpuArray, XskMap};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::programs::{TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, Pod};
 use portcullis_common::Verdict;
 use portcullis_common::maps::{SOCKETS, VERDICTS};
@@ -157,6 +158,21 @@ impl XdpInterface {
     /// # Errors
     /// If the kernel refuses the run.
     pub fn test_run(&self, frame: &[u8]) -> Result<(u32, Vec<u8>), BpfError> {
+        let mut out = vec![0; frame.len()];
+        let result = self.run(frame, &mut out, 1)?;
+        out.truncate(result.data_size_out as usize);
+        Ok((result.return_value, out))
+    }
+
+    /// Runs the loaded program `repeat` times on a frame, and returns what one run took by the kernel's clock.
+    ///
+    /// # Errors
+    /// If the kernel refuses the run.
+    pub fn time_run(&self, frame: &[u8], repeat: u32) -> Result<Duration, BpfError> {
+        self.run(frame, &mut vec![0; frame.len()], repeat).map(|result| result.duration)
+    }
+
+    fn run(&self, frame: &[u8], out: &mut [u8], repeat: u32) -> Result<TestRunResult, BpfError> {
         let refused = |error: &dyn std::error::Error| BpfError::Load {
             interface: self.plan.name.clone(),
             cause: chain(error),
@@ -166,13 +182,11 @@ impl XdpInterface {
             .program(self.program)
             .and_then(|program| program.try_into().ok())
             .ok_or_else(|| refused(&std::io::Error::other("no program")))?;
-        let mut out = vec![0; frame.len()];
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
-        options.data_out = Some(&mut out);
-        let result = program.test_run(options).map_err(|error| refused(&error))?;
-        out.truncate(result.data_size_out as usize);
-        Ok((result.return_value, out))
+        options.data_out = Some(out);
+        options.repeat = repeat;
+        program.test_run(options).map_err(|error| refused(&error))
     }
 
     /// The link that an earlier process left, with the id of its program.

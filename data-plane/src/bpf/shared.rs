@@ -7,9 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use aya::{Ebpf, Pod};
+use portcullis_common::ip::Address;
 use portcullis_common::maps::{
-    KEYS, LAN_IPV4, LAN_IPV4_MIXED, LAN_IPV6, LAN_IPV6_LENGTHS, LOCAL_IPV4, LOCAL_IPV6, STEER,
+    KEYS, LAN_IPV4, LAN_IPV4_MIXED, LAN_IPV6, LAN_IPV6_LENGTHS, LOCAL_IPV4, LOCAL_IPV6, LOCAL_NEAR, STEER,
 };
+use portcullis_common::near::NearAddresses;
 use portcullis_common::prefix_class::{Ipv6Lengths, Ipv6Prefix, MixedBlock, PrefixClass};
 
 use super::class_array::ClassArray;
@@ -20,6 +22,8 @@ use super::{BpfError, LanClasses};
 pub struct SharedMaps {
     steer: Map,
     keys: Map,
+    local_near: Array<MapData, Near>,
+    near: NearAddresses,
     local_ipv4: HashMap<MapData, [u8; 4], u8>,
     local_ipv6: HashMap<MapData, [u8; 16], u8>,
     local: BTreeSet<IpAddr>,
@@ -39,11 +43,21 @@ struct PrefixKey(Ipv6Prefix);
 // value.
 unsafe impl Pod for PrefixKey {}
 
+/// The map's value, in a type of this crate.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Near(NearAddresses);
+
+// SAFETY: integers without padding (`NearAddresses` is `repr(C)`, its size is pinned by a test): any bytes are a value.
+unsafe impl Pod for Near {}
+
 impl SharedMaps {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, BpfError> {
         Ok(Self {
             steer: take(ebpf, STEER)?,
             keys: take(ebpf, KEYS)?,
+            local_near: typed(ebpf, LOCAL_NEAR)?,
+            near: NearAddresses::default(),
             local_ipv4: typed(ebpf, LOCAL_IPV4)?,
             local_ipv6: typed(ebpf, LOCAL_IPV6)?,
             local: BTreeSet::new(),
@@ -92,6 +106,12 @@ impl SharedMaps {
                 }
             }
         }
+        let addresses = wanted.iter().map(|address| match address {
+            IpAddr::V4(a) => Address::V4(a.octets()),
+            IpAddr::V6(a) => Address::V6(a.octets()),
+        });
+        self.near = self.near.updated(addresses);
+        self.local_near.set(0, Near(self.near), 0).map_err(|e| BpfError::map(LOCAL_NEAR, e))?;
         for address in self.local.difference(&wanted) {
             match address {
                 IpAddr::V4(a) => {

@@ -350,6 +350,11 @@ impl BoundInterface {
         Self { config, path, reason, program, index, is_orphaned: AtomicBool::new(false) }
     }
 
+    /// How its packets travel.
+    pub(super) fn path(&self) -> InterfacePath {
+        self.path
+    }
+
     /// Its name.
     pub(super) fn name(&self) -> &Arc<str> {
         &self.config.name

@@ -213,6 +213,13 @@ impl DataPlane {
         in_use.iter().find(same).map(|sa| sa.child)
     }
 
+    /// The inbound SPI of a pair, and the path of its outbound SA.
+    pub(super) fn pair(&self, child: ChildId) -> Option<(Option<Spi>, Arc<PathState>)> {
+        let children = lock(&self.inner.children);
+        let pair = children.pairs.get(&child)?;
+        Some((pair.inbound, pair.outbound.as_ref()?.path.clone()))
+    }
+
     fn outbound_part(&self, child: ChildId) -> Option<OutboundPart> {
         lock(&self.inner.children).pairs.get(&child)?.outbound.clone()
     }

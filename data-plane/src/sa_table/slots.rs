@@ -1,6 +1,6 @@
 //! Slots of one direction: their steer words, the tags of their SPIs, and who may be reused when.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,12 +29,12 @@ pub(super) struct Slots {
     /// Slots from here on were never used.
     untouched: u32,
     free: VecDeque<u32>,
-    retired: VecDeque<Retired>,
+    /// Dead slots by their owner, in the order of their epochs: if one has to wait, so have those behind it.
+    retired: BTreeMap<u8, VecDeque<Retired>>,
 }
 
 struct Retired {
     slot: u32,
-    owner: u8,
     epoch: u64,
 }
 
@@ -44,7 +44,7 @@ impl Slots {
         for word in words.iter().filter(|word| word.load(Ordering::Relaxed) != SteerWord::FREE.0) {
             word.store(SteerWord::FREE.0, Ordering::Release);
         }
-        let (free, retired) = (VecDeque::new(), VecDeque::new());
+        let (free, retired) = (VecDeque::new(), BTreeMap::new());
         Self { words, tags: Tags(RandomState::new()), untouched: 0, free, retired }
     }
 
@@ -94,20 +94,22 @@ impl Slots {
 
     /// Remembers that a dead slot may be freed once `epoch` has passed.
     pub(super) fn retire(&mut self, spi: Spi, owner: u8, epoch: u64) {
-        self.retired.push_back(Retired { slot: spi.index(), owner, epoch });
+        self.retired.entry(owner).or_default().push_back(Retired { slot: spi.index(), epoch });
     }
 
     /// Frees every dead slot whose epoch has passed, each after `wipe` was called for it.
     pub(super) fn reclaim(&mut self, epochs: &Epochs, mut wipe: impl FnMut(u32)) {
-        for _ in 0..self.retired.len() {
-            let Some(retired) = self.retired.pop_front() else { return };
-            if epochs.has_passed(retired.epoch, retired.owner) {
-                wipe(retired.slot);
-                self.free(retired.slot);
-            } else {
-                self.retired.push_back(retired);
+        let mut retired = std::mem::take(&mut self.retired);
+        for (owner, queue) in &mut retired {
+            while let Some(first) = queue.front()
+                && epochs.has_passed(first.epoch, *owner)
+            {
+                wipe(first.slot);
+                self.free(first.slot);
+                queue.pop_front();
             }
         }
+        self.retired = retired;
     }
 
     /// Slots that are reserved, live or dead.
@@ -117,7 +119,7 @@ impl Slots {
 
     /// Dead slots that wait for an epoch.
     pub(super) fn waiting(&self) -> u32 {
-        self.retired.len() as u32
+        self.retired.values().map(VecDeque::len).sum::<usize>() as u32
     }
 
     fn free(&mut self, slot: u32) {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::index::AddressIndex;
 use super::protect::Protect;
 use super::selector::{Flow, SelectorMatch, matches_any};
 use crate::policy::{Disposition, Policy, PolicyKey, PolicySet, Selector};
@@ -47,6 +48,10 @@ enum Action {
 /// The ordered policies of this gateway.
 pub struct Spd {
     entries: Vec<SpdEntry>,
+    /// Those that are not route-based, by the addresses of the other side; `None` if all have to be searched.
+    by_remote: Option<AddressIndex>,
+    /// Those of each route-based connection, by its TUN.
+    by_interface: HashMap<Arc<str>, Vec<u32>>,
     version: u32,
 }
 
@@ -58,7 +63,16 @@ impl Spd {
         let entries: Vec<_> = set.policies.iter().map(|policy| SpdEntry::new(policy, known)).collect();
         let named: HashSet<&PolicyKey> = entries.iter().filter_map(SpdEntry::key).collect();
         known.retain(|key, _| named.contains(key));
-        Self { entries, version }
+        let numbered = || (0u32..).zip(&entries);
+        let others = numbered().filter(|(_, entry)| entry.interface().is_none());
+        let by_remote = AddressIndex::build(others.map(|(number, entry)| (number, entry.remote.as_slice())));
+        let mut by_interface: HashMap<_, Vec<_>> = HashMap::new();
+        for (number, entry) in numbered() {
+            if let Some(interface) = entry.interface() {
+                by_interface.entry(interface.clone()).or_default().push(number);
+            }
+        }
+        Self { entries, by_remote, by_interface, version }
     }
 
     /// Tells this SPD from those before it.
@@ -69,10 +83,22 @@ impl Spd {
     /// The first policy that covers a flow. `interface` is the TUN of a route-based connection that the packet
     /// came from, if it did.
     pub fn decide(&self, flow: &Flow, interface: Option<&str>) -> Decision {
-        for (number, entry) in (0u32..).zip(&self.entries) {
-            if !entry.takes_from(interface) {
-                continue;
+        match (interface, &self.by_remote) {
+            (None, Some(index)) => self.first_of(index.candidates(flow.remote).iter().copied(), flow),
+            (Some(interface), _) => {
+                self.first_of(self.by_interface.get(interface).into_iter().flatten().copied(), flow)
             }
+            (None, None) => {
+                let others = (0u32..).zip(&self.entries).filter(|(_, entry)| entry.interface().is_none());
+                self.first_of(others.map(|(number, _)| number), flow)
+            }
+        }
+    }
+
+    /// The first of these policies that covers a flow.
+    fn first_of(&self, numbers: impl Iterator<Item = u32>, flow: &Flow) -> Decision {
+        for number in numbers {
+            let Some(entry) = self.entries.get(number as usize) else { continue };
             match matches_any(&entry.local, &entry.remote, flow) {
                 SelectorMatch::No => {}
                 SelectorMatch::PortsUnknown => return Decision::FragmentPorts,
@@ -118,12 +144,12 @@ impl SpdEntry {
         }
     }
 
-    /// A route-based policy takes what the kernel routed into its TUN and nothing else; every other policy
-    /// takes the rest.
-    fn takes_from(&self, interface: Option<&str>) -> bool {
+    /// The TUN of a route-based policy: it takes what the kernel routed into that and nothing else; every other policy takes
+    /// the rest.
+    fn interface(&self) -> Option<&Arc<str>> {
         match &self.action {
-            Action::Protect { interface: Some(own), .. } => interface == Some(own),
-            _ => interface.is_none(),
+            Action::Protect { interface, .. } => interface.as_ref(),
+            Action::Bypass | Action::Discard => None,
         }
     }
 }
@@ -182,6 +208,22 @@ mod tests {
         assert_eq!(spd.decide(&flow("10.2.0.1"), None), Decision::NoPolicy);
         assert_eq!(spd.decide(&flow("10.2.0.1"), Some("tun-dc")), Decision::Protect(0));
         assert_eq!(spd.decide(&flow("10.2.0.1"), Some("other")), Decision::NoPolicy);
+    }
+
+    /// However the policies are found, the first that matches decides.
+    #[test]
+    fn a_set_too_intricate_for_an_index_is_searched_as_a_whole() {
+        let nested = (0..2000u32).map(|n| {
+            let bound = |bits: u32| std::net::Ipv4Addr::from_bits(bits).to_string();
+            let disposition = if n % 2 == 0 { Disposition::Bypass } else { Disposition::Discard };
+            policy(&bound(1_000_000 - n), &bound(1_000_000 + n), disposition)
+        });
+        let (spd, _) = build(nested.collect());
+        assert!(spd.by_remote.is_none());
+        let at = |offset: u32| flow(&std::net::Ipv4Addr::from_bits(1_000_000 + offset).to_string());
+        assert_eq!(spd.decide(&at(0), None), Decision::Bypass);
+        assert_eq!(spd.decide(&at(1999), None), Decision::Discard);
+        assert_eq!(spd.decide(&at(2000), None), Decision::NoPolicy);
     }
 
     fn build(policies: Vec<Policy>) -> (Spd, HashMap<PolicyKey, Arc<Protect>>) {

@@ -71,6 +71,11 @@ impl PathState {
         self.outbound.load().iter().find(|(own, _)| *own == spi).map(|(_, index)| *index)
     }
 
+    /// The peer's SPI of an outbound SA, if it belongs to this IKE SA.
+    pub fn spi_of(&self, index: OutboundIndex) -> Option<Spi> {
+        self.outbound.load().iter().find(|(_, own)| *own == index).map(|(spi, _)| *spi)
+    }
+
     /// An outbound SA of this IKE SA is installed.
     pub fn add_outbound(&self, spi: Spi, index: OutboundIndex) {
         self.outbound.rcu(|sas| [&sas[..], &[(spi, index)]].concat());

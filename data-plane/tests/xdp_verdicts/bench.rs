@@ -100,6 +100,7 @@ fn the_maps_are_laid_out_as_user_space_expects() {
     assert_eq!(layout(maps::LAN_IPV4_MIXED), (4, 64, maps::MAX_MIXED, 1));
     assert_eq!(layout(maps::LAN_IPV6), (24, 1, maps::MAX_IPV6_PREFIXES, 1));
     assert_eq!(layout(maps::LAN_IPV6_LENGTHS), (4, 24, 1, 0));
+    assert_eq!(layout(maps::LOCAL_NEAR), (4, 104, 1, 0));
     assert_eq!(layout(maps::LOCAL_IPV4), (4, 1, maps::MAX_LOCAL_ADDRESSES, 0));
     assert_eq!(layout(maps::LOCAL_IPV6), (16, 1, maps::MAX_LOCAL_ADDRESSES, 0));
     assert_eq!(layout("lo/VERDICTS"), (4, 16, Verdict::COUNT as u32, 0));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Endpoint;
 use super::connection::{Goal, Pending};
+use crate::action::IkeSaId;
 use crate::command::{Command, CommandKind};
 use crate::event::Event;
 use crate::live::Task;
@@ -57,7 +58,7 @@ impl Endpoint {
                 connection.wanted.retain(|wanted| !children.contains(wanted));
                 connection.child_trouble.retain(|child, _| !children.contains(child));
                 connection.pending.push(Pending { request, goal: Goal::ChildrenDown(children.clone()) });
-                self.for_children(now, &name, &children, Task::DeleteChild);
+                self.take_children_down(now, &name, &children);
             }
             CommandKind::SetEspPolicy { on_unreachable } => {
                 let result = self.set_esp_policy(now, &name, on_unreachable);
@@ -92,7 +93,7 @@ impl Endpoint {
                 if let Some(connection) = self.connections.get_mut(&*name) {
                     connection.pending.push(Pending { request, goal: Goal::RekeyChildren(children.clone()) });
                 }
-                self.for_children(now, &name, &children, Task::RekeyChild);
+                self.rekey_children(now, &name, &children);
             }
         }
         self.refresh(now, &name);
@@ -157,30 +158,38 @@ impl Endpoint {
     }
 
     fn children_up(&self, name: &str) -> BTreeSet<Arc<str>> {
-        let ids = self.connections.get(name).map(|connection| connection.live.clone()).unwrap_or_default();
+        let ids = self.live_sas(name);
         let open = ids.iter().filter_map(|id| self.live.get(id)).filter(|live| live.is_open());
         open.flat_map(|live| live.children.iter().filter(|child| child.is_live()).map(|c| c.name.clone()))
             .collect()
     }
 
-    fn for_children(
-        &mut self,
-        now: Time,
-        name: &str,
-        children: &BTreeSet<Arc<str>>,
-        task: fn(crate::action::ChildId) -> Task,
-    ) {
-        let ids = self.connections.get(name).map(|connection| connection.live.clone()).unwrap_or_default();
-        for id in ids {
+    fn take_children_down(&mut self, now: Time, name: &str, children: &BTreeSet<Arc<str>>) {
+        for id in self.live_sas(name) {
+            if let Some(live) = self.live.get_mut(&id) {
+                for child in children {
+                    live.take_down(&mut self.core, child);
+                }
+            }
+            self.touch(now, id);
+        }
+    }
+
+    fn rekey_children(&mut self, now: Time, name: &str, children: &BTreeSet<Arc<str>>) {
+        for id in self.live_sas(name) {
             if let Some(live) = self.live.get_mut(&id) {
                 let named =
                     live.children.iter().filter(|child| child.is_live() && children.contains(&child.name));
                 let found: Vec<_> = named.map(|child| child.id).collect();
                 for child in found {
-                    live.want(task(child));
+                    live.want(Task::RekeyChild(child));
                 }
             }
             self.touch(now, id);
         }
+    }
+
+    fn live_sas(&self, name: &str) -> BTreeSet<IkeSaId> {
+        self.connections.get(name).map(|connection| connection.live.clone()).unwrap_or_default()
     }
 }

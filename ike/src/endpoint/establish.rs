@@ -362,7 +362,10 @@ impl Endpoint {
         reason: Reason,
         echo: bool,
     ) -> Box<LiveSa> {
-        let HalfOpen { id, channel, link, started_on, began, traffic, role, init_path, .. } = *half_open;
+        let HalfOpen { id, channel, mut link, started_on, began, traffic, role, init_path, .. } = *half_open;
+        if let Some(link) = link.tcp_mut() {
+            link.proven();
+        }
         let is_initiator = matches!(role, Role::Initiator(_));
         let first_began = match &role {
             Role::Initiator(initiator) => initiator.attempt.first_began,

@@ -300,6 +300,8 @@ impl Endpoint {
             return;
         }
         let Some(half_open) = self.take_half_open(id) else { return };
+        // A dial that was given up, or a stream on which nothing came.
+        self.close_streams_of(id);
         let traffic = half_open.traffic;
         let Role::Initiator(Initiator { mut attempt, .. }) = half_open.role else { return };
         if let Some(connection) = self.connections.get_mut(&attempt.config.name)
@@ -307,7 +309,7 @@ impl Endpoint {
         {
             // The peer was faster: its IKE SA is there.
             connection.attempt = None;
-            return self.close_streams_of(id);
+            return;
         }
         attempt.traffic = traffic;
         attempt.reason = reason;

@@ -186,6 +186,11 @@ impl Streams {
         Some(*stream)
     }
 
+    /// Connections now.
+    pub(crate) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
     /// Streams of strangers now.
     pub(crate) fn strangers(&self) -> usize {
         self.strangers.held()

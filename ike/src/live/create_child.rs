@@ -1,13 +1,12 @@
 //! CREATE_CHILD_SA for a new pair, or one that replaces another (RFC 7296 sections 1.3.1, 1.3.3, 2.8), both halves.
 
-use core::time::Duration;
 use std::sync::Arc;
 
 use super::dispatch::{After, Which};
 use super::followup::{Agreed, SeriesStart};
 use super::{Active, LiveSa, Outcome, Task};
 use crate::action::ChildId;
-use crate::codec::NotifyType;
+use crate::codec::{NotifyType, covers};
 use crate::config::ChildConfig;
 use crate::crypto::ke::respond;
 use crate::crypto::{KeInitiator, KeMethod};
@@ -19,9 +18,6 @@ use crate::sa::error::ExchangeError;
 use crate::sa::payloads::{self, Out, Received};
 use crate::status::Reason;
 use crate::time::Time;
-
-/// Pairs of the same child that both ends made within this time were asked for at once.
-const AT_ONCE: Duration = Duration::from_secs(60);
 
 /// A CREATE_CHILD_SA of ours that waits for its response.
 pub(crate) struct CreateChild {
@@ -40,6 +36,11 @@ impl CreateChild {
     /// The pair that it is to replace.
     pub(crate) fn replaces(&self) -> Option<ChildId> {
         self.offer.replaces
+    }
+
+    /// What it is for.
+    pub(super) fn task(&self) -> Task {
+        self.replaces().map_or_else(|| Task::CreateChild(self.name().clone()), Task::RekeyChild)
     }
 
     /// Our SPI.
@@ -164,7 +165,7 @@ impl LiveSa {
         let id = self.install(core, now, new);
         let Some(old) = replaces else {
             self.use_outbound(core, now, id);
-            self.settle_twins(now, id);
+            self.settle_twins(id);
             return id;
         };
         let ours = self.children.get(id).map(|child| child.lowest_nonce.clone()).unwrap_or_default();
@@ -176,9 +177,14 @@ impl LiveSa {
             if !old_is_there {
                 self.use_outbound(core, now, id);
             }
+            self.settle_twins(id);
             return id;
         }
         let rival = self.rival.take().filter(|(same, _)| *same == old);
+        if self.is_narrower(id, old) {
+            self.keep_old(core, now, old, id);
+            return id;
+        }
         let wins = rival.is_none_or(|(_, theirs)| ours > theirs);
         // The pair that is redundant waits for the DELETE of its initiator; nothing else is done with it.
         for child in self.children.iter_mut() {
@@ -198,19 +204,49 @@ impl LiveSa {
         id
     }
 
+    /// RFC 7296 section 2.9.2: "the new SA MUST NOT have narrower selectors than the original".
+    fn is_narrower(&self, new: ChildId, old: ChildId) -> bool {
+        let pair = self.children.get(new).zip(self.children.get(old));
+        pair.is_some_and(|(new, old)| {
+            !covers(&new.local_ts, &old.local_ts) || !covers(&new.remote_ts, &old.remote_ts)
+        })
+    }
+
+    /// The peer's answer is no replacement: it is deleted, and the pair that it was to replace serves on, until it can be
+    /// rekeyed or its lifetime ends.
+    fn keep_old(&mut self, core: &mut Core, now: Time, old: ChildId, new: ChildId) {
+        let retry = self.config.ike.retry_max;
+        if let Some(old) = self.children.get_mut(old).filter(|old| old.stage == Stage::Replaced) {
+            old.stage = Stage::Live;
+            old.rekey_at = now + retry;
+        }
+        if let Some(new) = self.children.get_mut(new) {
+            new.stage = Stage::Replaced;
+            let name = new.name.clone();
+            self.child_failed(core, name, ExchangeError::Selectors);
+        }
+        self.want(Task::DeleteChild(new));
+    }
+
     /// Both ends asked for the same child at once: of the two pairs the one with the lowest nonce goes, as for rekeys, and
-    /// its initiator deletes it. A pair that the peer adds much later is wanted.
-    fn settle_twins(&mut self, now: Time, id: ChildId) {
+    /// its initiator deletes it. If one of them has been rekeyed meanwhile, or its end is about to, the other goes: the two ends
+    /// may not have seen the same nonces. How long ago the other one was made does not matter: a request may have been under way
+    /// for as long as there was no stream.
+    fn settle_twins(&mut self, id: ChildId) {
         let Some(new) = self.children.get(id) else { return };
-        let is_rival = |other: &&Child| {
-            other.is_live()
-                && other.name == new.name
-                && other.made_by_us != new.made_by_us
-                && other.replaces.is_none()
-                && now.since(other.established) < AT_ONCE
-        };
+        let is_rival =
+            |other: &&Child| other.is_live() && other.name == new.name && other.made_by_us != new.made_by_us;
         let Some(other) = self.children.iter().find(is_rival) else { return };
-        let loser = if new.lowest_nonce < other.lowest_nonce { new } else { other };
+        let is_rekeyed = |child: &Child| {
+            child.replaces.is_some() || child.made_by_us && self.is_under_way(&Task::RekeyChild(child.id))
+        };
+        let loser = match (is_rekeyed(new), is_rekeyed(other)) {
+            (true, true) => return,
+            (true, false) => other,
+            (false, true) => new,
+            (false, false) if new.lowest_nonce < other.lowest_nonce => new,
+            (false, false) => other,
+        };
         if loser.made_by_us {
             self.want(Task::DeleteChild(loser.id));
         }
@@ -308,7 +344,8 @@ impl LiveSa {
                     false => (ExchangeError::NoSuchChild, Some(spi)),
                 };
                 let (id, name, stage) = old.ok_or(unknown)?;
-                if stage != Stage::Live || self.is_following_up(id) {
+                let is_leaving = stage != Stage::Live || self.queue.contains(&Task::DeleteChild(id));
+                if is_leaving || self.is_following_up(id) {
                     return Err(plain(ExchangeError::Collision));
                 }
                 Some((id, name))

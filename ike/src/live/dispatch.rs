@@ -229,7 +229,7 @@ impl LiveSa {
             Active::DeleteChild(child) => self.child_deleted(core, now, child),
             Active::DeleteIke => self.generation_deleted(core, which),
             // It goes, or is closed (RFC 5685 section 5).
-            Active::Redirect => self.leaves = Some((now + self.config.redirect.grace, Reason::Redirected)),
+            Active::Redirect(_) => self.leaves = Some((now + self.config.redirect.grace, Reason::Redirected)),
             Active::Liveness => {}
         }
     }
@@ -316,7 +316,7 @@ impl LiveSa {
                 core.spis.remove(&exchange.our_spi());
                 return;
             }
-            Active::DeleteChild(_) | Active::DeleteIke | Active::Redirect | Active::Liveness => return,
+            Active::DeleteChild(_) | Active::DeleteIke | Active::Redirect(_) | Active::Liveness => return,
         };
         core.spi_source.release(spi);
     }

@@ -71,6 +71,17 @@ impl SeriesStart {
         matches!(self.agreed, Agreed::Ike(_))
     }
 
+    /// What it is for.
+    fn task(&self) -> Task {
+        match &self.agreed {
+            Agreed::Ike(_) => Task::RekeyIke,
+            Agreed::Child(terms) => match terms.replaces {
+                Some(old) => Task::RekeyChild(old),
+                None => Task::CreateChild(terms.config.name.clone()),
+            },
+        }
+    }
+
     fn lowest_nonce(&self) -> &[u8] {
         (&self.nonce_i).min(&self.nonce_r)
     }
@@ -103,6 +114,11 @@ impl FollowUp {
     /// The pair that it is to replace.
     pub(crate) fn replaces(&self) -> Option<ChildId> {
         self.series.replaces()
+    }
+
+    /// What it is for.
+    pub(super) fn task(&self) -> Task {
+        self.series.task()
     }
 
     /// Gives back what it holds.
@@ -251,6 +267,18 @@ impl LiveSa {
         }
     }
 
+    /// Those that make pairs of this child are dropped: the peer is told STATE_NOT_FOUND, and that the pair which it rekeys is
+    /// closed.
+    pub(super) fn drop_series_of(&mut self, core: &mut Core, name: &str) {
+        let makes_one =
+            |agreed: &Agreed| matches!(agreed, Agreed::Child(terms) if *terms.config.name == *name);
+        let dropped: Vec<_> =
+            self.series.extract_if(.., |pending| makes_one(&pending.series.agreed)).collect();
+        for pending in dropped {
+            pending.series.release(core);
+        }
+    }
+
     /// When the next of them is dropped.
     pub(super) fn next_series_timeout(&self) -> Option<Time> {
         self.series.iter().map(|pending| pending.expires).min()
@@ -291,13 +319,7 @@ impl LiveSa {
         // STATE_NOT_FOUND: the peer has forgotten the series; start over (RFC 9370 section 2.2.4).
         let is_temporary =
             matches!(error, ExchangeError::Peer(NotifyType::STATE_NOT_FOUND | NotifyType::TEMPORARY_FAILURE));
-        let task = match &series.agreed {
-            Agreed::Ike(_) => Task::RekeyIke,
-            Agreed::Child(terms) => match terms.replaces {
-                Some(old) => Task::RekeyChild(old),
-                None => Task::CreateChild(terms.config.name.clone()),
-            },
-        };
+        let task = series.task();
         if self.put_off >= MOST_RETRIES && error == ExchangeError::Peer(NotifyType::STATE_NOT_FOUND) {
             self.close(now, Reason::ProtocolError);
         }

@@ -10,7 +10,7 @@ use crate::event::{Event, KeyEvent};
 use crate::sa::child_offer::NewChild;
 use crate::sa::children::{Child, Outbound, SHORTEST_LINGER, Stage};
 use crate::time::Time;
-use crate::transport::backoff::earlier;
+use crate::transport::backoff::{earlier, share};
 
 impl LiveSa {
     /// Installs both directions of a new pair, unused. The caller does it before anything leaves that lets the peer use
@@ -22,6 +22,8 @@ impl LiveSa {
             true => (keys.from_responder, keys.from_initiator),
             false => (keys.from_initiator, keys.from_responder),
         };
+        let jitter = self.config.ike.rekey_jitter_percent;
+        let early = share(jitter, &mut core.rng);
         let common = |key| ChildSaCommon {
             child: id,
             ike_sa: self.id,
@@ -32,6 +34,7 @@ impl LiveSa {
             esn: terms.choice.esn,
             local_ts: terms.local_ts.clone(),
             remote_ts: terms.remote_ts.clone(),
+            early,
         };
         if core.config.key_log {
             let path = self.carrier.path();
@@ -56,7 +59,6 @@ impl LiveSa {
         {
             old.stage = Stage::Replaced;
         }
-        let jitter = self.config.ike.rekey_jitter_percent;
         core.children.insert(id, self.id);
         self.children.add(Child {
             id,

@@ -12,6 +12,7 @@ use crate::crypto::{KeInitiator, KeMethod, SharedSecret};
 use crate::endpoint::core::Core;
 use crate::event::{Event, KeyEvent};
 use crate::sa::channel::Channel;
+use crate::sa::children::Stage;
 use crate::sa::error::ExchangeError;
 use crate::sa::negotiate::{self, IkeChoice};
 use crate::sa::payloads::{self, Out, Received};
@@ -146,7 +147,7 @@ impl LiveSa {
             Some(
                 Active::CreateChild(_) | Active::DeleteChild(_) | Active::FollowUp(_) | Active::DeleteIke,
             ) => true,
-            Some(Active::RekeyIke(_) | Active::Redirect | Active::Liveness) | None => false,
+            Some(Active::RekeyIke(_) | Active::Redirect(_) | Active::Liveness) | None => false,
         };
         if which != Which::Current || is_busy || self.closing.is_some() || self.replaced_by_peer.is_some() {
             return Err(plain(ExchangeError::Collision));
@@ -247,8 +248,31 @@ impl LiveSa {
             let active = generation.active.take();
             generation.is_deleted = true;
             if let Some(active) = active {
-                self.abandon(core, active);
+                self.ask_again(core, active);
             }
+        }
+    }
+
+    /// An exchange of ours was not answered on keys that are deleted: whether the peer has carried it out is not known, so it
+    /// is asked for again on the new ones. A DELETE of what the peer has deleted is answered without it (RFC 7296 section
+    /// 2.25.1).
+    pub(super) fn ask_again(&mut self, core: &mut Core, active: Active) {
+        let task = match &active {
+            Active::CreateChild(exchange) => Some(exchange.task()),
+            Active::FollowUp(exchange) => Some(exchange.task()),
+            Active::DeleteChild(id) => {
+                if let Some(child) = self.children.get_mut(*id).filter(|child| child.stage == Stage::Deleting)
+                {
+                    child.stage = Stage::Replaced;
+                }
+                Some(Task::DeleteChild(*id))
+            }
+            Active::Redirect(to) => Some(Task::Redirect(*to)),
+            Active::RekeyIke(_) | Active::DeleteIke | Active::Liveness => None,
+        };
+        self.abandon(core, active);
+        if let Some(task) = task {
+            self.want(task);
         }
     }
 

@@ -14,6 +14,8 @@ use crate::transport::backoff::jitter;
 
 /// A TEMPORARY_FAILURE is waited out for this long, and up to as long again (RFC 7296 section 2.25).
 const COLLISION_WAIT: Duration = Duration::from_millis(500);
+/// So often in a row: with waits of up to a minute, four to seven minutes. Then the two ends no longer agree on what there is.
+const MOST_PUT_OFFS: u32 = 12;
 /// A closing IKE SA is given up after this time without an answer to its DELETE.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -71,8 +73,14 @@ impl LiveSa {
         }
     }
 
-    /// A collision will pass: the task comes again a little later, each time after a longer wait.
+    /// A collision will pass: the task comes again a little later, each time after a longer wait. If it does not pass within
+    /// minutes, the IKE SA is closed (RFC 7296 section 2.25).
     pub(super) fn try_again_later(&mut self, core: &mut Core, now: Time, task: Task) {
+        if self.put_off >= MOST_PUT_OFFS {
+            core.reject("out_of_sync");
+            self.close(now, Reason::ProtocolError);
+            return self.start_next(core, now);
+        }
         let wait = COLLISION_WAIT.saturating_mul(1 << self.put_off.min(6));
         self.put_off = self.put_off.saturating_add(1);
         self.pause_until = Some(now + wait + jitter(wait, &mut core.rng));
@@ -112,6 +120,13 @@ impl LiveSa {
                 self.request_child(core, config, Some(id), None)
             }
             Task::DeleteChild(id) => self.request_delete_child(core, now, id),
+            Task::DeleteChildren(name) => {
+                let live = self.children.iter().filter(|child| child.is_live() && child.name == name);
+                for id in live.map(|child| child.id).collect::<Vec<_>>() {
+                    self.want(Task::DeleteChild(id));
+                }
+                None
+            }
             Task::RekeyIke => {
                 if self.is_rekeying_ike() {
                     return None;
@@ -121,7 +136,7 @@ impl LiveSa {
             Task::DeleteIke => Some((vec![payloads::delete_ike()], Active::DeleteIke)),
             Task::Redirect(gateway) => {
                 let data = encode_redirect(gateway, &[]);
-                Some((vec![payloads::notify_with(NotifyType::REDIRECT, data)], Active::Redirect))
+                Some((vec![payloads::notify_with(NotifyType::REDIRECT, data)], Active::Redirect(gateway)))
             }
             Task::Liveness => Some((Out::new(), Active::Liveness)),
         }
@@ -138,7 +153,7 @@ impl LiveSa {
         let exchange = match &active {
             Active::CreateChild(_) | Active::RekeyIke(_) => ExchangeType::CREATE_CHILD_SA,
             Active::FollowUp(_) => ExchangeType::IKE_FOLLOWUP_KE,
-            Active::DeleteChild(_) | Active::DeleteIke | Active::Redirect | Active::Liveness => {
+            Active::DeleteChild(_) | Active::DeleteIke | Active::Redirect(_) | Active::Liveness => {
                 ExchangeType::INFORMATIONAL
             }
         };

@@ -235,7 +235,7 @@ impl LiveSa {
                 let generation = self.previous.remove(index);
                 core.spis.remove(&generation.channel.our_spi());
                 if let Some(active) = generation.active {
-                    self.abandon(core, active);
+                    self.ask_again(core, active);
                 }
                 continue;
             }

@@ -43,6 +43,12 @@ pub(crate) fn earlier(wanted: Duration, percent: u8, rng: &mut impl Rng) -> Dura
     wanted.saturating_sub(jitter(wanted.saturating_mul(u32::from(percent.min(100))) / 100, rng))
 }
 
+/// Up to `percent` of something, in parts of 65536.
+pub(crate) fn share(percent: u8, rng: &mut impl Rng) -> u16 {
+    let most = u64::from(percent.min(100)) * 0xffff / 100;
+    u16::try_from(rng.next_u64() % (most + 1)).unwrap_or(u16::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

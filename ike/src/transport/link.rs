@@ -42,6 +42,8 @@ pub(crate) struct TcpLink {
     pub(crate) redial_at: Option<Time>,
     /// Since when there has been no stream.
     pub(crate) down_since: Option<Time>,
+    /// Something authenticated came on the current stream.
+    is_proven: bool,
     backoff: Backoff,
 }
 
@@ -108,6 +110,7 @@ impl TcpLink {
             dialling: None,
             redial_at: None,
             down_since: None,
+            is_proven: true,
             backoff: REDIAL,
         }
     }
@@ -122,12 +125,14 @@ impl TcpLink {
             dialling: None,
             redial_at: is_originator.then_some(now),
             down_since: Some(now),
+            is_proven: false,
             backoff: REDIAL,
         }
     }
 
     /// This stream is the one to send on from now on.
     pub(crate) fn up(&mut self, stream: StreamId) {
+        self.is_proven &= self.current == Some(stream);
         self.current = Some(stream);
         self.down_since = None;
         self.redial_at = None;
@@ -138,6 +143,7 @@ impl TcpLink {
 
     /// Something authenticated came: the stream is worth its name, so the next loss is answered at once.
     pub(crate) fn proven(&mut self) {
+        self.is_proven = true;
         self.backoff.reset();
     }
 
@@ -157,8 +163,10 @@ impl TcpLink {
             && self.dialling.is_none()
             && self.current.is_none()
         {
-            // At once after a loss, later after a failed dial.
-            self.redial_at = Some(if was_current { now } else { now + self.backoff.next(rng) });
+            // At once after a loss, later after a failed dial or a stream on which nothing came: something that takes
+            // connections and closes them again would be dialled as fast as it does.
+            let is_loss = was_current && self.is_proven;
+            self.redial_at = Some(if is_loss { now } else { now + self.backoff.next(rng) });
         }
         was_current
     }
@@ -209,6 +217,29 @@ mod tests {
         let wait = link.next_timeout().unwrap().since(now);
         assert!(wait >= Duration::from_secs(1) && wait < Duration::from_secs(2), "{wait:?}");
         assert_eq!(link.down_since, Some(now));
+    }
+
+    /// A middlebox may take a connection and close it again.
+    #[test]
+    fn a_stream_on_which_nothing_came_is_not_redialled_at_once() {
+        let mut rng = crate::crypto::Rng::from_seed([0; 32]);
+        let mut link = TcpLink::waiting(true, ADDRESS, ADDRESS, Time::ZERO);
+        let mut now = Time::ZERO;
+        let mut waits = Vec::new();
+        for n in 1..=4 {
+            let stream = StreamId::dialled(n);
+            link.dialled(stream, now + Duration::from_secs(10));
+            link.up(stream);
+            assert!(link.down(stream, now, &mut rng));
+            let next = link.next_timeout().unwrap();
+            waits.push(next.since(now));
+            now = next;
+        }
+        assert!(waits.is_sorted() && waits[0] >= Duration::from_secs(1), "{waits:?}");
+        link.up(StreamId::dialled(5));
+        link.proven();
+        assert!(link.down(StreamId::dialled(5), now, &mut rng));
+        assert_eq!(link.next_timeout(), Some(now), "this one was worth its name");
     }
 
     #[test]

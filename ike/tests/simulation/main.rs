@@ -1,9 +1,12 @@
 //! Endpoints over a simulated network with a virtual clock: hours of protocol time in milliseconds, from a seed.
 
 mod configuration;
+mod created;
 mod esp;
+mod ledger;
 mod network;
 mod node;
+mod seeds;
 mod settled;
 mod tap;
 mod tcp;
@@ -15,8 +18,10 @@ mod address;
 mod authority;
 mod certificates;
 mod childless;
+mod collisions;
 mod echo;
 mod ends;
+mod everything;
 mod fallback;
 mod policy_table;
 mod policy_walks;

@@ -47,6 +47,8 @@ pub struct Node {
     pub config: (EndpointConfig, Vec<ConnectionConfig>),
     /// What its policy is now.
     pub on_unreachable: OnUnreachable,
+    /// Its inbound SPIs are above this: none is another node's.
+    first_spi: u32,
 }
 
 /// An inbound SA as the data plane holds it.
@@ -99,8 +101,9 @@ impl Node {
         connections: Vec<ConnectionConfig>,
         address: IpAddr,
         seed: u64,
+        first_spi: u32,
     ) -> Self {
-        let spis = Arc::new(Mutex::new(SpiTable::default()));
+        let spis = Arc::new(Mutex::new(SpiTable { next: first_spi, ..SpiTable::default() }));
         let endpoint = endpoint(&config, &connections, &spis, seed, Time::ZERO);
         Self {
             on_unreachable: connections[0].esp.on_unreachable,
@@ -123,13 +126,14 @@ impl Node {
             cannot_send: false,
             boot: 0,
             config: (config, connections),
+            first_spi,
         }
     }
 
     /// `kill -9` and a new start: nothing is left but the configuration.
     pub fn restart(&mut self, seed: u64, now: Time) {
         self.boot += 1;
-        let next = self.boot * 0x10_000;
+        let next = self.first_spi + self.boot * 0x10_000;
         self.spis = Arc::new(Mutex::new(SpiTable { next, ..SpiTable::default() }));
         self.on_unreachable = self.config.1[0].esp.on_unreachable;
         self.endpoint = endpoint(&self.config.0, &self.config.1, &self.spis, seed, now);

@@ -1,7 +1,7 @@
 //! Random walks over falling back and coming back: carriers blocked in both directions and in one, streams that break,
 //! rekeys, and policies that change at any moment, at either end. The simulated data plane holds the invariants: no
 //! ESP in TCP under fail-closed, none outside of it where it belongs there. In the end both ends settle on one IKE SA and a
-//! direct carrier, and nothing is left behind. `SIM_SEED=n` walks one seed.
+//! direct carrier, and nothing is left behind.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use portcullis_ike::status::State;
 use crate::configuration::Pair;
 use crate::network::{Protocol, Weather};
 use crate::returns::assert_one_fall_per_hold_time;
+use crate::seeds::walk_all;
 use crate::world::World;
 use OnUnreachable::{FailClosed, TcpFallback};
 
@@ -20,13 +21,7 @@ const STEPS: usize = 25;
 
 #[test]
 fn whatever_the_policies_do_both_ends_settle() {
-    if let Ok(seed) = std::env::var("SIM_SEED") {
-        return walk(seed.parse().expect("SIM_SEED is a number"));
-    }
-    for seed in 0..SEEDS {
-        let walk = std::panic::catch_unwind(|| walk(seed));
-        assert!(walk.is_ok(), "seed {seed}");
-    }
+    walk_all(SEEDS, walk);
 }
 
 fn walk(seed: u64) {

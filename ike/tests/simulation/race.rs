@@ -90,8 +90,9 @@ impl Race {
         forged.ike.separate_transports = separate;
         let other = || Secret::new(b"a guess".to_vec());
         (forged.local_auth, forged.remote_auth) = (LocalAuth::Psk(other()), RemoteAuth::Psk(other()));
-        let node = |n| Node::new(EndpointConfig::default(), vec![forged.clone()], B, 1000 + n);
+        let node = |n| Node::new(EndpointConfig::default(), vec![forged.clone()], B, 1000 + n, 0);
         let mut world = pair.world(5);
+        world.ledger.is_disturbed = true;
         world.sent_datagrams = Some(Vec::new());
         Self { world, forgers: (0..forgers).map(node).collect(), seen: 0 }
     }

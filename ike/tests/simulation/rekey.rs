@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use portcullis_ike::codec::{
+    ExchangeType, Header, Notify, NotifyType, Payload, PayloadChain, ProtocolId, Spi,
+};
 use portcullis_ike::command::CommandKind;
 use portcullis_ike::config::{StartMode, StartTransport};
 use portcullis_ike::event::Event;
+use portcullis_ike::status::Reason;
 
 use crate::configuration::{Pair, child};
-use crate::network::Tcp;
+use crate::created::rewritten;
+use crate::network::{Protocol, Tcp};
 use crate::world::World;
 
 const REKEY_CHILD: CommandKind = CommandKind::RekeyChild { child: None };
@@ -139,6 +144,134 @@ fn a_rekey_may_meet_a_delete() {
                 world.status(1)
             );
             world.shut_down_and_check();
+        }
+    }
+}
+
+/// RFC 7296 section 2.25: "If a peer continues to receive TEMPORARY_FAILURE on the same IKE SA after several minutes, it SHOULD
+/// conclude that the state information is out of sync and close the IKE SA." Here the peer has rekeyed it, and we were told that it
+/// has not.
+#[test]
+fn an_ike_sa_whose_ends_are_out_of_sync_is_closed_after_minutes() {
+    let mut world = running(StartTransport::Udp, "aes256gcm16-esn");
+    world.ledger.is_disturbed = true;
+    world.rewrite = Some(|node, message, ledger| {
+        let (header, _) = Header::decode(message).ok()?;
+        let is_answer = header.exchange == ExchangeType::CREATE_CHILD_SA && header.flags.response;
+        (node == 1 && is_answer).then(|| {
+            let notify = Notify {
+                protocol: ProtocolId::NONE,
+                spi: Spi::None,
+                notify_type: NotifyType::TEMPORARY_FAILURE,
+                data: Default::default(),
+            };
+            let chain = PayloadChain::encode(&[Payload::Notify(notify)]).unwrap();
+            rewritten(message, ledger, |_, _| (chain.first, chain.bytes))
+        })
+    });
+    world.traffic = None;
+    let began = world.now;
+    world.command(0, REKEY_CHILD);
+    let is_closed = |world: &World| world.saw(0, |event| matches!(event, Event::IkeRemoved { .. })) == 1;
+    assert!(world.run_until_holds(Duration::from_secs(600), is_closed));
+    let after = world.now.since(began).as_secs();
+    assert!((180..=480).contains(&after), "after {after} s");
+    let reason = |event: &Event| matches!(event, Event::IkeRemoved { reason: Reason::ProtocolError, .. });
+    assert_eq!(world.saw(0, reason), 1);
+    world.rewrite = None;
+    assert!(
+        world.run_until_holds(Duration::from_secs(120), |world| world.try_settled(1).is_ok()),
+        "and set up anew"
+    );
+    world.shut_down_and_check();
+}
+
+/// RFC 7296 section 2.9.2: "the new SA MUST NOT have narrower selectors than the original".
+#[test]
+fn a_rekey_that_narrows_is_deleted_and_the_old_pair_serves_on() {
+    let mut world = running(StartTransport::Udp, "aes256gcm16-esn");
+    world.ledger.is_disturbed = true;
+    world.rewrite = Some(|node, message, ledger| {
+        let (header, _) = Header::decode(message).ok()?;
+        let is_answer = header.exchange == ExchangeType::CREATE_CHILD_SA && header.flags.response;
+        (node == 1 && is_answer).then(|| {
+            rewritten(message, ledger, |first, mut content| {
+                // TSr: 10.2.0.0 to 10.2.255.255.
+                let range = [10, 2, 0, 0, 10, 2, 255, 255];
+                let at = content.windows(8).position(|octets| octets == range).unwrap();
+                content[at + 6] = 127;
+                (first, content)
+            })
+        })
+    });
+    let before = world.status(0).ike_sas[0].children[0].id;
+    world.command(0, REKEY_CHILD);
+    world.run_for(Duration::from_secs(5));
+    let children = &world.status(0).ike_sas[0].children;
+    let alive: Vec<_> = children.iter().map(|child| (child.id, child.in_use)).collect();
+    assert_eq!(alive, [(before, true)]);
+    let refused = |event: &Event| matches!(event, Event::ChildFailed { reason: Reason::TsUnacceptable, .. });
+    assert_eq!(world.saw(0, refused), 1);
+    assert_eq!(world.nodes[1].outbound.len(), 1, "the other end has deleted it as well");
+    world.shut_down_and_check();
+}
+
+/// RFC 7296 section 2.8: the keys that a DELETE of a child left under are deleted before its answer comes. It is asked for again
+/// under the new ones, and the peer, which has deleted the pair, says so without it.
+#[test]
+fn a_delete_that_was_not_answered_before_the_ike_sa_was_replaced_is_asked_again() {
+    let mut world = running(StartTransport::Udp, "aes256gcm16-esn");
+    world.traffic = None;
+    let ms = Duration::from_millis;
+    world.command(1, CommandKind::RekeyIke);
+    world.run_for(ms(15));
+    // Between CREATE_CHILD_SA and IKE_FOLLOWUP_KE.
+    world.command(0, CommandKind::Down { child: Some("net".into()) });
+    world.run_for(ms(7));
+    world.weather.blocked = vec![(1, Protocol::Udp)];
+    world.run_for(ms(6));
+    world.weather.blocked.clear();
+    assert_eq!(
+        world.saw(1, |event| matches!(event, Event::ChildRemoved { .. })),
+        1,
+        "and its answer is lost"
+    );
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.saw(0, |event| matches!(event, Event::IkeRekeyed { .. })), 1);
+    for node in 0..2 {
+        let children = &world.status(node).ike_sas[0].children;
+        assert!(children.is_empty(), "node {node}: {children:?}");
+    }
+    world.shut_down_and_check();
+}
+
+/// RFC 7296 section 2.25.1: a child that is taken down while either end rekeys it stays down, whether or not the rekey has come
+/// so far that it can only be undone.
+#[test]
+fn a_child_that_is_taken_down_in_the_midst_of_its_rekey_stays_down() {
+    for rekeys in 0..2 {
+        for takes_down in 0..2 {
+            for esp in ["aes256gcm16-esn", "aes256gcm16-x25519-ke1_mlkem512-ke2_x25519"] {
+                for after_ms in (0..200).step_by(5) {
+                    let pair = Pair::new(StartTransport::Udp).both(|connection| {
+                        connection.children[0].proposals = vec![esp.parse().unwrap()];
+                        connection.ike.retry_min = Duration::from_secs(600);
+                        connection.ike.retry_max = Duration::from_secs(600);
+                    });
+                    let mut world = pair.world(after_ms);
+                    world.run_for(Duration::from_secs(5));
+                    world.command(rekeys, REKEY_CHILD);
+                    world.run_for(Duration::from_millis(after_ms));
+                    world.command(takes_down, CommandKind::Down { child: Some("net".into()) });
+                    world.run_for(Duration::from_secs(30));
+                    for node in 0..2 {
+                        let pairs = world.nodes[node].inbound.keys();
+                        let case = (rekeys, takes_down, esp, after_ms);
+                        assert_eq!(pairs.len(), 0, "node {node}: {pairs:x?} in case {case:?}");
+                    }
+                    world.shut_down_and_check();
+                }
+            }
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use portcullis_ike::endpoint::Held;
+
 use crate::world::World;
 
 impl World {
@@ -46,6 +48,9 @@ impl World {
         if self.status(0).ike_sas[0].spis != self.status(1).ike_sas[0].spis {
             return Err("the two ends name different IKE SAs".into());
         }
+        if !self.ledger.is_shared(self.status(0).ike_sas[0].spis) {
+            return Err("one end has keys of the IKE SA that the other does not have".into());
+        }
         Ok(())
     }
 
@@ -59,6 +64,7 @@ impl World {
         self.run_for(Duration::from_secs(400));
         for node in &self.nodes {
             assert!(node.endpoint.is_drained());
+            assert_eq!(node.endpoint.held(), Held::default(), "state is left");
             node.assert_empty();
         }
     }

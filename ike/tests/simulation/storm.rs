@@ -28,7 +28,7 @@ fn two_hundred_connections_that_failed_together_return_at_the_configured_rate() 
             connection.children[0].start = StartMode::Always;
             connection
         });
-        let mut node = Node::new(config, connections.collect(), A, 9);
+        let mut node = Node::new(config, connections.collect(), A, 9, 0);
         let mut dials: Vec<Duration> = Vec::new();
         let mut now = portcullis_ike::Time::ZERO;
         while now < portcullis_ike::Time::ZERO + Duration::from_secs(300) {

@@ -210,7 +210,10 @@ impl World {
         if ends[side].is_none() {
             return;
         }
-        if ends[1 - side].is_none() || *is_forgotten && side == DIALLER {
+        // An end that was closed while nothing passed knows nothing of it any more.
+        let is_there = |end: &End| self.nodes[end.node].streams.contains_key(&end.stream);
+        let is_gone = !is_silent && !ends[1 - side].as_ref().is_some_and(is_there);
+        if ends[1 - side].is_none() || is_gone || *is_forgotten && side == DIALLER {
             self.stream_down(connection, side, StreamDown::Reset);
         } else if is_silent {
             self.stream_down(connection, side, StreamDown::TimedOut);

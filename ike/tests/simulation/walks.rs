@@ -1,6 +1,5 @@
 //! Random walks: weather, rekeys, stream breaks, rebindings, restarts, commands from both ends, more than a thousand seeds. In
-//! the end the two gateways agree on everything, and nothing is left behind. `SIM_SEED=n` walks one seed and prints its trace
-//! if it fails.
+//! the end the two gateways agree on everything, and nothing is left behind.
 
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use crate::configuration::{A, B, NAT, Pair};
 use crate::echo::falls_are_apart;
 use crate::esp::Flow;
 use crate::network::{Nat, Protocol, Tcp, Weather};
+use crate::seeds::walk_all;
 use crate::world::World;
 
 const SEEDS: u64 = 1200;
@@ -24,22 +24,7 @@ const BOUND: Duration = Duration::from_secs(300);
 
 #[test]
 fn whatever_happens_both_ends_settle_and_nothing_leaks() {
-    if let Ok(seed) = std::env::var("SIM_SEED") {
-        return walk(seed.parse().expect("SIM_SEED is a number"));
-    }
-    let threads = 2;
-    let walkers: Vec<_> = (0..threads)
-        .map(|thread| {
-            std::thread::spawn(move || {
-                for seed in (thread..SEEDS).step_by(threads as usize) {
-                    let walk = std::panic::catch_unwind(|| walk(seed));
-                    assert!(walk.is_ok(), "seed {seed}");
-                }
-            })
-        })
-        .collect();
-    let failed = walkers.into_iter().filter_map(|walker| walker.join().err()).count();
-    assert_eq!(failed, 0);
+    walk_all(SEEDS, walk);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use portcullis_ike::Time;
 use portcullis_ike::action::{Action, PuzzleId};
+use portcullis_ike::codec::NON_ESP_MARKER;
 use portcullis_ike::command::{Command, CommandKind, Fact};
 use portcullis_ike::config::{ConnectionConfig, EndpointConfig, RemoteAddress};
 use portcullis_ike::event::Event;
@@ -15,12 +16,20 @@ use portcullis_ike::status::{ConnectionStatus, State};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::created::CreatedSas;
 use crate::esp::{EspPacket, Flow, FlowName};
+use crate::ledger::Ledger;
 use crate::network::{Arrival, Nat, Protocol, Queue, Weather};
 use crate::node::Node;
 use crate::tap::Tap;
 use crate::tcp::Connections;
 use crate::trace::Trace;
+
+/// Says something else than a node does in this message, or lets it pass.
+pub(crate) type Rewrite = fn(usize, &[u8], &Ledger) -> Option<Vec<u8>>;
+
+/// Inbound SPIs that a node can give out, over all its starts.
+const SPIS_PER_NODE: u32 = 0x100_0000;
 
 /// See the module.
 pub struct World {
@@ -58,6 +67,12 @@ pub struct World {
     pub esp_in_tcp: u64,
     pub(crate) esp_frames: BTreeMap<u64, EspPacket>,
     pub(crate) tap: Tap,
+    /// CREATE_CHILD_SA exchanges of two nodes, read if somebody wants to know.
+    pub(crate) created: Option<CreatedSas>,
+    /// Says something else in the name of a node, where it returns a message.
+    pub(crate) rewrite: Option<Rewrite>,
+    /// The keys that the nodes say they have.
+    pub(crate) ledger: Ledger,
     pub(crate) tcp: Connections,
     pub(crate) queue: Queue,
     next_traffic: Time,
@@ -70,7 +85,9 @@ impl World {
             .into_iter()
             .enumerate()
             .map(|(n, (config, connections, address))| {
-                Node::new(config, connections, address, seed.wrapping_mul(31).wrapping_add(n as u64 + 1))
+                let config = EndpointConfig { key_log: true, ..config };
+                let seed = seed.wrapping_mul(31).wrapping_add(n as u64 + 1);
+                Node::new(config, connections, address, seed, SPIS_PER_NODE * n as u32)
             })
             .collect();
         Self {
@@ -96,6 +113,9 @@ impl World {
             esp_in_tcp: 0,
             esp_frames: BTreeMap::new(),
             tap: Tap::default(),
+            created: None,
+            rewrite: None,
+            ledger: Ledger::default(),
             tcp: Connections::default(),
             queue: Queue::default(),
             next_traffic: Time::ZERO,
@@ -272,6 +292,13 @@ impl World {
     pub(crate) fn message_on_stream(&mut self, n: usize, message: &[u8]) {
         self.trace.message(self.now, n, "TCP", message);
         self.tap.stream_sent((n, self.nodes[n].boot), message);
+        self.read_created(n, message);
+    }
+
+    fn read_created(&mut self, n: usize, message: &[u8]) {
+        if let Some(created) = &mut self.created {
+            created.sent(n, message, &self.ledger);
+        }
     }
 
     fn step(&mut self) {
@@ -327,8 +354,14 @@ impl World {
             Action::SendStream { stream, bytes } => self.send_stream(n, stream, bytes),
             Action::DeliverEsp { stream, packet } => self.deliver_esp(n, stream, &packet),
             Action::CloseStream { stream } => self.close_stream(n, stream),
-            Action::InstallInbound(sa) => self.nodes[n].install_inbound(*sa),
-            Action::InstallOutbound(sa) => self.nodes[n].install_outbound(*sa),
+            Action::InstallInbound(sa) => {
+                self.ledger.inbound(&sa);
+                self.nodes[n].install_inbound(*sa);
+            }
+            Action::InstallOutbound(sa) => {
+                self.ledger.outbound(&sa);
+                self.nodes[n].install_outbound(*sa);
+            }
             Action::UseOutbound { child } => {
                 self.nodes[n].use_outbound(child);
                 let spi = self.nodes[n].outbound[&child].sa.spi;
@@ -359,6 +392,10 @@ impl World {
                 let mtu = self.nodes[n].path_mtus.entry(ike_sa).or_insert(1500);
                 *mtu = [1400, 1280, 576].into_iter().find(|smaller| smaller < mtu).unwrap_or(576);
             }
+            Action::Event(Event::Keys(keys)) => {
+                self.ledger.is_disturbed |= self.mutations > 0 || self.distort.is_some();
+                self.ledger.ike(n, keys);
+            }
             Action::Event(event) => {
                 self.trace.line(self.now, format!("node {n}: {event:?}"));
                 self.nodes[n].events.push((self.now, event));
@@ -386,7 +423,12 @@ impl World {
         }
         if let Some(message) = self.tap.datagram_sent((n, self.nodes[n].boot), &payload) {
             self.trace.message(self.now, n, "UDP", message);
+            let message = message.to_vec();
+            self.read_created(n, &message);
         }
+        let said = self.rewrite.zip(payload.strip_prefix(&NON_ESP_MARKER));
+        let said = said.and_then(|(rewrite, message)| rewrite(n, message, &self.ledger));
+        let payload = said.map_or(payload, |message| [&NON_ESP_MARKER, message.as_slice()].concat());
         if let Some(sent) = &mut self.sent_datagrams {
             sent.push((n, path, payload.clone()));
         }

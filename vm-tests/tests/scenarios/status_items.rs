@@ -85,6 +85,23 @@ fn the_workers_are_shown_with_counts_and_with_rates() {
     assert!(top.contains("from:    tun ") && top.contains("dropped: nothing"), "{top}");
     flow.finish().unwrap();
 
+    // What was just seen, asked for one packet: sealed on the SAs that the status names, and a stranger's is not.
+    let (from, to) = (format!("{}:4000", Side::A.host().0), format!("{}:443", Side::B.host().0));
+    let explained = pair.a.verb(&["explain", "tcp", &from, &to]).unwrap();
+    let child = connection(&pair, Side::A)["ike_sas"][0]["children"][0].clone();
+    for wanted in [
+        format!("protected by {}, child {CHILD}", Side::A.connection()),
+        format!("out {}, worker 0", text(&child, "/spi_out")),
+        format!("in  {}, worker 0", text(&child, "/spi_in")),
+        format!("carrier: ip, {} to {}\n", Side::A.wan().0, Side::B.wan().0),
+        "way:     wan0 to ".to_owned(),
+    ] {
+        assert!(explained.contains(&wanted), "{wanted:?} in {explained}");
+    }
+    assert!(!explained.contains("DROPPED"), "{explained}");
+    let stranger = pair.a.verb(&["explain", "udp", &from, "203.0.113.9:53"]).unwrap();
+    assert!(stranger.contains("none covers it"), "{stranger}");
+
     let shown = pair.a.verb(&["status", "--data-plane"]).unwrap();
     let wanted = [
         "wan0 (wan): tun",
