@@ -4,13 +4,14 @@
 //! kernel and no ESP leaves: what is measured is the responder's IKE.
 
 mod driver;
+mod socket;
 mod tally;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_ike::codec::TrafficSelector;
+use portcullis_ike::codec::{AddressRange, TrafficSelector};
 use portcullis_ike::config::{
     ChildConfig, ConnectionConfig, EspPolicy, Identity, IkePolicy, LocalAuth, RemoteAddress, RemoteAuth,
     Secret, SeparateTransports, StartMode, StartTransport,
@@ -31,6 +32,8 @@ pub struct Plan {
     pub peer: SocketAddr,
     /// Our address, or the one that leads there.
     pub local: Option<IpAddr>,
+    /// Each tunnel has an address of its own in this range, which is ours as a whole.
+    pub from: Option<AddressRange>,
     /// How many tunnels.
     pub tunnels: usize,
     /// Tunnels that start in a second; without it as many as `in_flight` lets.
@@ -53,24 +56,40 @@ pub struct Plan {
     pub local_ts: Option<TrafficSelector>,
     /// Selectors of the responder's side.
     pub remote_ts: TrafficSelector,
+    /// The wait before a request over UDP leaves again; it doubles five times, then the tunnel is given up.
+    pub retransmit_after: Duration,
+    /// SAs are kept for this long when each tunnel has an outcome.
+    pub hold: Duration,
 }
 
 impl Plan {
+    /// The local address of a tunnel.
+    fn address(&self, number: usize, usual: IpAddr) -> IpAddr {
+        match self.from.map(|range| range.start()) {
+            Some(IpAddr::V4(first)) => {
+                Ipv4Addr::from_bits(first.to_bits().wrapping_add(number as u32)).into()
+            }
+            Some(IpAddr::V6(first)) => {
+                Ipv6Addr::from_bits(first.to_bits().wrapping_add(number as u128)).into()
+            }
+            None => usual,
+        }
+    }
+
     /// The tunnels as the endpoint takes them.
     fn connections(&self, local: IpAddr) -> Vec<ConnectionConfig> {
         let ike: Shared<IkePolicy> = IkePolicy {
             transport: self.transport,
             separate_transports: SeparateTransports::Prefer,
             proposals: vec![self.ike.clone()],
-            // A load generator gives up rather than hide what is slow.
-            retransmit_after: Duration::from_secs(1),
+            retransmit_after: self.retransmit_after,
             ..IkePolicy::default()
         }
         .into();
         let esp: Shared<EspPolicy> = EspPolicy::default().into();
         let connection = |number: usize| ConnectionConfig {
             name: Arc::from(number.to_string()),
-            local_address: Some(local),
+            local_address: Some(self.address(number, local)),
             local_id: numbered(&self.id, number),
             local_auth: LocalAuth::Psk(self.secret.clone()),
             remote_address: RemoteAddress::Ip(self.peer.ip()),
@@ -105,4 +124,65 @@ fn numbered(pattern: &str, number: usize) -> Identity {
 fn address_of(number: usize) -> TrafficSelector {
     let address = u32::from_be_bytes([172, 16, 0, 0]) | (number as u32 & 0x000f_ffff);
     TrafficSelector::host(IpAddr::V4(address.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    /// Nothing answers: no more than may be are under way at any time, each is given up in its turn, and the cause is told.
+    #[tokio::test]
+    async fn with_a_silent_peer_every_tunnel_is_given_up_in_its_turn() {
+        let silent = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        let plan = Plan { tunnels: 5, in_flight: 2, ..plan(silent.local_addr().unwrap()) };
+        let mut at_once = Vec::new();
+        let mut outcomes = 0;
+        let tally = run(&plan, |tally| at_once.push(tally.in_flight()), |_| outcomes += 1).await.unwrap();
+        assert!(at_once.contains(&2) && at_once.iter().all(|count| *count <= 2), "{at_once:?}");
+        assert_eq!((tally.started, tally.failures(), tally.up.len(), outcomes), (5, 5, 0, 1), "{tally}");
+        assert_eq!(tally.retransmissions, 25, "{tally}");
+        assert_eq!(tally.failed.len(), 1, "{tally}");
+        let mut request = [0; 2048];
+        let (_, from) = silent.recv_from(&mut request).unwrap();
+        assert_eq!(from.ip(), IpAddr::from([127, 0, 0, 1]));
+        // Non-ESP marker, then SPIi, SPIr of zero, exchange 34 (RFC 7296 section 3.1).
+        assert_eq!((&request[..4], &request[12..20], request[22]), (&[0; 4][..], &[0; 8][..], 34));
+    }
+
+    #[tokio::test]
+    async fn each_tunnel_may_have_an_address_of_its_own() {
+        let silent = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        let from = AddressRange::from_prefix([127, 0, 7, 0].into(), 24);
+        let plan = Plan { tunnels: 3, from, ..plan(silent.local_addr().unwrap()) };
+        run(&plan, |_| {}, |_| {}).await.unwrap();
+        let mut sources: Vec<IpAddr> =
+            (0..18).map(|_| silent.recv_from(&mut [0; 2048]).unwrap().1.ip()).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        assert_eq!(sources, [0, 1, 2].map(|last| IpAddr::from([127, 0, 7, last])));
+    }
+
+    fn plan(peer: SocketAddr) -> Plan {
+        Plan {
+            peer,
+            local: None,
+            from: None,
+            tunnels: 1,
+            rate: None,
+            in_flight: 200,
+            transport: StartTransport::Udp,
+            ike: "aes256gcm16-prfsha384-x25519".parse().unwrap(),
+            esp: "aes256gcm16".parse().unwrap(),
+            id: "site-{}".into(),
+            remote_id: "gateway".into(),
+            secret: Secret::new(vec![1; 32]),
+            local_ts: None,
+            remote_ts: "10.0.0.0/8".parse().unwrap(),
+            // 0.63 s for each, five retransmissions included.
+            retransmit_after: Duration::from_millis(10),
+            hold: Duration::ZERO,
+        }
+    }
 }

@@ -67,6 +67,12 @@ impl DaemonConfig {
         Ok(())
     }
 
+    /// Puts what is at `from` at `to` as well.
+    pub fn copy(&mut self, from: &str, to: &str) {
+        let value = from.split('/').try_fold(&self.0, |place, key| place.get(key)).cloned();
+        self.set(to, value.unwrap_or_default());
+    }
+
     /// Removes the value at `path`, if it is there.
     pub fn remove(&mut self, path: &str) {
         let (parent, key) = path.rsplit_once('/').unwrap_or(("", path));

@@ -150,6 +150,14 @@ impl Process {
         kill(self.pid, signal).with_context(|| format!("sending {signal} to {}", self.pid))
     }
 
+    /// Asks it to end, with SIGTERM.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::SIGTERM)
+    }
+
     /// Stops it with SIGSTOP and waits until every thread of it has stopped.
     ///
     /// # Errors

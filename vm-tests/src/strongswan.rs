@@ -196,6 +196,11 @@ impl Strongswan {
         self.process.wait_for_line(limit, wanted)
     }
 
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// The last lines of its log.
     pub fn log_tail(&self) -> String {
         const LINES: usize = 60;

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the suites of every crate in one run, their figures in one file.
 
 mod figure;
+mod handshakes;
 mod memory;
 mod priority;
 mod scrape;
@@ -17,7 +18,7 @@ use crate::{build_ebpf, workspace};
 /// Runs benchmark suites.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// Only this suite: esp, ike, esp-in-tcp, worker, xdp, scale, tunnel, memory or scrape.
+    /// Only this suite: esp, ike, handshakes, esp-in-tcp, worker, xdp, scale, tunnel, memory or scrape.
     suite: Option<String>,
     /// Write all figures to this file, an array of objects.
     #[arg(long, value_name = "FILE")]
@@ -40,6 +41,11 @@ const SUITES: &[Suite] = &[
         name: "ike",
         what: "handshakes of a responder in a second of its thread's processor time",
         run: |json| program("portcullis-ike", "ike", &[], json),
+    },
+    Suite {
+        name: "handshakes",
+        what: "a running responder and strongSwan: handshakes, latency, many IKE SAs",
+        run: |_| handshakes::run(),
     },
     Suite {
         name: "esp-in-tcp",

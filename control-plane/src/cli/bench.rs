@@ -3,10 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
-use portcullis_ike::codec::TrafficSelector;
+use portcullis_ike::codec::{AddressRange, TrafficSelector};
 use portcullis_ike::config::StartTransport;
 use portcullis_ike::proposal::{EspProposal, IkeProposal};
 
@@ -15,6 +16,9 @@ use crate::load::{self, Plan, Tally};
 
 /// The slowest rate, tunnels in a second.
 const SLOWEST: f64 = 0.01;
+/// What may be waited before a request leaves again, seconds.
+const SHORTEST_WAIT: f64 = 0.01;
+const LONGEST_WAIT: f64 = 60.0;
 
 /// Measure a gateway from outside.
 #[derive(Debug, Args)]
@@ -41,6 +45,9 @@ struct Ike {
     /// Our address, if not the one that leads there.
     #[arg(long, value_name = "ADDRESS")]
     local: Option<IpAddr>,
+    /// Network that is local to this host as a whole: each tunnel comes from an address of its own in it, from the first on.
+    #[arg(long, value_name = "NETWORK", conflicts_with = "local")]
+    from: Option<TrafficSelector>,
     /// How many tunnels.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     tunnels: usize,
@@ -74,7 +81,13 @@ struct Ike {
     /// The responder's side of each tunnel.
     #[arg(long, value_name = "SELECTOR")]
     remote_ts: TrafficSelector,
-    /// Print one JSON object at the end.
+    /// Seconds before a request over UDP leaves again, doubled five times before a tunnel is given up.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    retransmit_after: f64,
+    /// Seconds that the SAs are kept when each tunnel has an outcome.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    hold: u32,
+    /// Print the outcome as one JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -95,12 +108,14 @@ impl Bench {
         let plan = ike.plan()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let progress = |tally: &Tally| eprintln!("{}", tally.progress());
-        let tally = runtime.block_on(load::run(&plan, progress))?;
-        if ike.json {
-            println!("{}", tally.to_json());
-        } else {
-            print!("{tally}");
-        }
+        let outcome = |tally: &Tally| {
+            if ike.json {
+                println!("{}", tally.to_json());
+            } else {
+                print!("{tally}");
+            }
+        };
+        let tally = runtime.block_on(load::run(&plan, progress, outcome))?;
         Ok(if tally.failures() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
@@ -110,6 +125,16 @@ impl Ike {
         ensure!(self.tunnels > 0 && self.in_flight > 0, "--tunnels and --in-flight are at least 1");
         // Below, the time of a start would not fit the clock.
         ensure!(self.rate.is_none_or(|rate| rate >= SLOWEST), "--rate is at least {SLOWEST}");
+        ensure!(
+            (SHORTEST_WAIT..=LONGEST_WAIT).contains(&self.retransmit_after),
+            "--retransmit-after is from {SHORTEST_WAIT} to {LONGEST_WAIT}"
+        );
+        let from = self.from.map(|network| network.addresses);
+        ensure!(from.is_none_or(|from| holds(from, self.tunnels)), "--from has fewer addresses than tunnels");
+        ensure!(
+            from.is_none_or(|from| from.start().is_ipv4() == self.peer.is_ipv4()),
+            "--from and --peer are of one address family"
+        );
         let identity = |option: &str, text: &str| {
             config::identity(text).map_err(|cause| anyhow::anyhow!("{option}: {cause}"))
         };
@@ -122,6 +147,7 @@ impl Ike {
         Ok(Plan {
             peer: SocketAddr::new(self.peer, self.port),
             local: self.local,
+            from,
             tunnels: self.tunnels,
             rate: self.rate,
             in_flight: self.in_flight,
@@ -136,6 +162,18 @@ impl Ike {
             secret,
             local_ts: self.local_ts,
             remote_ts: self.remote_ts,
+            retransmit_after: Duration::from_secs_f64(self.retransmit_after),
+            hold: Duration::from_secs(self.hold.into()),
         })
+    }
+}
+
+/// A range has at least so many addresses.
+fn holds(range: AddressRange, tunnels: usize) -> bool {
+    let last = tunnels.saturating_sub(1) as u128;
+    match (range.start(), range.end()) {
+        (IpAddr::V4(start), IpAddr::V4(end)) => u128::from(end.to_bits() - start.to_bits()) >= last,
+        (IpAddr::V6(start), IpAddr::V6(end)) => end.to_bits() - start.to_bits() >= last,
+        _ => false,
     }
 }

@@ -1,30 +1,24 @@
 //! One endpoint that is all the initiators, on one UDP socket and a TCP stream for each tunnel that wants one.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdUdpSocket};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use portcullis_ike::action::Action;
 use portcullis_ike::command::{Command, CommandKind};
 use portcullis_ike::config::EndpointConfig;
 use portcullis_ike::endpoint::SpiSource;
 use portcullis_ike::event::Event;
-use portcullis_ike::path::{StreamId, UdpPath};
+use portcullis_ike::path::StreamId;
 use portcullis_ike::{Endpoint, Time};
-use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::socket::Socket;
 use super::{CHILD, Plan, Tally};
 use crate::daemon::{Clock, Input, InputSender};
 use crate::net::stream::{self, StreamHandle};
 
-/// The port that IKE speaks on after IKE_SA_INIT, and whose messages have the non-ESP marker (RFC 3948 section 2.2).
-const NAT_PORT: u16 = 4500;
-/// Octets of the largest datagram.
-const LARGEST: usize = 65_535;
 /// Inputs of streams that wait.
 const QUEUE: usize = 4096;
 /// Datagrams that are taken before others get their turn.
@@ -33,21 +27,24 @@ const BATCH: usize = 256;
 const NO_ECHO: u16 = 65_535;
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// DELETE requests are waited for so long.
+/// Answers to DELETE are waited for so long.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Sets all tunnels up, tells `progress` every second, and returns when each has an outcome. SAs are deleted then.
+/// Sets all tunnels up, tells `progress` every second and `outcome` when each has one, holds them, and deletes their SAs.
 ///
 /// # Errors
 /// If no socket can be opened.
-pub async fn run(plan: &Plan, mut progress: impl FnMut(&Tally)) -> Result<Tally> {
+pub async fn run(
+    plan: &Plan,
+    mut progress: impl FnMut(&Tally),
+    outcome: impl FnOnce(&Tally),
+) -> Result<Tally> {
     let mut driver = Driver::new(plan)?;
     let mut told = Instant::now();
-    let mut buffer = vec![0; LARGEST];
     while driver.tally.settled() < plan.tunnels {
         driver.start_due(plan);
         driver.settle();
-        driver.wait(plan, &mut buffer, told + TELL_EVERY).await;
+        driver.wait(plan, told + TELL_EVERY).await;
         driver.settle();
         driver.tally.took = driver.began.elapsed();
         if told.elapsed() >= TELL_EVERY {
@@ -55,20 +52,19 @@ pub async fn run(plan: &Plan, mut progress: impl FnMut(&Tally)) -> Result<Tally>
             progress(&driver.tally);
         }
     }
-    let tally = driver.tally.clone();
-    driver.drain(plan, &mut buffer).await;
-    Ok(tally)
+    outcome(&driver.tally);
+    driver.spin(plan, Instant::now() + plan.hold).await;
+    driver.endpoint.shutdown(driver.clock.now());
+    driver.settle();
+    driver.spin(plan, Instant::now() + DRAIN).await;
+    Ok(driver.tally)
 }
 
 struct Driver {
     endpoint: Endpoint,
     clock: Clock,
     began: Instant,
-    socket: UdpSocket,
-    /// Our address; the port of the socket is nobody's business but the NAT's that it looks like.
-    local: IpAddr,
-    /// What the socket had no room for.
-    unsent: VecDeque<Vec<u8>>,
+    socket: Socket,
     streams: HashMap<StreamId, StreamHandle>,
     input: InputSender,
     inputs: mpsc::Receiver<Input>,
@@ -78,14 +74,7 @@ struct Driver {
 
 impl Driver {
     fn new(plan: &Plan) -> Result<Self> {
-        let any: IpAddr = match plan.peer {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = StdUdpSocket::bind((plan.local.unwrap_or(any), 0)).context("binding a UDP socket")?;
-        socket.connect(plan.peer).with_context(|| format!("connecting to {}", plan.peer))?;
-        socket.set_nonblocking(true)?;
-        let local = socket.local_addr()?.ip();
+        let (socket, local) = Socket::open(plan.peer, plan.local)?;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|error| anyhow::anyhow!("no randomness from the system: {error}"))?;
@@ -98,9 +87,7 @@ impl Driver {
             endpoint,
             clock,
             began: Instant::now(),
-            socket: UdpSocket::from_std(socket)?,
-            local,
-            unsent: VecDeque::new(),
+            socket,
             streams: HashMap::new(),
             input,
             inputs,
@@ -137,7 +124,7 @@ impl Driver {
     fn settle(&mut self) {
         while let Some(action) = self.endpoint.poll_action() {
             match action {
-                Action::SendDatagram { payload, .. } => self.unsent.push_back(payload),
+                Action::SendDatagram { path, payload } => self.socket.send(path, payload),
                 Action::Dial { stream, local, remote } => {
                     let handle = stream::dial(stream, local, remote, self.input.clone(), &Handle::current());
                     self.streams.insert(stream, handle);
@@ -153,17 +140,7 @@ impl Driver {
             }
         }
         self.tally.retransmissions = self.endpoint.counters().retransmissions;
-        self.send();
-    }
-
-    fn send(&mut self) {
-        while let Some(payload) = self.unsent.front() {
-            match self.socket.try_send(payload) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // An ICMP error about an earlier one, say: lost like others, and sent again.
-                Ok(_) | Err(_) => drop(self.unsent.pop_front()),
-            }
-        }
+        self.socket.flush();
     }
 
     fn done(&mut self, request: u64, result: Result<String, String>) {
@@ -175,7 +152,7 @@ impl Driver {
     }
 
     /// Takes what comes, until something has or a time is over.
-    async fn wait(&mut self, plan: &Plan, buffer: &mut [u8], until: Instant) {
+    async fn wait(&mut self, plan: &Plan, until: Instant) {
         let timeout = self.endpoint.poll_timeout().map(|time| self.clock.instant(time));
         let start = self.next_start(plan).map(tokio::time::Instant::from);
         let deadline =
@@ -183,12 +160,12 @@ impl Driver {
         tokio::select! {
             ready = self.socket.readable() => {
                 if ready.is_ok() {
-                    self.receive(plan.peer, buffer);
+                    self.receive();
                 }
             }
-            ready = self.socket.writable(), if !self.unsent.is_empty() => {
+            ready = self.socket.writable(), if self.socket.is_full() => {
                 if ready.is_ok() {
-                    self.send();
+                    self.socket.flush();
                 }
             }
             Some(input) = self.inputs.recv() => self.take(input),
@@ -201,11 +178,11 @@ impl Driver {
         }
     }
 
-    fn receive(&mut self, remote: SocketAddr, buffer: &mut [u8]) {
-        let path = UdpPath { local: SocketAddr::new(self.local, NAT_PORT), remote };
+    fn receive(&mut self) {
+        self.socket.discard_errors();
         for _ in 0..BATCH {
-            let Ok(len) = self.socket.try_recv(buffer) else { break };
-            self.endpoint.handle_datagram(self.clock.now(), path, buffer.get(..len).unwrap_or_default());
+            let Some((path, payload)) = self.socket.receive() else { break };
+            self.endpoint.handle_datagram(self.clock.now(), path, payload);
             self.settle();
         }
     }
@@ -226,13 +203,10 @@ impl Driver {
         }
     }
 
-    /// Deletes the SAs, so that the responder does not have to find out.
-    async fn drain(&mut self, plan: &Plan, buffer: &mut [u8]) {
-        self.endpoint.shutdown(self.clock.now());
-        self.settle();
-        let end = Instant::now() + DRAIN;
+    /// Takes what comes until then, or until no SA is left.
+    async fn spin(&mut self, plan: &Plan, end: Instant) {
         while !self.endpoint.is_drained() && Instant::now() < end {
-            self.wait(plan, buffer, end).await;
+            self.wait(plan, end).await;
             self.settle();
         }
     }

@@ -6,7 +6,7 @@ use super::{Settings, Strongswan};
 use crate::artefacts::Artefacts;
 use crate::gateway::Gateway;
 use crate::pair::{CHILD, PairOptions, config_of, write_secret};
-use crate::topology::{Lab, Side};
+use crate::topology::{Lab, Nat, Side};
 
 /// One gateway of ours, one of theirs. gw-a's daemon is not started yet; charon runs, and knows gw-a as [`Side::connection`]
 /// says. Fields drop in order.
@@ -39,14 +39,14 @@ impl StrongswanPair {
         let name = side.other().gateway_name();
         let b = Strongswan::start(&lab.instance, &lab.gw_b, name, &root, &Strongswan::charon())?;
         let secret = std::fs::read_to_string(&secret).context("reading the secret")?;
-        let settings = site_a(&secret);
+        let settings = site_a(&secret, options.nat);
         b.load(&settings)?;
         Ok(Self { a, b, settings, lab })
     }
 }
 
 /// gw-a as strongSwan sees it: the mirror image of `config/gw-b.yaml`, but for what `kernel-libipsec` has not.
-fn site_a(secret: &str) -> Settings {
+fn site_a(secret: &str, nat: Nat) -> Settings {
     let mut settings = Settings::default();
     let connection = format!("connections/{}", Side::B.connection());
     let id = |side: Side| format!("{}.example.net", side.gateway_name());
@@ -55,6 +55,9 @@ fn site_a(secret: &str) -> Settings {
         settings.set(&format!("{connection}/{end}/auth"), "psk");
         settings.set(&format!("{connection}/{end}/id"), id(side));
         settings.set(&format!("{connection}/children/{CHILD}/{end}_ts"), side.inner().join(","));
+    }
+    if nat == Nat::BeforeA {
+        settings.set(&format!("{connection}/remote_addrs"), "%any");
     }
     for (key, value) in [
         ("version", "2"),

@@ -5,8 +5,10 @@ mod bad_certificates;
 mod certificates;
 mod life;
 mod matrix;
+mod nat;
 mod on_tcp;
 mod on_udp;
+mod redirect;
 mod succession;
 
 use std::time::Duration;
@@ -32,8 +34,12 @@ struct Scene {
 impl Scene {
     /// gw-a's connection differs from the file that ships in `differs`: YAML by path below it.
     fn new(transport: &'static str, differs: &[(&str, &str)]) -> Self {
-        let pair =
-            StrongswanPair::new(PairOptions { transport, ..PairOptions::USUAL }, &artefacts()).unwrap();
+        Self::with(PairOptions { transport, ..PairOptions::USUAL }, differs)
+    }
+
+    /// The same, with a translator on the router if the options say so.
+    fn with(options: PairOptions, differs: &[(&str, &str)]) -> Self {
+        let pair = StrongswanPair::new(options, &artefacts()).unwrap();
         change(&pair.a, |config: &mut DaemonConfig| {
             for (key, value) in differs {
                 config.set_yaml(&format!("connections/{OURS}/{key}"), value).unwrap();

@@ -235,7 +235,7 @@ pub(super) fn configuration(
 }
 
 /// What a process keeps resident.
-fn settled_bytes(pid: i32) -> Result<f64> {
+pub(super) fn settled_bytes(pid: i32) -> Result<f64> {
     let began = Instant::now();
     let (mut least, mut since) = (resident_bytes(pid)?, began);
     while since.elapsed() < SETTLED_AFTER && began.elapsed() < SETTLE_LIMIT {

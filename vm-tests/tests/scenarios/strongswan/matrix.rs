@@ -62,6 +62,11 @@ const CASES: &[Case] = &[
     },
     Case { name: "child with a key exchange", esp: "aes256gcm16-x25519", ..USUAL },
     Case { name: "child with ML-KEM", esp: "aes256gcm16-x25519-ke1_mlkem768", ..USUAL },
+    Case {
+        name: "child with two additional key exchanges",
+        esp: "aes256gcm16-x25519-ke1_mlkem768-ke2_ecp384",
+        ..USUAL
+    },
     Case { name: "over IPv6", over_ipv6: true, ..USUAL },
     Case {
         name: "childless",
@@ -155,7 +160,7 @@ impl Case {
         scene.pair.a.verb(&["reload"]).unwrap();
     }
 
-    /// Up, traffic, new keys for the child, traffic, down.
+    /// Up, traffic, new keys for the child, 10 MB each way, down.
     fn passes(&self, scene: &Scene, initiator: Side) {
         let Self { name, .. } = self;
         let (a, b) = (&scene.pair.a, &scene.pair.b);
@@ -184,6 +189,7 @@ impl Case {
         let (ours, _) = scene.wait_up();
         assert_eq!(ours.ike_sas[0].children[0].algorithms, self.esp, "{name}, {initiator:?}");
         is_answered("rekeyed");
+        scene.carries_traffic();
         a.verb(&["down", OURS]).unwrap_or_else(|error| panic!("{name}: {error:#}"));
         b.wait_sas(SOON, <[IkeSa]>::is_empty).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
