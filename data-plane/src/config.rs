@@ -32,8 +32,8 @@ impl Mode {
 /// Where XDP programs classify while TUN and sockets move the packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Classification {
-    /// Wherever it costs less than it saves: not on a veth, whose driver copies every packet for it and gives up
-    /// segmentation offloads.
+    /// On protected interfaces, and wherever it costs less than it saves: not on a veth, whose driver copies every packet
+    /// for it and gives up segmentation offloads.
     Auto,
     /// Wherever the driver takes them.
     On,

@@ -251,6 +251,8 @@ fn worth_classifying(config: &DataPlaneConfig, interface: &InterfaceConfig) -> R
     match config.classification {
         Classification::On => Ok(()),
         Classification::Off => Err("configured"),
+        // There it is the final DISCARD (RFC 4301 section 4.4.1), whatever it costs.
+        Classification::Auto if interface.protected => Ok(()),
         // A driver that does not tell is none of these.
         Classification::Auto => match ethtool::driver(&interface.name).as_deref() {
             Ok("veth") => Err("a veth copies every packet for it and gives up segmentation offloads"),

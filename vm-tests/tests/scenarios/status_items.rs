@@ -82,7 +82,8 @@ fn the_workers_are_shown_with_counts_and_with_rates() {
     assert_eq!((words.len(), words[0]), (11, "0"), "{top}");
     let packets: u64 = words[2].trim_end_matches("/s").parse().unwrap();
     assert!(packets > 0 && words[8].ends_with('%'), "{top}");
-    assert!(top.contains("from:    tun ") && top.contains("dropped: nothing"), "{top}");
+    // The kernel's own multicast meets no policy now and then.
+    assert!(top.contains("from:    tun ") && top.contains("to:      ip_socket "), "{top}");
     flow.finish().unwrap();
 
     // What was just seen, asked for one packet: sealed on the SAs that the status names, and a stranger's is not.

@@ -188,7 +188,8 @@ fn traffic(pair: &Pair, account: &mut Account) -> Result<()> {
     Ok(())
 }
 
-/// Keys reach the data plane through a BPF map, wrapped: a record for each inbound SA.
+/// Keys reach the data plane through a BPF map, wrapped: a record for each inbound SA. Where no XDP program runs they are in
+/// memory of the daemon's own, laid out alike.
 fn keys_in_maps(pair: &Pair, account: &mut Account) -> Result<()> {
     for side in [Side::A, Side::B] {
         let gateway = pair.gateway(side);
