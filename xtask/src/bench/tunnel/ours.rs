@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Contender;
 
 pub const TUN: &str = "Portcullis, TUN, ESP in UDP";
+pub const TUN_BARE: &str = "Portcullis, TUN, ESP in UDP, no XDP";
 pub const TUN_IP: &str = "Portcullis, TUN, ESP over IP";
 pub const XDP: &str = "Portcullis, AF_XDP copy";
 const LIMIT: Duration = Duration::from_secs(30);
@@ -16,7 +17,15 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// # Errors
 /// If they do not come up.
 pub fn tun(artefacts: &Artefacts) -> Result<Contender> {
-    start(artefacts, TUN, DataPlaneMode::Tun, "[udp]")
+    start(artefacts, TUN, DataPlaneMode::Tun, "auto", "[udp]")
+}
+
+/// On the TUN path without the XDP program of the protected interface, which on a veth costs more than anything else.
+///
+/// # Errors
+/// If they do not come up.
+pub fn tun_bare(artefacts: &Artefacts) -> Result<Contender> {
+    start(artefacts, TUN_BARE, DataPlaneMode::Tun, "off", "[udp]")
 }
 
 /// On the TUN path, by the carrier that the kernel neither cuts nor joins.
@@ -24,7 +33,7 @@ pub fn tun(artefacts: &Artefacts) -> Result<Contender> {
 /// # Errors
 /// If they do not come up.
 pub fn tun_ip(artefacts: &Artefacts) -> Result<Contender> {
-    start(artefacts, TUN_IP, DataPlaneMode::Tun, "[ip]")
+    start(artefacts, TUN_IP, DataPlaneMode::Tun, "auto", "[ip]")
 }
 
 /// On AF_XDP, which copies on these links.
@@ -32,13 +41,14 @@ pub fn tun_ip(artefacts: &Artefacts) -> Result<Contender> {
 /// # Errors
 /// If they do not come up.
 pub fn xdp(artefacts: &Artefacts) -> Result<Contender> {
-    start(artefacts, XDP, DataPlaneMode::Xdp, "[udp]")
+    start(artefacts, XDP, DataPlaneMode::Xdp, "auto", "[udp]")
 }
 
 fn start(
     artefacts: &Artefacts,
     name: &'static str,
     mode: DataPlaneMode,
+    xdp: &str,
     transports: &str,
 ) -> Result<Contender> {
     let mut pair = Pair::new(PairOptions { mode, ..PairOptions::USUAL }, artefacts)?;
@@ -46,6 +56,7 @@ fn start(
         let gateway = pair.gateway_mut(side);
         let mut config = gateway.configuration()?;
         config.set_yaml(&format!("connections/{}/esp/transports", side.connection()), transports)?;
+        config.set("data_plane/xdp", xdp);
         gateway.configure(config)?;
         gateway.start()?;
     }
