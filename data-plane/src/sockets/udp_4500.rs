@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use super::allow::allow_in_clear;
@@ -21,7 +21,15 @@ pub struct Udp4500 {
     /// What the kernel lets be fragmented now; it does not change while something is sent that depends on it.
     fragmentation: RwLock<Fragmentation>,
     segments: AtomicBool,
+    /// So many calls are not tried, since the way out could not cut lately.
+    untried: AtomicU32,
+    /// That was said.
+    is_told: AtomicBool,
 }
+
+/// Calls that are not tried after one that the way out could not do: a route, or an MTU that has just changed, may have been
+/// the cause, and not the card.
+const UNTRIED: u32 = 1000;
 
 /// Whether the host and routers may fragment what a socket sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +83,8 @@ impl Udp4500 {
             return Err(error);
         }
         let fragmentation = RwLock::new(Fragmentation::Allowed);
-        Ok(Self { socket, bound, is_ipv4, fragmentation, segments: AtomicBool::new(false) })
+        let (segments, is_told) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { socket, bound, is_ipv4, fragmentation, segments, untried: AtomicU32::new(0), is_told })
     }
 
     /// Lets the kernel join datagrams that come one after the other, and cut what is sent, where it can (Linux 4.18, 5.0).
@@ -145,14 +154,20 @@ impl Udp4500 {
     /// Sends ESP packets, which the kernel cuts from one buffer as late as it can. All of them leave, or none.
     ///
     /// # Errors
-    /// What the kernel says; WouldBlock also while IKE is being sent. After EINVAL, EIO or EOPNOTSUPP it is not tried again:
-    /// the way out cannot do it.
+    /// What the kernel says; WouldBlock also while IKE is being sent, and for a while after EINVAL, EIO or EOPNOTSUPP: the way
+    /// out could not do it.
     pub fn send_segmented(&self, segmented: &Segmented<'_>) -> io::Result<()> {
         let wanted = match segmented.dont_fragment || !self.is_ipv4 {
             true => Fragmentation::Forbidden,
             false => Fragmentation::Allowed,
         };
         let busy = || io::Error::from(io::ErrorKind::WouldBlock);
+        let untried = self.untried.load(Ordering::Relaxed);
+        if untried > 0 {
+            // Of several workers one may count for another: it is a while either way.
+            self.untried.store(untried - 1, Ordering::Relaxed);
+            return Err(busy());
+        }
         let mut fragmentation = self.fragmentation.try_read().map_err(|_| busy())?;
         if *fragmentation != wanted {
             drop(fragmentation);
@@ -176,9 +191,11 @@ impl Udp4500 {
         let sent = send().or_else(|_| send());
         if let Err(error) = &sent
             && matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EOPNOTSUPP))
-            && self.segments.swap(false, Ordering::Relaxed)
         {
-            tracing::warn!(%error, "the kernel does not cut UDP datagrams on their way out: ESP is sent one by one from now on");
+            self.untried.store(UNTRIED, Ordering::Relaxed);
+            if !self.is_told.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%error, "the kernel does not cut UDP datagrams on their way out: ESP is sent one by one, and tried together now and then");
+            }
         }
         sent
     }
@@ -252,5 +269,35 @@ mod tests {
             let mut answer = [0; 16];
             assert_eq!(sender.recv_from(&mut answer).unwrap(), (6, to));
         }
+    }
+
+    /// A way out that cannot cut, or could not for a moment, is tried again.
+    #[test]
+    fn what_was_refused_together_is_tried_together_again() {
+        let bind = || Udp4500::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let (Ok(sender), Ok(receiver)) = (bind(), bind()) else { return };
+        if !sender.enable_offloads().cuts {
+            return;
+        }
+        let send = |packets: &[IoSlice<'_>], size| {
+            sender.send_segmented(&Segmented {
+                local: sender.bound,
+                remote: receiver.bound,
+                traffic_class: 0,
+                dont_fragment: true,
+                size,
+                packets,
+            })
+        };
+        let packets = [IoSlice::new(b"one"), IoSlice::new(b"two"), IoSlice::new(b"3")];
+        send(&packets, 3).unwrap();
+        let mut buffer = [0; 16];
+        let arrived = [(); 3].map(|()| receiver.receive(&mut buffer).unwrap().len);
+        assert_eq!(arrived, [3, 3, 1]);
+        // More segments than any kernel takes.
+        assert_eq!(send(&[IoSlice::new(&[0; 2000])], 1).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+        let refused = (0..UNTRIED).filter(|_| send(&packets, 3).is_err()).count();
+        assert_eq!(refused, UNTRIED as usize);
+        send(&packets, 3).unwrap();
     }
 }
