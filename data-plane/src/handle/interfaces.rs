@@ -208,7 +208,15 @@ fn open_tun(
     let bound = config.interfaces.iter().zip(programs).map(|(interface, program)| {
         let (program, reason) = match program {
             Ok(program) => (Some(program), reason.clone()),
-            Err(without) => (None, format!("{reason}; without XDP: {without}")),
+            Err(without) => {
+                if interface.protected {
+                    tracing::warn!(
+                        interface = %interface.name, %without,
+                        "protected, but no XDP program drops there what no policy covers: the kernel routes it on"
+                    );
+                }
+                (None, format!("{reason}; without XDP: {without}"))
+            }
         };
         let index = network.ifindex(&interface.name);
         BoundInterface::new(interface.clone(), InterfacePath::Tun, reason, program, index)
