@@ -27,6 +27,6 @@ pub use error::BpfError;
 pub use hook::AttachMode;
 pub use instance::{InterfacePlan, Steering, XdpInstance};
 pub use interface::{VerdictCounters, XdpInterface};
-pub use lan_policy::LanClasses;
+pub use lan_policy::{LanClasses, destinations};
 pub use object::find_object;
 pub use shared::SharedMaps;

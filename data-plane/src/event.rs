@@ -103,6 +103,11 @@ pub enum DataPlaneEvent {
         /// Its name.
         name: Arc<str>,
     },
+    /// Something removed routes or rules that lead into our TUN device, and they are back.
+    RoutingRestored {
+        /// How many were missing.
+        missing: usize,
+    },
     /// A configured interface is not there any more.
     InterfaceLost {
         /// Its name.

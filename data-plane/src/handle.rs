@@ -6,6 +6,7 @@ mod explain;
 mod interfaces;
 mod policies;
 mod report;
+mod routing;
 mod sas;
 mod start;
 
@@ -26,6 +27,7 @@ pub use start::{DataPlaneSockets, Receivers, StartError};
 
 use interfaces::{BoundInterface, Xdp};
 use policies::Policies;
+use routing::tun_routing;
 use sas::Children;
 
 /// A running data plane. Clones are the same one; it ends with [`DataPlane::stop`] or when the last clone is
@@ -101,7 +103,9 @@ impl Inner {
                 tracing::error!("a worker ended by a panic");
             }
         }
-        if let Err(error) = lock(&self.routes).remove() {
+        let policies = lock(&self.policies);
+        let routing = tun_routing(&self.config, policies.set(), &self.network.snapshot());
+        if let Err(error) = lock(&self.routes).close(&routing) {
             tracing::warn!(%error, "routes into the TUN device are left");
         }
     }

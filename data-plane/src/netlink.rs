@@ -16,4 +16,4 @@ mod tun_routes;
 pub use self::link_drops::LinkDrops;
 pub use self::snapshot::{Interface, Route, Snapshot};
 pub use self::tracker::{Network, NetworkEvent};
-pub use self::tun_routes::{RouteError, TunRoute, TunRoutes};
+pub use self::tun_routes::{RouteError, TunRoute, TunRoutes, TunRouting, network_of, release};

@@ -34,6 +34,38 @@ fn a_tun_that_is_removed_or_switched_off_is_back_and_traffic_passes() {
     }
 }
 
+/// As network managers do with what they do not know.
+#[test]
+fn routes_and_rules_that_are_removed_are_put_back() {
+    for shape in [XDP, TUN] {
+        let mut tunnel = Tunnel::new(shape);
+        let rules = |side: &Side| side.gateway.ip(&["rule"]) + &side.gateway.ip(&["-6", "rule"]);
+        let complete = rules(&tunnel.a);
+        let table = complete.lines().find(|line| line.starts_with("1872:")).unwrap();
+        let table = table.split_whitespace().skip_while(|w| *w != "lookup").nth(1).unwrap().to_owned();
+        let removals = [
+            &["rule", "del", "pref", "1870"][..],
+            &["rule", "del", "pref", "1871"],
+            &["-6", "rule", "del", "pref", "1872"],
+            &["route", "flush", "table", &table],
+        ];
+        for removal in removals {
+            tunnel.a.gateway.ip(removal);
+            let missing = tunnel.a.event(|event| match event {
+                DataPlaneEvent::RoutingRestored { missing } => Some(*missing),
+                _ => None,
+            });
+            assert!(missing >= 1, "{removal:?}");
+        }
+        assert_eq!(rules(&tunnel.a), complete);
+        let receiver = tunnel.b.host.run(|| bind(HOST_B));
+        receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+        let sender = tunnel.a.gateway.run(|| bind("10.1.0.1"));
+        sender.send_to(b"own", receiver.local_addr().unwrap()).unwrap();
+        assert_eq!(receiver.recv(&mut [0; 8]).unwrap(), 3, "by the routes into the TUN alone");
+    }
+}
+
 #[test]
 fn interfaces_that_go_down_and_up_carry_traffic_again() {
     for shape in [XDP, TUN] {

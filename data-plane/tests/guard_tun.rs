@@ -13,7 +13,7 @@ use gateway::{
 use portcullis_data_plane::guard::{
     AddressRange, BackendKind, Guard, GuardConfig, GuardSpec, Pair, Rule, RuleAction,
 };
-use portcullis_data_plane::netlink::{Network, TunRoutes};
+use portcullis_data_plane::netlink::{Network, TunRoutes, TunRouting};
 use portcullis_data_plane::sockets::allow_in_clear;
 use portcullis_data_plane::tun::Tun;
 use portcullis_data_plane::xsk::{BindMode, FrameCache, FramePool, Socket, SocketConfig, Umem};
@@ -194,8 +194,9 @@ impl Setting {
             let tun = Tun::create("tun0", 1400, false, true, 1).unwrap();
             let learned = |s: &mut GuardSpec| assert!(s.tun_interfaces.insert(tun.ifindex()));
             guard.update(learned).unwrap();
-            let protect = [(address("10.2.0.0"), 16), (address("fd02::"), 16)];
-            TunRoutes::open("gw", "tun0").unwrap().replace(tun.ifindex(), &protect, &[]).unwrap();
+            let protect = [(address("10.2.0.0"), 16), (address("fd02::"), 16)].map(Into::into).into();
+            let routing = TunRouting { protect, ..TunRouting::default() };
+            TunRoutes::open("gw", "tun0").unwrap().replace(tun.ifindex(), &routing).unwrap();
             (guard, tun)
         });
         Self { tun, guard, net, _dir: dir }

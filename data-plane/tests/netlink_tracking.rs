@@ -3,16 +3,20 @@
 mod gateway;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
 use gateway::{FAR_WAN, Gateway, Namespace, PATIENCE, address, wait_until};
-use portcullis_data_plane::netlink::{Network, NetworkEvent, TunRoutes};
+use portcullis_data_plane::netlink::{self, Network, NetworkEvent, TunRoutes, TunRouting};
 
 #[test]
 fn what_was_there_before_is_known_at_once() {
     let net = Gateway::new();
     net.gateway.ip(&["route", "add", "10.3.0.0/16", "via", FAR_WAN, "mtu", "1400", "src", "10.1.0.1"]);
     net.gateway.ip(&["route", "add", "unreachable", "10.2.9.0/24"]);
+    let multicast =
+        || net.gateway.ip(&["-6", "route", "show", "table", "local"]).contains("ff00::/8 dev wan0");
+    wait_until("IPv6 has taken the interface up", multicast);
     let (network, _events) = start(&net.gateway);
     let now = network.snapshot();
 
@@ -174,10 +178,12 @@ fn protected_prefixes_lead_into_the_tun_and_nothing_that_comes_out_of_it_does() 
     let ifindex = network.snapshot().ifindex("tun0").unwrap();
     let mut routes = net.gateway.run(|| TunRoutes::open("gw", "tun0")).unwrap();
     let protect = [(address("10.2.3.4"), 16), (address("fd02::"), 16), (address("0.0.0.0"), 0)];
-    let throw = [(address("10.2.9.0"), 24), (address("fd02:9::"), 32)];
+    let throw = [(address("10.2.9.0"), 24), (address("fd02:9::"), 32)].into();
+    let routing = TunRouting { protect: protect.map(Into::into).into(), throw, ..TunRouting::default() };
+    let first_alone = TunRouting { protect: vec![protect[0].into()], ..TunRouting::default() };
     let kernel = |arguments: &[&str]| net.gateway.ip(&[&["route", "get"], arguments].concat());
     for _ in 0..2 {
-        routes.replace(ifindex, &protect, &throw).unwrap();
+        routes.replace(ifindex, &routing).unwrap();
         for to in ["10.2.0.7", "fd02::7", "192.0.2.1"] {
             assert!(kernel(&[to]).contains("dev tun0"), "{to}");
         }
@@ -194,16 +200,74 @@ fn protected_prefixes_lead_into_the_tun_and_nothing_that_comes_out_of_it_does() 
     let rules = |net: &Gateway| net.gateway.ip(&["rule"]) + &net.gateway.ip(&["-6", "rule"]);
     let with_one = rules(&net);
     let mut other = net.gateway.run(|| TunRoutes::open("other", "tun1")).unwrap();
-    other.replace(ifindex, &protect[..1], &[]).unwrap();
-    other.remove().unwrap();
+    other.replace(ifindex, &first_alone).unwrap();
+    other.close(&first_alone).unwrap();
     assert_eq!(rules(&net), with_one, "other instances are left alone");
 
-    routes.replace(ifindex, &protect[..1], &[]).unwrap();
+    routes.replace(ifindex, &first_alone).unwrap();
     assert!(kernel(&["10.2.9.7"]).contains("dev tun0"));
     assert!(kernel(&["fd02::7"]).contains("dev wan0"));
-    routes.remove().unwrap();
+    routes.close(&first_alone).unwrap();
     assert!(kernel(&["10.2.0.7"]).contains("dev wan0"));
     assert!(!rules(&net).contains("187"), "{}", rules(&net));
+}
+
+/// RFC 4301 section 4.4.1: the final DISCARD of a protected interface is a worker's; with its TUN device gone, the kernel's.
+#[test]
+fn from_a_protected_interface_all_but_the_bypassed_leads_into_the_tun_or_nowhere() {
+    let net = Gateway::new();
+    net.gateway.ip(&["route", "add", "default", "via", FAR_WAN]);
+    net.gateway.ip(&["route", "add", "fd0a::/16", "dev", "wan0"]);
+    net.gateway.ip(&["tuntap", "add", "tun0", "mode", "tun"]);
+    net.gateway.ip(&["link", "set", "tun0", "up"]);
+    let (network, _events) = start(&net.gateway);
+    let ifindex = network.snapshot().ifindex("tun0").unwrap();
+    let mut routes = net.gateway.run(|| TunRoutes::open("gw", "tun0")).unwrap();
+    let routing = TunRouting {
+        protect: vec![(address("10.2.0.0"), 16).into()],
+        throw: vec![(address("10.2.9.0"), 24)],
+        protected_interfaces: [Arc::from("lan0")].into(),
+        closed: vec![
+            ((address("10.2.9.1"), 24), true),
+            ((address("10.2.9.128"), 25), false),
+            ((address("fd0a:9::"), 32), true),
+        ],
+    };
+    let way = |from: &str, to: &str, iif: &str| {
+        let arguments = ["route", "get", to, "from", from, "iif", iif];
+        let said = net.gateway.run(|| std::process::Command::new("ip").args(arguments).output()).unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        said.split_whitespace().skip_while(|word| *word != "dev").nth(1).map(str::to_owned)
+    };
+    let from_lan = |to: &str| way(if to.contains(':') { "fd01::5" } else { "10.1.0.5" }, to, "lan0");
+    let wan = Some("wan0".to_owned());
+    for _ in 0..2 {
+        routes.replace(ifindex, &routing).unwrap();
+        for to in ["10.2.0.7", "10.2.9.200", "203.0.113.9", "fd02::7", "fd0a::7"] {
+            assert_eq!(from_lan(to).as_deref(), Some("tun0"), "{to}");
+        }
+        for to in ["10.2.9.7", "fd0a:9::7"] {
+            assert_eq!(from_lan(to), wan, "{to}");
+        }
+        assert_eq!(way("192.0.2.9", "203.0.113.9", "tun0"), wan, "what a worker lets pass");
+        assert_eq!(from_lan("10.1.0.1").as_deref(), Some("lo"), "this host itself");
+    }
+    let is_shut = || {
+        for to in ["10.2.0.7", "10.2.9.200", "203.0.113.9", "fd02::7", "fd0a::7"] {
+            assert_eq!(from_lan(to), None, "{to}");
+        }
+        for to in ["10.2.9.7", "fd0a:9::7"] {
+            assert_eq!(from_lan(to), wan, "{to}");
+        }
+    };
+    net.gateway.ip(&["link", "del", "tun0"]);
+    is_shut();
+    routes.close(&routing).unwrap();
+    is_shut();
+    net.gateway.run(|| netlink::release("gw")).unwrap();
+    assert_eq!(from_lan("203.0.113.9"), wan, "released");
+    let rules = net.gateway.ip(&["rule"]) + &net.gateway.ip(&["-6", "rule"]);
+    assert!(!rules.contains("187"), "{rules}");
 }
 
 fn start(namespace: &Namespace) -> (Network, Receiver<NetworkEvent>) {

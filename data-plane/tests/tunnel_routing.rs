@@ -12,13 +12,16 @@ use std::thread;
 use portcullis_common::DropReason;
 use portcullis_common::verdict::Verdict;
 use portcullis_data_plane::counters::{Sink, Source};
+use portcullis_data_plane::netlink;
 use portcullis_data_plane::packet::inner::Ports;
 use portcullis_data_plane::policy::{Disposition, Policy, Selector};
 use portcullis_data_plane::sa::{Carrier, ChildId, SaSelectors};
 use portcullis_data_plane::spd::{Decision, Flow};
 
 use gateway::{PATIENCE, address, bind, wait_until};
-use tunnel::{CHILD, HOST_A, HOST_A_V6, HOST_B, HOST_B_V6, NO_LIMITS, Shape, Side, TUN, Tunnel, XDP, nets};
+use tunnel::{
+    CHILD, HOST_A, HOST_A_V6, HOST_B, HOST_B_V6, NO_LIMITS, Shape, Side, TUN, TUN_ALONE, Tunnel, XDP, nets,
+};
 
 /// RFC 1812 section 5.3.1, RFC 8200 section 3: a router answers when the TTL runs out.
 #[test]
@@ -187,6 +190,37 @@ fn xdp_drops_what_no_policy_covers_on_a_protected_interface() {
         of_reason.map(|(_, packets, _)| packets).sum::<u64>()
     };
     wait_until("it is dropped", || no_policy(&tunnel.a) == 1);
+}
+
+/// The same where no XDP program runs, and nothing passes when the data plane has stopped either, until it is released.
+#[test]
+fn a_worker_drops_what_no_policy_covers_on_a_protected_interface_without_xdp() {
+    let Tunnel { a, b, .. } = Tunnel::new(TUN_ALONE);
+    let outside = "203.0.113.9";
+    a.gateway.ip(&["route", "add", "default", "via", "198.51.100.2"]);
+    b.gateway.ip(&["addr", "add", outside, "dev", "lo"]);
+    let receiver = b.gateway.run(|| bind(outside));
+    receiver.set_nonblocking(true).unwrap();
+    let sender = a.host.run(|| bind(HOST_A));
+    let send = |what: &[u8]| sender.send_to(what, receiver.local_addr().unwrap()).unwrap();
+    let before = dropped(&a, DropReason::NoPolicy);
+    for _ in 0..100 {
+        send(b"running");
+    }
+    // The kernel's own multicast may be among them.
+    wait_until("they are dropped", || dropped(&a, DropReason::NoPolicy) >= before + 100);
+    assert!(a.plane.report().interfaces.iter().all(|i| i.xdp.is_empty()));
+
+    a.plane.stop();
+    send(b"stopped");
+    a.gateway.run(|| netlink::release(a.instance())).unwrap();
+    // What went before it on the same way would be here before it.
+    let mut first = [0; 8];
+    wait_until("it arrives", || {
+        send(b"released");
+        receiver.recv_from(&mut first).is_ok()
+    });
+    assert_eq!(&first, b"released");
 }
 
 /// RFC 4301 section 4.4.1: a BYPASS of one port before the PROTECT of everything. The packet arrives whole: a neighbour on

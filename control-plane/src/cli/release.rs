@@ -9,7 +9,7 @@ use portcullis_data_plane::guard::{self, GuardConfig};
 use super::place::Place;
 use crate::audit::{AuditLog, Entry};
 
-/// Take the guard and the XDP programs of a stopped gateway away: protected traffic then flows as the routes say, in
+/// Take the guard, the XDP programs and the routing rules of a stopped gateway away: protected traffic then flows as the routes say, in
 /// clear.
 #[derive(Debug, Args)]
 pub struct Release {
@@ -18,7 +18,7 @@ pub struct Release {
 }
 
 impl Release {
-    /// Removes guard, pins and their memory. It is no error if there is nothing.
+    /// Removes guard, pins, routing rules and their memory. It is no error if there is nothing.
     ///
     /// # Errors
     /// If the daemon runs, or the kernel refuses.
@@ -32,6 +32,7 @@ impl Release {
         let config = GuardConfig::new(found.instance.as_str(), &found.state_dir);
         let policies = guard::release(&config).context("releasing the guard needs CAP_NET_ADMIN")?;
         portcullis_data_plane::bpf::release(&found.instance).context("removing pinned programs and maps")?;
+        portcullis_data_plane::netlink::release(&found.instance).context("removing routing rules")?;
         let user = std::env::var("SUDO_USER").unwrap_or_else(|_| "root".to_owned());
         // For the audit: whoever reads the journal sees when traffic stopped being guarded, and by whose hand.
         tracing::warn!(instance = found.instance, policies, user, "guard released by the operator");
@@ -48,7 +49,10 @@ impl Release {
         {
             tracing::warn!(%error, "the audit file cannot be written");
         }
-        println!("{}: {policies} guard policies and the XDP programs are gone", found.instance);
+        println!(
+            "{}: {policies} guard policies, the XDP programs and the routing rules are gone",
+            found.instance
+        );
         Ok(())
     }
 }

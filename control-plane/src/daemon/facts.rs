@@ -48,6 +48,7 @@ pub fn fact(event: DataPlaneEvent, config: &Arc<Config>, shards: Shards) -> Opti
         | DataPlaneEvent::RoutesChanged
         | DataPlaneEvent::GuardRestored { .. }
         | DataPlaneEvent::TunRestored { .. }
+        | DataPlaneEvent::RoutingRestored { .. }
         | DataPlaneEvent::InterfaceLost { .. }
         | DataPlaneEvent::InterfaceReturned { .. } => return None,
     })

@@ -204,6 +204,12 @@ pub fn of_data_plane_event(event: &DataPlaneEvent) -> Option<Line> {
             );
             Some(Line::about(Level::WARN, message, (name.to_string(), "tun")))
         }
+        DataPlaneEvent::RoutingRestored { missing } => {
+            let message = format!(
+                "something removed {missing} routes or rules that lead into our TUN device; they are back. A network manager that removes foreign ones (systemd-networkd: ManageForeignRoutes, ManageForeignRoutingPolicyRules) has to be told not to"
+            );
+            Some(Line::about(Level::WARN, message, (String::new(), "routing")))
+        }
         DataPlaneEvent::InterfaceLost { name } => {
             let message = format!("interface {name} is gone; its traffic is stopped until it is back");
             Some(Line::about(Level::ERROR, message, (name.to_string(), "interface_lost")))

@@ -42,6 +42,7 @@ pub(super) struct Live {
     acquires: Family<Connection, Counter>,
     local_changes: Counter,
     tun_restores: Counter,
+    routing_restores: Counter,
 }
 
 #[derive(Clone, Debug)]
@@ -165,6 +166,7 @@ impl Live {
             acquires: Family::default(),
             local_changes: Counter::default(),
             tun_restores: Counter::default(),
+            routing_restores: Counter::default(),
         };
         let r = registry;
         r.register(
@@ -217,6 +219,11 @@ impl Live {
             "tun_restores",
             "TUN devices that something removed or switched off and that are back",
             live.tun_restores.clone(),
+        );
+        r.register(
+            "routing_restores",
+            "Times that something removed routes or rules that lead into the TUN device and they were put back",
+            live.routing_restores.clone(),
         );
         r.register("local_changes", "Changes of addresses or links of this host", live.local_changes.clone());
         live
@@ -336,6 +343,9 @@ impl Live {
             }
             DataPlaneEvent::TunRestored { .. } => {
                 self.tun_restores.inc();
+            }
+            DataPlaneEvent::RoutingRestored { .. } => {
+                self.routing_restores.inc();
             }
             DataPlaneEvent::RoutesChanged => {}
             // Every one is also a local change.

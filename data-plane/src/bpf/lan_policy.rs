@@ -15,33 +15,13 @@ pub struct LanClasses {
 
 impl LanClasses {
     /// The classes for a set of policies.
-    ///
-    /// A destination belongs to the first policy that can match a packet to it. Only where that is a BYPASS of
-    /// every packet to it, whatever the source, protocol and ports, may the program decide; else the worker does.
-    /// Prefixes that the kernel routes into the TUN of a route-based connection pass into the kernel.
     pub fn new(set: &PolicySet) -> Self {
         let mut ipv4 = Vec::new();
         let mut ipv6 = Vec::new();
-        let selected = set.policies.iter().filter_map(|policy| {
-            let class = class_of(policy)?;
-            Some(policy.remote.iter().map(move |remote| (remote.addresses.clone(), class.of(remote))))
-        });
-        for (addresses, class) in selected.flatten() {
-            match (addresses.start(), addresses.end()) {
-                (IpAddr::V4(first), IpAddr::V4(last)) => {
-                    ipv4.extend(cover_v4(*first..=*last).map(|(address, length)| (address, length, class)));
-                }
-                (IpAddr::V6(first), IpAddr::V6(last)) => {
-                    ipv6.extend(cover_v6(*first..=*last).map(|(address, length)| (address, length, class)));
-                }
-                // A range of two families is none.
-                _ => {}
-            }
-        }
-        for (address, length) in &set.guard_prefixes {
+        for (address, length, class) in destinations(set) {
             match address {
-                IpAddr::V4(a) => ipv4.push((*a, *length, PrefixClass::Pass)),
-                IpAddr::V6(a) => ipv6.push((*a, *length, PrefixClass::Pass)),
+                IpAddr::V4(a) => ipv4.push((a, length, class)),
+                IpAddr::V6(a) => ipv6.push((a, length, class)),
             }
         }
         Self { ipv4: Ipv4Classes::new(&ipv4), ipv6: Ipv6Classes::new(&ipv6) }
@@ -54,6 +34,34 @@ impl LanClasses {
             IpAddr::V6(a) => self.ipv6.class(a),
         }
     }
+}
+
+/// The classes that a set of policies gives to destinations, in order: the first that covers one decides.
+///
+/// A destination belongs to the first policy that can match a packet to it. Only where that is a BYPASS of
+/// every packet to it, whatever the source, protocol and ports, may the kernel or the program decide; else a worker does.
+/// Prefixes that the kernel routes into the TUN of a route-based connection pass into the kernel.
+pub fn destinations(set: &PolicySet) -> Vec<(IpAddr, u8, PrefixClass)> {
+    let mut listed = Vec::new();
+    for policy in &set.policies {
+        let Some(coverage) = coverage(policy) else { continue };
+        for remote in &policy.remote {
+            let class = coverage.of(remote);
+            match (remote.addresses.start(), remote.addresses.end()) {
+                (IpAddr::V4(first), IpAddr::V4(last)) => {
+                    listed.extend(cover_v4(*first..=*last).map(|(a, length)| (a.into(), length, class)));
+                }
+                (IpAddr::V6(first), IpAddr::V6(last)) => {
+                    listed.extend(cover_v6(*first..=*last).map(|(a, length)| (a.into(), length, class)));
+                }
+                // A range of two families is none.
+                _ => {}
+            }
+        }
+    }
+    let guarded = set.guard_prefixes.iter();
+    listed.extend(guarded.map(|&(address, length)| (address, length, PrefixClass::Pass)));
+    listed
 }
 
 /// What a policy means to destinations it covers.
@@ -73,7 +81,7 @@ impl Coverage {
     }
 }
 
-fn class_of(policy: &Policy) -> Option<Coverage> {
+fn coverage(policy: &Policy) -> Option<Coverage> {
     match &policy.disposition {
         // The kernel's routes, not selectors, decide what enters its TUN.
         Disposition::Protect { interface: Some(_), .. } => None,

@@ -8,24 +8,34 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
+use super::routing::tun_routing;
 use super::start::{StartError, tun_mtu, wan_indexes};
-use super::{Inner, lock, policies};
+use super::{Inner, lock};
 use crate::event::DataPlaneEvent;
 use crate::tun::{Tun, TunCondition};
 
 /// How soon a device that could not be had is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What may concern the devices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Change {
+    /// Addresses or links are other than before.
+    Network,
+    /// A route or rule of ours was removed.
+    Routing,
+}
+
 /// Looks after the devices whenever `changes` says that the network has changed, until its sender is gone.
-pub(super) fn attend(inner: &Arc<Inner>, changes: Receiver<()>) -> io::Result<()> {
+pub(super) fn attend(inner: &Arc<Inner>, changes: Receiver<Change>) -> io::Result<()> {
     let inner = Arc::downgrade(inner);
     thread::Builder::new().name("devices".into()).spawn(move || follow(&inner, &changes)).map(drop)
 }
 
-fn follow(inner: &Weak<Inner>, changes: &Receiver<()>) {
+fn follow(inner: &Weak<Inner>, changes: &Receiver<Change>) {
     let mut is_whole = true;
     loop {
-        let change = if is_whole {
+        let mut change = if is_whole {
             changes.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
             changes.recv_timeout(RETRY_INTERVAL)
@@ -34,15 +44,23 @@ fn follow(inner: &Weak<Inner>, changes: &Receiver<()>) {
             return;
         }
         // One look for all that waits.
-        while changes.try_recv().is_ok() {}
+        while let Ok(next) = changes.try_recv() {
+            if next == Change::Routing {
+                change = Ok(next);
+            }
+        }
         let Some(inner) = inner.upgrade() else { return };
         inner.look_after_interfaces();
-        match inner.look_after_tuns() {
+        let mut restored = inner.look_after_tuns();
+        if restored.is_ok() && change == Ok(Change::Routing) {
+            restored = inner.look_after_routing();
+        }
+        match restored {
             Ok(()) => is_whole = true,
             // Said once, not at every attempt.
             Err(error) => {
                 if std::mem::take(&mut is_whole) {
-                    tracing::error!(%error, "a TUN device is gone and cannot be made again; trying on. Its traffic is stopped");
+                    tracing::error!(%error, "a TUN device is gone, or the routes into it, and cannot be had again; trying on. Its traffic is stopped");
                 }
             }
         }
@@ -80,17 +98,31 @@ impl Inner {
         if restored.is_empty() {
             return Ok(());
         }
-        let own: Vec<_> = self.network.snapshot().local_addresses().collect();
-        let prefixes = policies::tun_prefixes(policies.set(), &own);
+        let routing = tun_routing(&self.config, policies.set(), &self.network.snapshot());
         let mut routes = lock(&self.routes);
         // Whoever stops takes the routes away, and waits for this lock.
         if let Some(port) = kernel.tuns().first().filter(|_| !self.shared.is_stopping()) {
-            routes.replace(port.tun.ifindex(), &prefixes.protect, &prefixes.throw)?;
+            routes.replace(port.tun.ifindex(), &routing)?;
         }
         // Workers wait for the descriptors that they knew.
         self.shared.workers.iter().for_each(|mailbox| mailbox.wake.wake());
         for name in restored {
             self.tell(DataPlaneEvent::TunRestored { name });
+        }
+        Ok(())
+    }
+
+    /// Puts routes and rules back that lead into the TUN device: a network manager may take them for leftovers.
+    fn look_after_routing(&self) -> Result<(), StartError> {
+        let policies = lock(&self.policies);
+        let routing = tun_routing(&self.config, policies.set(), &self.network.snapshot());
+        let mut routes = lock(&self.routes);
+        let tuns = self.shared.kernel.tuns();
+        if let Some(port) = tuns.first().filter(|_| !self.shared.is_stopping()) {
+            let missing = routes.replace(port.tun.ifindex(), &routing)?;
+            if missing > 0 {
+                self.tell(DataPlaneEvent::RoutingRestored { missing });
+            }
         }
         Ok(())
     }

@@ -208,15 +208,7 @@ fn open_tun(
     let bound = config.interfaces.iter().zip(programs).map(|(interface, program)| {
         let (program, reason) = match program {
             Ok(program) => (Some(program), reason.clone()),
-            Err(without) => {
-                if interface.protected {
-                    tracing::warn!(
-                        interface = %interface.name, %without,
-                        "protected, but no XDP program drops there what no policy covers: the kernel routes it on"
-                    );
-                }
-                (None, format!("{reason}; without XDP: {without}"))
-            }
+            Err(without) => (None, format!("{reason}; without XDP: {without}")),
         };
         let index = network.ifindex(&interface.name);
         BoundInterface::new(interface.clone(), InterfacePath::Tun, reason, program, index)
@@ -259,8 +251,6 @@ fn worth_classifying(config: &DataPlaneConfig, interface: &InterfaceConfig) -> R
     match config.classification {
         Classification::On => Ok(()),
         Classification::Off => Err("configured"),
-        // There it is the final DISCARD (RFC 4301 section 4.4.1), whatever it costs.
-        Classification::Auto if interface.protected => Ok(()),
         // A driver that does not tell is none of these.
         Classification::Auto => match ethtool::driver(&interface.name).as_deref() {
             Ok("veth") => Err("a veth copies every packet for it and gives up segmentation offloads"),

@@ -9,8 +9,10 @@ use std::thread;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
+use super::devices::Change;
 use super::interfaces::{self, Devices, Xdp};
 use super::policies::{self, Policies};
+use super::routing::tun_routing;
 use super::{DataPlane, Inner, devices};
 use crate::bpf::BpfError;
 use crate::config::{DataPlaneConfig, InterfaceConfig, Role};
@@ -119,7 +121,7 @@ impl DataPlane {
         let mailboxes = (0..ports.len()).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>();
         let mailboxes = mailboxes.map_err(system("worker mailboxes"))?;
         let mut known = Policies::default();
-        let prefixes = policies::tun_prefixes(&policies, &snapshot.local_addresses().collect::<Vec<_>>());
+        let routing = tun_routing(&config, &policies, &snapshot);
         let spd = known.build(policies);
         let streams = Streams::new(umem.clone(), pool.clone(), interfaces::STREAM_FRAMES as usize / 2);
         let notifier = Notifier { events, ike };
@@ -138,7 +140,7 @@ impl DataPlane {
         }
         let mut routes = TunRoutes::open(&config.instance, &config.tun)?;
         if let Some(ifindex) = ifindexes.first() {
-            routes.replace(*ifindex, &prefixes.protect, &prefixes.throw)?;
+            routes.replace(*ifindex, &routing)?;
         }
         let inner = Arc::new(Inner {
             config,
@@ -200,7 +202,7 @@ fn follow_network(
     config: &DataPlaneConfig,
     guard: &Arc<Guard>,
     events: mpsc::Sender<DataPlaneEvent>,
-    devices: std::sync::mpsc::Sender<()>,
+    devices: std::sync::mpsc::Sender<Change>,
 ) -> Result<(Network, XdpCell), StartError> {
     let snapshots = Arc::new(OnceLock::<Arc<ArcSwap<Snapshot>>>::new());
     let xdp = XdpCell::default();
@@ -210,6 +212,10 @@ fn follow_network(
         if event == NetworkEvent::RoutesChanged {
             // A lost one is followed by others while routes keep changing.
             let _ = events.try_send(DataPlaneEvent::RoutesChanged);
+            return;
+        }
+        if event == NetworkEvent::TunRoutingRemoved {
+            let _ = devices.send(Change::Routing);
             return;
         }
         if let Some(snapshot) = seen.get().map(|s| s.load_full()) {
@@ -227,7 +233,7 @@ fn follow_network(
             }
         }
         // Nobody listens yet, or not any more.
-        let _ = devices.send(());
+        let _ = devices.send(Change::Network);
         // A lost one is followed by others while the network keeps changing.
         let _ = events.try_send(DataPlaneEvent::LocalChange);
     })

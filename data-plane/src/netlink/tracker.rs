@@ -12,15 +12,17 @@ use crossbeam_queue::ArrayQueue;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourHeader, NeighbourMessage,
 };
+use netlink_packet_route::rule::RuleAttribute;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use rtnetlink::packet_core::{Emitable, NetlinkDeserializable, NetlinkHeader};
 
 use super::raw::{MessageHeader, NetlinkSocket, Request};
 use super::snapshot::Snapshot;
 use super::tables::Tables;
+use super::tun_routes::PROTOCOL;
 
-/// Links, neighbours, and addresses and routes of both families.
-const GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];
+/// Links, neighbours, and addresses, routes and rules of both families.
+const GROUPS: [u32; 8] = [1, 3, 5, 7, 8, 9, 11, 19];
 const NOTIFICATION_BYTES: i32 = 4 << 20;
 /// A burst of notifications is published as one, when it pauses for this long or has lasted ten times as long.
 const BURST_PAUSE_MS: i32 = 1;
@@ -55,6 +57,8 @@ pub enum NetworkEvent {
     LinkDown(Arc<str>),
     /// Packets may leave another way, or from another address.
     RoutesChanged,
+    /// Someone removed one of the routes or rules that lead into a TUN device of ours; it may have been us.
+    TunRoutingRemoved,
 }
 
 #[derive(Debug)]
@@ -86,6 +90,7 @@ impl Network {
             notifications,
             requests: NetlinkSocket::open(libc::NETLINK_ROUTE)?,
             tables: Tables::default(),
+            tun_routing_removed: false,
         };
         follower.read_all()?;
         let snapshot = follower.tables.publish().unwrap_or_default();
@@ -148,6 +153,7 @@ struct Follower {
     notifications: NetlinkSocket,
     requests: NetlinkSocket,
     tables: Tables,
+    tun_routing_removed: bool,
 }
 
 impl Follower {
@@ -176,6 +182,9 @@ impl Follower {
                 let previous = shared.snapshot.swap(Arc::new(next.clone()));
                 differences(&previous, &next).into_iter().for_each(events);
             }
+            if std::mem::take(&mut self.tun_routing_removed) {
+                events(NetworkEvent::TunRoutingRemoved);
+            }
         }
     }
 
@@ -184,10 +193,11 @@ impl Follower {
     fn follow_burst(&mut self) -> io::Result<()> {
         let mut reread_routes = false;
         for _ in 0..BURST_PAUSES {
-            let tables = &mut self.tables;
+            let (tables, removed) = (&mut self.tables, &mut self.tun_routing_removed);
             let any = self.notifications.drain(|header, body| {
                 if let Some(message) = decode(header, body) {
                     reread_routes |= tables.apply(&message, header.flags).reread_routes;
+                    *removed |= removes_tun_routing(&message);
                 }
             })?;
             if !any || !wait(&self.notifications, None, BURST_PAUSE_MS) {
@@ -202,6 +212,8 @@ impl Follower {
     }
 
     fn read_all(&mut self) -> io::Result<()> {
+        // What was lost may have been a removal.
+        self.tun_routing_removed = true;
         self.tables.clear();
         for kind in [GET_LINK, GET_ADDRESS, GET_ROUTE, GET_NEIGHBOUR] {
             self.read(kind)?;
@@ -260,6 +272,17 @@ fn decode(header: &MessageHeader, body: &[u8]) -> Option<Message> {
     core_header.message_type = header.kind;
     core_header.flags = header.flags;
     Message::deserialize(&core_header, body).ok()
+}
+
+fn removes_tun_routing(message: &Message) -> bool {
+    match message {
+        Message::DelRoute(route) => u8::from(route.header.protocol) == PROTOCOL,
+        Message::DelRule(rule) => rule
+            .attributes
+            .iter()
+            .any(|a| matches!(a, RuleAttribute::Protocol(p) if u8::from(*p) == PROTOCOL)),
+        _ => false,
+    }
 }
 
 fn differences(before: &Snapshot, after: &Snapshot) -> Vec<NetworkEvent> {

@@ -1,15 +1,20 @@
-//! Routes that lead protected traffic into our TUN device, in a routing table of their own.
+//! Routes that lead protected traffic into our TUN device, in two routing tables of their own.
 //!
 //! ```text
-//! 1870: from all iif <tun> lookup main     what we inject must never be routed back into the TUN
-//! 1871: from all lookup <table>            protected prefixes: into the TUN; bypassed ones in them: throw
+//! 1870: from all iif <tun> lookup main       what we inject must never be routed back into the TUN
+//! 1871: from all iif <lan> lookup <closed>   a protected interface: everything into the TUN, or nowhere
+//! 1872: from all lookup <table>              protected prefixes: into the TUN; bypassed ones in them: throw
 //! ```
 //!
-//! Table and rules carry the instance's tag and our protocol number, so that they are recognised after a crash.
+//! So the final DISCARD (RFC 4301 section 4.4.1) of a protected interface is a worker's, and with the TUN device gone
+//! what was meant for it is dropped: the closed table has a last route to nowhere.
+//!
+//! Tables and rules carry the instance's tags and our protocol number, so that they are recognised after a crash.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -23,8 +28,9 @@ use super::raw::{NetlinkSocket, Request};
 
 /// Preference of the rule for what comes out of the TUN; the next number is the rule for what goes into it.
 const PREFERENCE: u32 = 1870;
-/// Our number among routing protocols (`rt_protos`), unassigned there.
-const PROTOCOL: u8 = 187;
+/// Our number among routing protocols (`rt_protos`), unassigned there: routing daemons remove what they find under
+/// theirs.
+pub(super) const PROTOCOL: u8 = 80;
 
 const NEW_ROUTE: u16 = 24;
 const DELETE_ROUTE: u16 = 25;
@@ -35,12 +41,16 @@ const GET_RULE: u16 = 34;
 const FLAGS_CREATE_OR_REPLACE: u16 = 0x500;
 const FLAGS_CREATE_EXCLUSIVE: u16 = 0x600;
 
+/// Metric of the route that is left when the TUN device is gone.
+const LAST_METRIC: u32 = u32::MAX;
+
 /// The routes of one instance.
 #[derive(Debug)]
 pub struct TunRoutes {
     socket: NetlinkSocket,
     table: u32,
-    tun: String,
+    closed_table: u32,
+    tun: Option<String>,
 }
 
 /// A route or rule could not be read or changed.
@@ -64,11 +74,56 @@ impl From<(IpAddr, u8)> for TunRoute {
     }
 }
 
-/// A route of ours: where to, through which interface (`None` is "throw", on with the next rule), and from which
-/// address.
-type OwnRoute = (IpAddr, u8, Option<u32>, Option<IpAddr>);
-/// A rule of ours: family, preference, incoming interface, table.
-type OwnRule = (bool, u32, Option<String>, u32);
+/// Everything that the kernel is to know of ways into the TUN device. Prefixes with host bits count as if those were
+/// zero.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct TunRouting {
+    /// What leads into the device, whatever interface it came from.
+    pub protect: Vec<TunRoute>,
+    /// What does not, although inside the others.
+    pub throw: Vec<(IpAddr, u8)>,
+    /// The interfaces from which nothing is routed but what `closed` says.
+    pub protected_interfaces: BTreeSet<Arc<str>>,
+    /// What is different from the rest there: true may pass as the other routes say, false is inside of such.
+    pub closed: Vec<((IpAddr, u8), bool)>,
+}
+
+/// A route of ours.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct OwnRoute {
+    table: u32,
+    prefix: (IpAddr, u8),
+    way: Way,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Way {
+    /// Through the interface of this index, from this address.
+    Device(u32, Option<IpAddr>),
+    /// On with the next rule.
+    Throw,
+    /// Nowhere, if no other of the same prefix is left.
+    Nowhere,
+}
+
+impl OwnRoute {
+    /// What the kernel, told to replace, has only one of.
+    fn place(&self) -> (u32, (IpAddr, u8), bool) {
+        (self.table, self.prefix, self.way == Way::Nowhere)
+    }
+}
+
+/// A rule of ours.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct OwnRule {
+    is_v4: bool,
+    preference: u32,
+    incoming: Option<String>,
+    table: u32,
+}
+
+/// Addresses of no host, of both families.
+const ANY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
 
 impl TunRoutes {
     /// The routes of this instance into the TUN device of this name, in the network namespace of the calling thread.
@@ -76,63 +131,99 @@ impl TunRoutes {
     /// # Errors
     /// When the kernel refuses the socket.
     pub fn open(instance: &str, tun: &str) -> Result<Self, RouteError> {
-        let socket = NetlinkSocket::open(libc::NETLINK_ROUTE)?;
-        Ok(Self { socket, table: owner::tag(instance), tun: tun.to_owned() })
+        Self::of(instance, Some(tun.to_owned()))
     }
 
-    /// Number of the routing table.
+    fn of(instance: &str, tun: Option<String>) -> Result<Self, RouteError> {
+        let socket = NetlinkSocket::open(libc::NETLINK_ROUTE)?;
+        let closed_table = owner::tag(&format!("{instance} closed"));
+        Ok(Self { socket, table: owner::tag(instance), closed_table, tun })
+    }
+
+    /// Number of the routing table for packets from anywhere.
     pub const fn table(&self) -> u32 {
         self.table
     }
 
-    /// Makes `protect` lead into the TUN device and `throw` not, and nothing else: adds before it removes. Prefixes with
-    /// host bits count as if those were zero.
+    /// Number of the routing table for packets from protected interfaces.
+    pub const fn closed_table(&self) -> u32 {
+        self.closed_table
+    }
+
+    /// Makes the kernel route as said into the TUN device of this index, and no other way: adds before it removes. Returns
+    /// how many routes and rules were missing.
     ///
     /// # Errors
     /// When the kernel refuses a route or rule.
-    pub fn replace(
-        &mut self,
-        ifindex: u32,
-        protect: &[impl Copy + Into<TunRoute>],
-        throw: &[(IpAddr, u8)],
-    ) -> Result<(), RouteError> {
-        let protect = protect.iter().map(|&route| {
-            let TunRoute { prefix: (address, length), source } = route.into();
-            (masked(address, length), length, Some(ifindex), source)
-        });
-        let throw = throw.iter().map(|&(address, length)| (masked(address, length), length, None, None));
-        let wanted: BTreeSet<OwnRoute> = throw.chain(protect).collect();
-        let main = u32::from(RouteHeader::RT_TABLE_MAIN);
-        let rules = [true, false].into_iter().flat_map(|v4| {
-            [(v4, PREFERENCE, Some(self.tun.clone()), main), (v4, PREFERENCE + 1, None, self.table)]
-        });
-        self.apply(&wanted, &rules.collect())
+    pub fn replace(&mut self, ifindex: u32, routing: &TunRouting) -> Result<usize, RouteError> {
+        let table = self.table;
+        let route = |prefix, way| OwnRoute { table, prefix: network_of(prefix), way };
+        let protect = routing.protect.iter().map(|r| route(r.prefix, Way::Device(ifindex, r.source)));
+        let throw = routing.throw.iter().map(|&prefix| route(prefix, Way::Throw));
+        let mut wanted = self.closed_routes(routing, Some(ifindex));
+        wanted.extend(throw.chain(protect));
+        let mut rules = self.closed_rules(routing);
+        for is_v4 in [true, false] {
+            let main = u32::from(RouteHeader::RT_TABLE_MAIN);
+            let incoming = self.tun.clone();
+            rules.insert(OwnRule { is_v4, preference: PREFERENCE, incoming, table: main });
+            rules.insert(OwnRule { is_v4, preference: PREFERENCE + 2, incoming: None, table });
+        }
+        self.apply(&wanted, &rules)
     }
 
-    /// Removes routes and rules of this instance.
+    /// Removes what leads into the TUN device. From the protected interfaces nothing passes but what may in clear, until
+    /// [`release`].
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn remove(&mut self) -> Result<(), RouteError> {
-        self.apply(&BTreeSet::new(), &BTreeSet::new())
+    pub fn close(&mut self, routing: &TunRouting) -> Result<(), RouteError> {
+        self.apply(&self.closed_routes(routing, None), &self.closed_rules(routing)).map(drop)
+    }
+
+    fn closed_routes(&self, routing: &TunRouting, ifindex: Option<u32>) -> BTreeSet<OwnRoute> {
+        if routing.protected_interfaces.is_empty() {
+            return BTreeSet::new();
+        }
+        let mut may_pass = BTreeMap::from(ANY.map(|any| ((any, 0), false)));
+        may_pass.extend(routing.closed.iter().map(|&(prefix, may_pass)| (network_of(prefix), may_pass)));
+        let device = ifindex.map(|index| Way::Device(index, None));
+        let ways = |may_pass| if may_pass { [Some(Way::Throw), None] } else { [Some(Way::Nowhere), device] };
+        may_pass
+            .into_iter()
+            .flat_map(|(prefix, may_pass)| ways(may_pass).into_iter().flatten().map(move |way| (prefix, way)))
+            .map(|(prefix, way)| OwnRoute { table: self.closed_table, prefix, way })
+            .collect()
+    }
+
+    fn closed_rules(&self, routing: &TunRouting) -> BTreeSet<OwnRule> {
+        let rule = |is_v4, name: &Arc<str>| {
+            let incoming = Some(name.to_string());
+            OwnRule { is_v4, preference: PREFERENCE + 1, incoming, table: self.closed_table }
+        };
+        routing.protected_interfaces.iter().flat_map(|name| [rule(true, name), rule(false, name)]).collect()
     }
 
     fn apply(
         &mut self,
         wanted: &BTreeSet<OwnRoute>,
         wanted_rules: &BTreeSet<OwnRule>,
-    ) -> Result<(), RouteError> {
+    ) -> Result<usize, RouteError> {
         let (held, held_rules) = (self.routes()?, self.rules()?);
-        let table = self.table;
-        let route = |kind, flags, r: &OwnRoute| Request { kind, flags, body: encode_route(table, r) };
+        let route = |kind, flags, r: &OwnRoute| Request { kind, flags, body: encode_route(r) };
         let rule = |kind, flags, r: &OwnRule| Request { kind, flags, body: encode_rule(r) };
-        // The way out of the TUN first: with the routes alone, injected packets would loop.
+        // The way out of the TUN first: with the routes alone, injected packets would loop. A rule without its routes
+        // leaves what it should stop to the next.
         let mut requests = Vec::new();
-        requests
-            .extend(wanted_rules.difference(&held_rules).map(|r| rule(NEW_RULE, FLAGS_CREATE_EXCLUSIVE, r)));
+        let (out, into): (Vec<_>, Vec<_>) =
+            wanted_rules.difference(&held_rules).partition(|r| r.preference == PREFERENCE);
+        requests.extend(out.into_iter().map(|r| rule(NEW_RULE, FLAGS_CREATE_EXCLUSIVE, r)));
         requests.extend(wanted.difference(&held).map(|r| route(NEW_ROUTE, FLAGS_CREATE_OR_REPLACE, r)));
-        // One of the same prefix has been replaced above.
-        let is_left = |r: &&OwnRoute| !wanted.iter().any(|w| (w.0, w.1) == (r.0, r.1));
+        requests.extend(into.into_iter().map(|r| rule(NEW_RULE, FLAGS_CREATE_EXCLUSIVE, r)));
+        let missing = requests.len();
+        // One of the same place has been replaced above.
+        let places: BTreeSet<_> = wanted.iter().map(OwnRoute::place).collect();
+        let is_left = |r: &&OwnRoute| !places.contains(&r.place());
         requests.extend(held.iter().filter(is_left).map(|r| route(DELETE_ROUTE, 0, r)));
         requests.extend(held_rules.difference(wanted_rules).map(|r| rule(DELETE_RULE, 0, r)));
         let refused = self.socket.send_batch(requests.into_iter())?;
@@ -140,22 +231,22 @@ impl TunRoutes {
             |e: &io::Error| matches!(e.raw_os_error(), Some(libc::EEXIST | libc::ESRCH | libc::ENOENT));
         match refused.into_iter().find(|r| !is_harmless(&r.error)) {
             Some(refused) => Err(refused.error.into()),
-            None => Ok(()),
+            None => Ok(missing),
         }
     }
 
     fn routes(&mut self) -> io::Result<BTreeSet<OwnRoute>> {
-        let table = self.table;
+        let tables = [self.table, self.closed_table];
         self.read(GET_ROUTE, 12, |message| match message {
-            Message::NewRoute(route) => decode_route(&route, table),
+            Message::NewRoute(route) => decode_route(&route).filter(|r| tables.contains(&r.table)),
             _ => None,
         })
     }
 
-    /// Rules with our protocol number that name our table or our TUN device.
+    /// Rules with our protocol number that name one of our tables or our TUN device.
     fn rules(&mut self) -> io::Result<BTreeSet<OwnRule>> {
-        let (table, tun) = (self.table, self.tun.clone());
-        let is_own = |r: &OwnRule| r.3 == table || r.2.as_deref() == Some(&tun);
+        let (tables, tun) = ([self.table, self.closed_table], self.tun.clone());
+        let is_own = |r: &OwnRule| tables.contains(&r.table) || (tun.is_some() && r.incoming == tun);
         self.read(GET_RULE, 12, |message| match message {
             Message::NewRule(rule) => decode_rule(&rule).filter(is_own),
             _ => None,
@@ -185,87 +276,115 @@ impl TunRoutes {
     }
 }
 
-fn encode_route(table: u32, &(address, length, ifindex, source): &OwnRoute) -> Vec<u8> {
+/// Removes every route and rule of an instance that is not running: protected interfaces route as others do again.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn release(instance: &str) -> Result<(), RouteError> {
+    TunRoutes::of(instance, None)?.apply(&BTreeSet::new(), &BTreeSet::new()).map(drop)
+}
+
+fn encode_route(&OwnRoute { table, prefix: (address, length), way }: &OwnRoute) -> Vec<u8> {
     let mut message = RouteMessage::default();
+    let (kind, scope) = match way {
+        Way::Device(..) if address.is_ipv4() => (RouteType::Unicast, RouteScope::Link),
+        Way::Device(..) => (RouteType::Unicast, RouteScope::Universe),
+        Way::Throw => (RouteType::Throw, RouteScope::Universe),
+        Way::Nowhere => (RouteType::BlackHole, RouteScope::Universe),
+    };
     message.header = RouteHeader {
         address_family: family(address.is_ipv4()),
         destination_prefix_length: length,
         protocol: RouteProtocol::from(PROTOCOL),
-        scope: if ifindex.is_some() && address.is_ipv4() { RouteScope::Link } else { RouteScope::Universe },
-        kind: if ifindex.is_some() { RouteType::Unicast } else { RouteType::Throw },
+        scope,
+        kind,
         ..RouteHeader::default()
     };
     message.attributes.push(RouteAttribute::Table(table));
     message.attributes.push(RouteAttribute::Destination(RouteAddress::from(address)));
-    message.attributes.extend(ifindex.map(RouteAttribute::Oif));
-    message.attributes.extend(source.map(|a| RouteAttribute::PrefSource(RouteAddress::from(a))));
+    match way {
+        Way::Device(index, source) => {
+            message.attributes.push(RouteAttribute::Oif(index));
+            message.attributes.extend(source.map(|a| RouteAttribute::PrefSource(RouteAddress::from(a))));
+        }
+        Way::Throw => {}
+        Way::Nowhere => message.attributes.push(RouteAttribute::Priority(LAST_METRIC)),
+    }
     let mut body = vec![0; message.buffer_len()];
     message.emit(&mut body);
     body
 }
 
-fn decode_route(message: &RouteMessage, table: u32) -> Option<OwnRoute> {
-    let has_table = message.attributes.contains(&RouteAttribute::Table(table));
-    if !has_table || u8::from(message.header.protocol) != PROTOCOL {
+/// A route with our protocol number.
+fn decode_route(message: &RouteMessage) -> Option<OwnRoute> {
+    if u8::from(message.header.protocol) != PROTOCOL {
         return None;
     }
-    let find = |pick: fn(&RouteAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(pick);
-    let destination = find(|a| match a {
-        RouteAttribute::Destination(RouteAddress::Inet(a)) => Some((*a).into()),
-        RouteAttribute::Destination(RouteAddress::Inet6(a)) => Some((*a).into()),
-        _ => None,
-    });
-    let zero = if message.header.address_family == AddressFamily::Inet {
-        IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)
-    } else {
-        IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
+    let is_v4 = message.header.address_family == AddressFamily::Inet;
+    let (mut table, mut destination) = (u32::from(message.header.table), ANY[usize::from(!is_v4)]);
+    let (mut index, mut source) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(t) => table = *t,
+            RouteAttribute::Destination(d) => destination = ip(d)?,
+            RouteAttribute::PrefSource(s) => source = ip(s),
+            RouteAttribute::Oif(i) => index = Some(*i),
+            _ => {}
+        }
+    }
+    let way = match message.header.kind {
+        // Those of IPv6 name the loopback interface.
+        RouteType::Throw => Way::Throw,
+        RouteType::BlackHole => Way::Nowhere,
+        _ => Way::Device(index?, source),
     };
-    let ifindex = message.attributes.iter().find_map(|a| match a {
-        // A throw route of IPv6 names the loopback interface.
-        RouteAttribute::Oif(index) if message.header.kind != RouteType::Throw => Some(*index),
-        _ => None,
-    });
-    let source = find(|a| match a {
-        RouteAttribute::PrefSource(RouteAddress::Inet(a)) => Some((*a).into()),
-        RouteAttribute::PrefSource(RouteAddress::Inet6(a)) => Some((*a).into()),
-        _ => None,
-    });
-    Some((destination.unwrap_or(zero), message.header.destination_prefix_length, ifindex, source))
+    Some(OwnRoute { table, prefix: (destination, message.header.destination_prefix_length), way })
 }
 
-fn encode_rule((is_v4, preference, tun, table): &OwnRule) -> Vec<u8> {
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(a) => Some((*a).into()),
+        RouteAddress::Inet6(a) => Some((*a).into()),
+        _ => None,
+    }
+}
+
+fn encode_rule(rule: &OwnRule) -> Vec<u8> {
     let mut message = RuleMessage::default();
     message.header =
-        RuleHeader { family: family(*is_v4), action: RuleAction::ToTable, ..RuleHeader::default() };
-    message.attributes.push(RuleAttribute::Priority(*preference));
-    message.attributes.push(RuleAttribute::Table(*table));
+        RuleHeader { family: family(rule.is_v4), action: RuleAction::ToTable, ..RuleHeader::default() };
+    message.attributes.push(RuleAttribute::Priority(rule.preference));
+    message.attributes.push(RuleAttribute::Table(rule.table));
     message.attributes.push(RuleAttribute::Protocol(RouteProtocol::from(PROTOCOL)));
-    message.attributes.extend(tun.clone().map(RuleAttribute::Iifname));
+    message.attributes.extend(rule.incoming.clone().map(RuleAttribute::Iifname));
     let mut body = vec![0; message.buffer_len()];
     message.emit(&mut body);
     body
 }
 
 fn decode_rule(message: &RuleMessage) -> Option<OwnRule> {
-    let (mut preference, mut table, mut tun, mut is_ours) = (0, u32::from(message.header.table), None, false);
+    let (mut preference, mut table) = (0, u32::from(message.header.table));
+    let (mut incoming, mut is_ours) = (None, false);
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Priority(p) => preference = *p,
             RuleAttribute::Table(t) => table = *t,
-            RuleAttribute::Iifname(name) => tun = Some(name.clone()),
+            RuleAttribute::Iifname(name) => incoming = Some(name.clone()),
             RuleAttribute::Protocol(p) => is_ours = u8::from(*p) == PROTOCOL,
             _ => {}
         }
     }
-    is_ours.then(|| (message.header.family == AddressFamily::Inet, preference, tun, table))
+    let is_v4 = message.header.family == AddressFamily::Inet;
+    is_ours.then_some(OwnRule { is_v4, preference, incoming, table })
 }
 
 const fn family(is_v4: bool) -> AddressFamily {
     if is_v4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-fn masked(address: IpAddr, length: u8) -> IpAddr {
-    match address {
+/// The prefix without its host bits.
+pub fn network_of((address, length): (IpAddr, u8)) -> (IpAddr, u8) {
+    let address = match address {
         IpAddr::V4(a) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
             IpAddr::V4((a.to_bits() & mask).into())
@@ -274,5 +393,6 @@ fn masked(address: IpAddr, length: u8) -> IpAddr {
             let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
             IpAddr::V6((a.to_bits() & mask).into())
         }
-    }
+    };
+    (address, length)
 }

@@ -208,6 +208,10 @@ impl Side {
         address(&format!("198.51.100.{}", 3 - self.number))
     }
 
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
     pub fn policy(&self) -> PolicyKey {
         key()
     }

@@ -231,6 +231,9 @@ fn clear_text_from_outside_is_not_let_in(mode: DataPlaneMode) {
 fn forget_kernel_state(pair: &Pair, side: Side) {
     let namespace = pair.lab.gateway(side);
     namespace.ip(&["xfrm", "policy", "flush"]).unwrap();
+    for family in ["-4", "-6"] {
+        namespace.ip(&[family, "rule", "flush", "protocol", "80"]).unwrap();
+    }
     let pins = std::path::Path::new("/sys/fs/bpf/portcullis").join(pair.gateway(side).name());
     if pins.exists() {
         std::fs::remove_dir_all(pins).unwrap();

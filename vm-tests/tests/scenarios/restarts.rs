@@ -22,13 +22,19 @@ fn killed_gateway_comes_back_on_its_own_pins() {
 }
 
 #[test]
-fn release_leaves_neither_programs_nor_policies() {
+fn release_leaves_neither_programs_nor_policies_nor_rules() {
     let mut pair = Pair::up(PairOptions::USUAL, &artefacts()).unwrap();
     assert!(!pair.lab.gw_a.ip(&["xfrm", "policy"]).unwrap().is_empty());
     assert_eq!(programs(&pair, Side::A).len(), 2);
     pair.a.stop().unwrap();
     assert!(!pair.lab.gw_a.ip(&["xfrm", "policy"]).unwrap().is_empty(), "the guard outlives a graceful stop");
+    let rules = || {
+        let both = ["-4", "-6"].map(|family| pair.lab.gw_a.ip(&[family, "rule"]).unwrap()).concat();
+        both.lines().filter(|line| line.starts_with("187")).count()
+    };
+    assert_eq!(rules(), 2, "and so does what keeps the protected interface shut");
     pair.a.release().unwrap();
+    assert_eq!(rules(), 0);
     assert_eq!(pair.lab.gw_a.ip(&["xfrm", "policy"]).unwrap(), "");
     portcullis_vm_tests::until(SOON, || programs(&pair, Side::A).is_empty().then_some(()))
         .expect("the programs go with their pins");
