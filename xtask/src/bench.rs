@@ -5,6 +5,7 @@ mod handshakes;
 mod memory;
 mod priority;
 mod scrape;
+mod soak;
 mod tunnel;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::{build_ebpf, workspace};
 /// Runs benchmark suites.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// Only this suite: esp, ike, handshakes, esp-in-tcp, worker, xdp, scale, tunnel, memory or scrape.
+    /// Only this suite: esp, ike, handshakes, esp-in-tcp, worker, xdp, scale, tunnel, memory, scrape or soak.
     suite: Option<String>,
     /// Write all figures to this file, an array of objects.
     #[arg(long, value_name = "FILE")]
@@ -30,6 +31,9 @@ struct Suite {
     what: &'static str,
     run: fn(&Path) -> Result<Value>,
 }
+
+/// The suite that takes longer than all others together.
+const BY_NAME_ONLY: &str = "soak";
 
 const SUITES: &[Suite] = &[
     Suite {
@@ -82,6 +86,11 @@ const SUITES: &[Suite] = &[
         what: "/metrics of a running gateway with ten thousand connections",
         run: |_| scrape::run(),
     },
+    Suite {
+        name: "soak",
+        what: "ten minutes at full rate with a rekey every five seconds: loss, leaks, books; only by its name",
+        run: |_| soak::run(),
+    },
 ];
 
 impl Bench {
@@ -90,7 +99,10 @@ impl Bench {
     /// # Errors
     /// If there is no such suite, or one fails.
     pub fn run(self) -> Result<()> {
-        let wanted = |suite: &&Suite| self.suite.as_deref().is_none_or(|name| name == suite.name);
+        let wanted = |suite: &&Suite| match self.suite.as_deref() {
+            Some(name) => name == suite.name,
+            None => suite.name != BY_NAME_ONLY,
+        };
         let suites: Vec<_> = SUITES.iter().filter(wanted).collect();
         let names: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
         anyhow::ensure!(!suites.is_empty(), "there are the suites {}", names.join(", "));

@@ -22,6 +22,7 @@ mod restarts;
 mod route_based;
 mod sa_table;
 mod sizes;
+mod soak;
 mod starts;
 mod status_items;
 mod strongswan;
