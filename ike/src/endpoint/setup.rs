@@ -97,7 +97,8 @@ impl Endpoint {
             .and_then(Connection::first_wanted);
         let offer = wanted.and_then(|child| {
             let spi_in = self.core.spi_source.allocate()?;
-            Some(Box::new(ChildOffer { config: child, spi_in, replaces: None, with_ke: false }))
+            let packet = self.core.packet_for(&config.name, &child.name);
+            Some(Box::new(ChildOffer { config: child, spi_in, replaces: None, packet, with_ke: false }))
         });
         if auth::may_echo(settled, &config) {
             out.push(payloads::notify(NotifyType(self.core.config.esp_echo_notify)));

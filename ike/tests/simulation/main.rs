@@ -14,6 +14,7 @@ mod trace;
 mod transcript;
 mod world;
 
+mod acquire;
 mod address;
 mod authority;
 mod certificates;
