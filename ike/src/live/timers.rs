@@ -29,7 +29,8 @@ impl LiveSa {
             previous,
             rekey,
             pause,
-            Some(self.expires_at),
+            // It is closed once, and then until the answer comes.
+            self.is_open().then_some(self.expires_at),
             self.dead_at(),
             self.liveness_at(),
             self.closing.map(|(_, until)| until),
