@@ -93,8 +93,19 @@ pub fn rewritten(
     ledger: &Ledger,
     content: impl FnOnce(PayloadType, Vec<u8>) -> (PayloadType, Vec<u8>),
 ) -> Vec<u8> {
+    let exchange = Message::decode(raw).unwrap().header.exchange;
+    rewritten_as(exchange, raw, ledger, content)
+}
+
+/// The same, in another exchange.
+pub fn rewritten_as(
+    exchange: ExchangeType,
+    raw: &[u8],
+    ledger: &Ledger,
+    content: impl FnOnce(PayloadType, Vec<u8>) -> (PayloadType, Vec<u8>),
+) -> Vec<u8> {
     let message = Message::decode(raw).unwrap();
-    let header = message.header;
+    let header = Header { exchange, ..message.header };
     let encrypted = message.encrypted.as_ref().unwrap();
     let keys = ledger.keys((header.spi_i, header.spi_r)).next().expect("both ends log their keys");
     let key_and_salt = if header.flags.initiator { &keys.sk_ei } else { &keys.sk_er };

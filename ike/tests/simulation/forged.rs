@@ -7,10 +7,11 @@ use portcullis_ike::action::Action;
 use portcullis_ike::codec::{
     Delete, ExchangeType, Flags, Header, NON_ESP_MARKER, Notify, NotifyType, Payload, encode_message,
 };
-use portcullis_ike::config::StartTransport;
+use portcullis_ike::command::CommandKind;
+use portcullis_ike::config::{ChildConfig, StartMode, StartTransport};
 use portcullis_ike::path::UdpPath;
 
-use crate::configuration::{A, B, Pair, first_datagram};
+use crate::configuration::{A, B, Pair, child, first_datagram};
 use crate::world::World;
 
 /// RFC 7296 sections 1.5, 2.4 and 2.21.4: notifications and deletions without protection, with the SPIs of the IKE SA and with
@@ -25,6 +26,8 @@ fn unprotected_messages_are_neither_answered_nor_acted_upon() {
         Payload::Notify(Notify::with_data(NotifyType::INVALID_SPI, child.0.to_be_bytes().to_vec().into())),
         Payload::Notify(Notify::new(NotifyType::INVALID_SYNTAX)),
         Payload::Notify(Notify::new(NotifyType::AUTHENTICATION_FAILED)),
+        // RFC 4478 section 2 wants it protected.
+        Payload::Notify(Notify::with_data(NotifyType::AUTH_LIFETIME, vec![0; 4].into())),
         Payload::Delete(Delete::Ike),
     ];
     for payload in kinds {
@@ -60,7 +63,7 @@ fn unprotected_messages_are_neither_answered_nor_acted_upon() {
 fn protected_messages_with_other_spis_are_ignored() {
     let mut world = running();
     world.recorded = Some(Vec::new());
-    world.command(0, portcullis_ike::command::CommandKind::RekeyChild { child: None });
+    world.command(0, CommandKind::RekeyChild { child: None });
     world.run_for(Duration::from_secs(5));
     let sent: Vec<_> = world.recorded.take().into_iter().flatten().collect();
     let (_, request) = sent.iter().find(|(node, _)| *node == 0).unwrap();
@@ -68,6 +71,7 @@ fn protected_messages_with_other_spis_are_ignored() {
     let rejected = |world: &World, why| {
         world.nodes[1].endpoint.counters().rejected.get(why).copied().unwrap_or_default()
     };
+    // The SPI of the initiator, and that of the responder.
     for (at, why) in [(7, "wrong_spi"), (15, "unknown_spi")] {
         let mut message = request.to_vec();
         message[at] ^= 1;
@@ -123,6 +127,52 @@ fn a_cookie_stays_when_the_key_exchange_method_changes() {
     world.shut_down_and_check();
 }
 
+/// RFC 7383 section 2.6.1: of the fragments of a request that was answered, the first asks for the response again, the others for
+/// nothing.
+#[test]
+fn the_first_fragment_alone_asks_for_the_response_again() {
+    let mut pair = Pair::new(StartTransport::Udp).both(|connection| {
+        connection.ike.fragment_size = 576;
+        let proposals = vec!["aes256gcm16-x25519-ke1_mlkem768".parse().unwrap()];
+        let (local, remote) = ("10.3.0.0/16", "10.4.0.0/16");
+        let (local, remote) =
+            if connection.local_address == Some(A) { (local, remote) } else { (remote, local) };
+        connection.children.push(ChildConfig { proposals, ..child("more", local, remote) });
+    });
+    pair.a.children[0].start = StartMode::Always;
+    let mut world = pair.world(1);
+    world.run_for(Duration::from_secs(5));
+    world.recorded = Some(Vec::new());
+    world.command(0, CommandKind::Up { child: Some("more".into()) });
+    world.run_for(Duration::from_secs(5));
+    world.assert_settled(2);
+    let recorded = world.recorded.take().unwrap();
+    let fragments: Vec<_> = recorded
+        .iter()
+        .filter(|(node, datagram)| {
+            let header = datagram.strip_prefix(&NON_ESP_MARKER).and_then(|raw| Header::decode(raw).ok());
+            let is_it = |(header, _): (Header, _)| {
+                header.exchange == ExchangeType::IKE_FOLLOWUP_KE && !header.flags.response
+            };
+            *node == 0 && header.is_some_and(is_it)
+        })
+        .map(|(_, datagram)| datagram.clone())
+        .collect();
+    assert!(fragments.len() > 2);
+    let peer = SocketAddr::new(A, 4500);
+    let mut answered = Vec::new();
+    for fragment in &fragments {
+        let before = world.nodes[1].endpoint.counters().responses_repeated;
+        let is_answered = answer(&mut world, peer, fragment).is_some();
+        let repeated = world.nodes[1].endpoint.counters().responses_repeated - before;
+        assert_eq!(repeated, u64::from(is_answered));
+        answered.push(is_answered);
+    }
+    assert_eq!(answered.iter().position(|answered| *answered), Some(0));
+    assert_eq!(answered.iter().filter(|answered| **answered).count(), 1, "{answered:?}");
+    ends_with(world, 2);
+}
+
 fn running() -> World {
     let mut world = Pair::new(StartTransport::Udp).world(1);
     world.run_for(Duration::from_secs(5));
@@ -130,16 +180,16 @@ fn running() -> World {
     world
 }
 
-/// Node 1 gets this message in the name of node 0, says nothing and changes nothing.
+/// Each node gets this message in the name of the other, says nothing and changes nothing.
 fn is_ignored(world: &mut World, message: &[u8]) {
-    let before = (world.nodes[1].endpoint.counters().messages_out, world.nodes[1].events.len());
-    let datagram = [&NON_ESP_MARKER, message].concat();
-    let path = UdpPath { local: SocketAddr::new(B, 4500), remote: SocketAddr::new(A, 4500) };
-    let now = world.now;
-    world.nodes[1].endpoint.handle_datagram(now, path, &datagram);
-    assert!(world.nodes[1].endpoint.poll_action().is_none());
-    let after = (world.nodes[1].endpoint.counters().messages_out, world.nodes[1].events.len());
-    assert_eq!(after, before);
+    let (a, b) = (SocketAddr::new(A, 4500), SocketAddr::new(B, 4500));
+    for (n, path) in [(0, UdpPath { local: a, remote: b }), (1, UdpPath { local: b, remote: a })] {
+        let (now, node) = (world.now, &mut world.nodes[n]);
+        let before = (node.endpoint.counters().messages_out, node.events.len());
+        node.endpoint.handle_datagram(now, path, &[&NON_ESP_MARKER, message].concat());
+        assert!(node.endpoint.poll_action().is_none(), "node {n}");
+        assert_eq!((node.endpoint.counters().messages_out, node.events.len()), before, "node {n}");
+    }
 }
 
 /// What node 1 answers to a datagram of a stranger.
@@ -161,8 +211,12 @@ fn spi_r(datagram: &[u8]) -> u64 {
     Header::decode(&datagram[4..]).unwrap().0.spi_r
 }
 
-fn ends(mut world: World) {
+fn ends(world: World) {
+    ends_with(world, 1);
+}
+
+fn ends_with(mut world: World, children: usize) {
     world.run_for(Duration::from_secs(300));
-    world.assert_settled(1);
+    world.assert_settled(children);
     world.shut_down_and_check();
 }

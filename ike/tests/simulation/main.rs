@@ -27,6 +27,7 @@ mod erroneous;
 mod everything;
 mod fallback;
 mod forged;
+mod key_exchanges;
 mod policy_table;
 mod policy_walks;
 mod ppk;

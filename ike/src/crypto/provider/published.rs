@@ -165,6 +165,21 @@ fn ml_dsa_signatures_are_accepted_and_refused_as_by_wycheproof() {
     assert_eq!(kinds, 3);
 }
 
+/// RFC 8247 section 3.1.1: the signature is good and its key too short, as the peer's and as ours.
+#[test]
+fn rsa_below_2048_bits_is_refused() {
+    let [case] = &cases(include_str!("vectors/rsa-1024.txt"))[..] else { panic!() };
+    let key = PublicKey { key_type: KeyType::Rsa, bits: case.octets("key") };
+    let (msg, sig) = (case.octets("msg"), case.octets("sig"));
+    let short = aws_lc_rs::signature::UnparsedPublicKey::new(
+        &aws_lc_rs::signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
+        &key.bits,
+    );
+    assert!(short.verify(&msg, &sig).is_ok());
+    assert!(!verify_signature(&key, A::RsaPkcs1(H::Sha256), &msg, &sig));
+    assert!(PrivateKey::from_der(&case.octets("private")).is_none());
+}
+
 /// Verifies each case; the number of algorithms, each of which has to have cases of both results.
 fn verify_all(cases: Vec<Case>) -> usize {
     let mut results = std::collections::BTreeMap::<&str, [usize; 2]>::new();
