@@ -172,7 +172,7 @@ impl Endpoint {
         let HalfOpen { channel, role, .. } = &mut **half_open;
         let Some(settled) = role.settled() else { return true };
         let key = settled.keys.keys().sk_e(!channel.is_initiator);
-        let opened = match channel.open(key, raw, message, most) {
+        let opened = match channel.open(now, key, raw, message, most) {
             Opening::Whole(opened) => opened,
             Opening::Part => {
                 self.count_bytes(id);
