@@ -9,6 +9,7 @@ use portcullis_common::Spi;
 use crate::echo::Nonce;
 use crate::policy::PolicyKey;
 use crate::sa::{Carrier, ChildId, PathId};
+use crate::spd::Flow;
 
 /// An IKE message that arrived on UDP 4500, non-ESP marker included.
 #[derive(Debug)]
@@ -93,6 +94,8 @@ pub enum DataPlaneEvent {
     Acquire {
         /// The policy.
         policy: PolicyKey,
+        /// The packet.
+        flow: Flow,
     },
     /// Addresses or links of this host changed.
     LocalChange,

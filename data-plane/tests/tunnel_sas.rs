@@ -10,6 +10,8 @@ use std::thread;
 use portcullis_common::DropReason;
 use portcullis_data_plane::counters::Sink;
 use portcullis_data_plane::event::DataPlaneEvent;
+use portcullis_data_plane::packet::inner::Ports;
+use portcullis_data_plane::packet::protocol;
 use portcullis_data_plane::sa::{Carrier, ChildId, Lifetime};
 
 use gateway::{PATIENCE, bind, wait_until};
@@ -129,8 +131,14 @@ fn a_packet_without_an_sa_asks_for_one() {
         sender.send_to(b"who protects me", receiver.local_addr().unwrap()).unwrap();
     }
     wait_until("all are dropped", || dropped(&tunnel.a, DropReason::NoSa) == 5);
-    let policy = tunnel.a.policy();
-    tunnel.a.event(|e| (*e == DataPlaneEvent::Acquire { policy: policy.clone() }).then_some(()));
+    let key = tunnel.a.policy();
+    let flow = tunnel.a.event(|event| match event {
+        DataPlaneEvent::Acquire { policy, flow } if *policy == key => Some(*flow),
+        _ => None,
+    });
+    let (local, remote) = (sender.local_addr().unwrap(), receiver.local_addr().unwrap());
+    assert_eq!((flow.local, flow.remote, flow.protocol), (local.ip(), remote.ip(), protocol::UDP));
+    assert_eq!(flow.ports, Ports::Known(local.port(), remote.port()));
     let acquires = std::iter::from_fn(|| tunnel.a.receivers.events.try_recv().ok());
     assert_eq!(acquires.filter(|e| matches!(e, DataPlaneEvent::Acquire { .. })).count(), 0);
 }

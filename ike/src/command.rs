@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::action::{ChildId, IkeSaId};
+use crate::codec::TrafficSelector;
 use crate::config::OnUnreachable;
 use crate::path::EspTransport;
 
@@ -125,6 +126,8 @@ pub enum Fact {
         connection: String,
         /// Name of the child.
         child: String,
+        /// The packet.
+        packet: PacketSelectors,
     },
     /// The caller could not install an SA, for example because a table is full.
     InstallFailed {
@@ -147,4 +150,14 @@ pub enum Fact {
         /// this host does not have now.
         gone: Arc<[IpAddr]>,
     },
+}
+
+/// The selectors of one packet that leaves the protected side (RFC 7296 section 2.9): each is one address, and the protocol and
+/// port of the packet where they can be seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PacketSelectors {
+    /// Of our side.
+    pub local: TrafficSelector,
+    /// Of the peer's side.
+    pub remote: TrafficSelector,
 }

@@ -35,3 +35,30 @@ pub(crate) fn once(rng: &mut Rng) -> Rng {
     *rng = Rng::from_seed(*next);
     Rng::from_seed(*child)
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_core::{Rng as _, SeedableRng as _};
+
+    use super::*;
+
+    /// draft-ietf-ipsecme-ikev2-mlkem section 3, RFC 7296 section 2.12: two secrets have nothing in common, and what the endpoint's
+    /// generator gives afterwards is not what it would have given.
+    #[test]
+    fn each_secret_has_a_generator_of_its_own() {
+        let mut parent = Rng::from_seed([1; 32]);
+        let mut as_it_was = parent.clone();
+        let (mut one, mut other) = (once(&mut parent), once(&mut parent));
+        let streams = [&mut as_it_was, &mut parent, &mut one, &mut other].map(|rng| {
+            let mut octets = vec![0; 256];
+            rng.fill_bytes(&mut octets);
+            octets
+        });
+        let words = |octets: &[u8]| octets.chunks(8).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        for (i, stream) in streams.iter().enumerate() {
+            for other in &streams[..i] {
+                assert!(words(stream).iter().all(|word| !words(other).contains(word)));
+            }
+        }
+    }
+}

@@ -404,6 +404,13 @@ fn secrets_come_from_files_that_others_cannot_read() {
         [0x01, 0x23, 0x45, 0x67],
         "the remote side has the same unless it says otherwise"
     );
+    // RFC 7296 section 2.15: 64 octets and more.
+    let longest = with(&file(&secret("longest", 0o600, &"s".repeat(4096)))).unwrap();
+    let portcullis_ike::config::LocalAuth::Psk(psk) = &longest.config.connections[0].ike.local_auth else {
+        panic!()
+    };
+    assert_eq!(psk.expose().len(), 4096);
+    assert!(with(&file(&secret("longer", 0o600, &"s".repeat(4098)))).is_err());
     assert!(with("credential: good").is_ok());
     let both = with(&format!(
         "credential: good }}\n    ppk: {{ id: p, {}",

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use portcullis_data_plane::event::DataPlaneEvent;
+use portcullis_data_plane::packet::inner::Ports;
 use portcullis_data_plane::sa::{Carrier, ChildId as DataChildId, PathId};
+use portcullis_data_plane::spd::Flow;
 use portcullis_ike::action::{ChildId, IkeSaId};
-use portcullis_ike::command::Fact;
+use portcullis_ike::codec::{PortRange, TrafficSelector};
+use portcullis_ike::command::{Fact, PacketSelectors};
 use portcullis_ike::path::EspTransport;
 
 use super::shard::home_of;
@@ -37,10 +40,13 @@ pub fn fact(event: DataPlaneEvent, config: &Arc<Config>, shards: Shards) -> Opti
         DataPlaneEvent::Outbound { child } => (of(child), Fact::Outbound { child: id(child) }),
         DataPlaneEvent::SoftLifetime { child } => (of(child), Fact::SoftLifetime { child: id(child) }),
         DataPlaneEvent::HardLifetime { child } => (of(child), Fact::HardLifetime { child: id(child) }),
-        DataPlaneEvent::Acquire { policy } => {
+        DataPlaneEvent::Acquire { policy, flow } => {
             let connection = config.connection(&policy.connection)?;
-            let fact =
-                Fact::Acquire { connection: policy.connection.to_string(), child: policy.child.to_string() };
+            let fact = Fact::Acquire {
+                connection: policy.connection.to_string(),
+                child: policy.child.to_string(),
+                packet: packet_selectors(flow),
+            };
             (home_of(&connection.ike, shards), fact)
         }
         // What has changed, each shard finds out for its own connections.
@@ -52,6 +58,17 @@ pub fn fact(event: DataPlaneEvent, config: &Arc<Config>, shards: Shards) -> Opti
         | DataPlaneEvent::InterfaceLost { .. }
         | DataPlaneEvent::InterfaceReturned { .. } => return None,
     })
+}
+
+/// A port that cannot be seen, or that the protocol does not have, is any.
+fn packet_selectors(flow: Flow) -> PacketSelectors {
+    let (local_ports, remote_ports) = match flow.ports {
+        Ports::Known(local, remote) => (PortRange::single(local), PortRange::single(remote)),
+        Ports::Absent | Ports::Unknown => (PortRange::ANY, PortRange::ANY),
+    };
+    let of =
+        |address, ports| TrafficSelector { protocol: flow.protocol, ports, ..TrafficSelector::host(address) };
+    PacketSelectors { local: of(flow.local, local_ports), remote: of(flow.remote, remote_ports) }
 }
 
 /// Endpoints put their shard above 48 bits of their own into every number that they give out.

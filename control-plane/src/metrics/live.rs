@@ -334,7 +334,7 @@ impl Live {
     /// Counts an event of the data plane.
     pub(super) fn observe_data_plane(&self, shown: &Shown<'_>, event: &DataPlaneEvent) {
         match event {
-            DataPlaneEvent::Acquire { policy } => {
+            DataPlaneEvent::Acquire { policy, .. } => {
                 let connection = shown.label(&policy.connection);
                 self.acquires.get_or_create(&Connection { connection }).inc();
             }

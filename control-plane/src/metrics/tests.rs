@@ -11,8 +11,10 @@ use portcullis_data_plane::counters::{Sink, Source, StreamCounters, WorkerCounte
 use portcullis_data_plane::event::DataPlaneEvent;
 use portcullis_data_plane::guard::{BackendKind, GuardDrops, GuardState};
 use portcullis_data_plane::handle::{DataPlaneReport, InterfacePath, InterfaceReport, SaTableReport};
+use portcullis_data_plane::packet::inner::Ports;
 use portcullis_data_plane::policy::PolicyKey;
 use portcullis_data_plane::sa::SaUsage;
+use portcullis_data_plane::spd::Flow;
 use portcullis_ike::action::{ChildId, EspCipher, IkeSaId};
 use portcullis_ike::event::{Counters, Event};
 use portcullis_ike::path::{DirectCarrier, EchoAnswers, EspCarrier, EspPath, EspTransport, IkeTransport};
@@ -322,7 +324,9 @@ fn one_of_every_event(metrics: &Metrics, config: &Config) {
     ];
     events.iter().for_each(|event| metrics.observe(config, event));
     let policy = PolicyKey { connection, child: child_name };
-    metrics.observe_data_plane(config, &DataPlaneEvent::Acquire { policy });
+    let (local, remote) = ([10, 1, 0, 1].into(), [10, 2, 0, 1].into());
+    let flow = Flow { local, remote, protocol: 6, ports: Ports::Known(1025, 80) };
+    metrics.observe_data_plane(config, &DataPlaneEvent::Acquire { policy, flow });
     metrics.observe_data_plane(config, &DataPlaneEvent::LocalChange);
 }
 

@@ -187,7 +187,7 @@ fn protected_by(
         Ok(Some(outbound)) => (Verdict::Seal(outbound), Some((outbound, version))),
         Ok(None) => {
             if acquire && protect.may_acquire(batch.now, ACQUIRE_INTERVAL) {
-                batch.notify(DataPlaneEvent::Acquire { policy: protect.key().clone() });
+                batch.notify(DataPlaneEvent::Acquire { policy: protect.key().clone(), flow: *flow });
             }
             (Verdict::Drop(DropReason::NoSa), None)
         }

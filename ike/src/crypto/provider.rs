@@ -6,10 +6,14 @@
 mod aws_lc;
 #[cfg(test)]
 mod dh_vectors;
+#[cfg(test)]
+mod published;
 mod ring_ml_kem;
 mod symmetric;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
 
 use core::sync::atomic::{AtomicBool, Ordering};
 

@@ -56,6 +56,8 @@ impl Endpoint {
             }
             CommandKind::Down { child: Some(_) } => {
                 connection.wanted.retain(|wanted| !children.contains(wanted));
+                let packets = &mut self.core.packets;
+                packets.retain(|(other, child), _| **other != *name || !children.contains(child));
                 connection.child_trouble.retain(|child, _| !children.contains(child));
                 connection.pending.push(Pending { request, goal: Goal::ChildrenDown(children.clone()) });
                 self.take_children_down(now, &name, &children);

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use portcullis_pki::WallTime;
 use rand_core::Rng as _;
 
 use super::streams::Streams;
 use crate::action::{Action, ChildId, IkeSaId};
+use crate::command::PacketSelectors;
 use crate::config::EndpointConfig;
 use crate::crypto::Rng;
 use crate::event::{Counters, Event};
@@ -78,6 +80,8 @@ pub(crate) struct Core {
     wall: (Time, WallTime),
     /// Pairs of Child SAs, lingering ones included, and the IKE SAs that they belong to.
     pub(crate) children: BTreeMap<ChildId, IkeSaId>,
+    /// The packets that have asked for children which are not up yet, by connection and child.
+    pub(crate) packets: BTreeMap<(Arc<str>, Arc<str>), PacketSelectors>,
     next_id: u64,
 }
 
@@ -102,6 +106,7 @@ impl Core {
             spis: BTreeMap::new(),
             wall: (Time::ZERO, WallTime::ZERO),
             children: BTreeMap::new(),
+            packets: BTreeMap::new(),
             next_id: 0,
         }
     }
@@ -125,6 +130,11 @@ impl Core {
     /// Counts a message that was dropped or answered with an error.
     pub(crate) fn reject(&mut self, reason: &'static str) {
         *self.counters.rejected.entry(reason).or_default() += 1;
+    }
+
+    /// The packet that has asked for a child.
+    pub(crate) fn packet_for(&self, connection: &Arc<str>, child: &Arc<str>) -> Option<PacketSelectors> {
+        self.packets.get(&(connection.clone(), child.clone())).copied()
     }
 
     /// A number that no other endpoint of the process gives out: shards differ in the top octet.

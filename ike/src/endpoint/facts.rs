@@ -60,9 +60,11 @@ impl Endpoint {
             }
             Fact::SoftLifetime { child } => self.child_task(now, child, Task::RekeyChild(child)),
             Fact::HardLifetime { child } => self.child_task(now, child, Task::DeleteChild(child)),
-            Fact::Acquire { connection, child } => {
+            Fact::Acquire { connection, child, packet } => {
                 let Some(known) = self.connections.get_mut(&*connection) else { return };
                 let Some(named) = known.named(Some(&child)) else { return };
+                let about = named.iter().map(|child| ((known.config.name.clone(), child.clone()), packet));
+                self.core.packets.extend(about);
                 known.wanted.extend(named);
                 self.bring_up(now, &connection);
             }

@@ -87,6 +87,7 @@ impl Endpoint {
     pub(super) fn take_down(&mut self, now: Time, name: &str, reason: Reason) {
         let Some(connection) = self.connections.get_mut(name) else { return };
         connection.wanted.clear();
+        self.core.packets.retain(|(other, _), _| **other != *name);
         connection.fallback.start_as_configured();
         connection.next_attempt = None;
         connection.redirected = None;

@@ -97,7 +97,8 @@ impl Endpoint {
             .and_then(Connection::first_wanted);
         let offer = wanted.and_then(|child| {
             let spi_in = self.core.spi_source.allocate()?;
-            Some(Box::new(ChildOffer { config: child, spi_in, replaces: None, with_ke: false }))
+            let packet = self.core.packet_for(&config.name, &child.name);
+            Some(Box::new(ChildOffer { config: child, spi_in, replaces: None, packet, with_ke: false }))
         });
         if auth::may_echo(settled, &config) {
             out.push(payloads::notify(NotifyType(self.core.config.esp_echo_notify)));
@@ -171,7 +172,7 @@ impl Endpoint {
         let HalfOpen { channel, role, .. } = &mut **half_open;
         let Some(settled) = role.settled() else { return true };
         let key = settled.keys.keys().sk_e(!channel.is_initiator);
-        let opened = match channel.open(key, raw, message, most) {
+        let opened = match channel.open(now, key, raw, message, most) {
             Opening::Whole(opened) => opened,
             Opening::Part => {
                 self.count_bytes(id);

@@ -76,7 +76,9 @@ impl LiveSa {
             return None;
         };
         let peer_knows_as = replaces.and_then(|id| self.children.get(id)).map(|child| child.spi_in);
-        let offer = ChildOffer { config, spi_in, replaces, with_ke: true };
+        // A rekey is not for a packet, but for all that the pair carries.
+        let packet = core.packet_for(&self.config.name, &config.name).filter(|_| replaces.is_none());
+        let offer = ChildOffer { config, spi_in, replaces, packet, with_ke: true };
         let wanted = method.map(|(method, _)| method).or(offer.first_ke_method());
         let (ke, ke_data) = match wanted.map(|method| KeInitiator::generate(method, &mut core.rng)) {
             None => (None, None),

@@ -96,7 +96,7 @@ impl LiveSa {
             }
             return is_authentic;
         }
-        let opened = match channel.open(key, raw, message, MOST_FRAGMENT_BYTES) {
+        let opened = match channel.open(now, key, raw, message, MOST_FRAGMENT_BYTES) {
             Opening::Whole(opened) => opened,
             Opening::Part => return true,
             Opening::Forged => {

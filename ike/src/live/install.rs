@@ -60,6 +60,7 @@ impl LiveSa {
             old.stage = Stage::Replaced;
         }
         core.children.insert(id, self.id);
+        core.packets.remove(&(self.config.name.clone(), terms.config.name.clone()));
         self.children.add(Child {
             id,
             name: terms.config.name.clone(),

@@ -20,16 +20,20 @@ impl LiveSa {
     pub(crate) fn next_timeout(&self) -> Option<Time> {
         let generations = self.previous.iter().chain([&self.current]);
         let retransmit = generations.filter_map(|generation| generation.channel.window.next_timeout()).min();
+        let generations = self.previous.iter().chain([&self.current]);
+        let incomplete = generations.filter_map(|generation| generation.channel.next_timeout()).min();
         let previous = self.previous.iter().map(|generation| generation.renew_at).min();
         let rekey = (!self.is_under_way_or_queued(&Task::RekeyIke) && self.is_open())
             .then_some(self.current.renew_at);
         let pause = self.pause_until.filter(|_| !self.queue.is_empty());
         [
             retransmit,
+            incomplete,
             previous,
             rekey,
             pause,
-            Some(self.expires_at),
+            // It is closed once, and then until the answer comes.
+            self.is_open().then_some(self.expires_at),
             self.dead_at(),
             self.liveness_at(),
             self.closing.map(|(_, until)| until),
@@ -49,6 +53,9 @@ impl LiveSa {
     pub(crate) fn timeout(&mut self, core: &mut Core, now: Time) {
         self.sweep(core, now);
         self.expire_series(core, now);
+        for generation in self.previous.iter_mut().chain([&mut self.current]) {
+            generation.channel.forget_incomplete(now);
+        }
         if self.dead_at().is_some_and(|at| at <= now) {
             return self.end(self.closing.map_or(Reason::PeerSilent, |(reason, _)| reason));
         }

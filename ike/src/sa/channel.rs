@@ -6,6 +6,7 @@ use super::reassembly::{Piece, Reassembly};
 use super::window::Window;
 use crate::codec::{Encrypted, ExchangeType, Flags, Header, Message, PayloadChain};
 use crate::crypto::AeadKey;
+use crate::time::Time;
 
 /// See the module. Rekeying an IKE SA makes a new one (RFC 7296 section 2.18: Message IDs start over).
 #[derive(Debug)]
@@ -66,6 +67,18 @@ impl Channel {
         self.window.kept_bytes() + self.reassembly.iter().flatten().map(|held| held.bytes()).sum::<usize>()
     }
 
+    /// When an incomplete message is given up.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        self.reassembly.iter().flatten().map(|held| held.expires()).min()
+    }
+
+    /// Incomplete messages whose time is over are given up.
+    pub(crate) fn forget_incomplete(&mut self, now: Time) {
+        for slot in &mut self.reassembly {
+            slot.take_if(|held| held.expires() <= now);
+        }
+    }
+
     /// The header of a message of ours.
     pub(crate) fn header(&self, exchange: ExchangeType, is_response: bool, message_id: u32) -> Header {
         let flags = Flags { initiator: self.is_initiator, response: is_response };
@@ -98,6 +111,7 @@ impl Channel {
     /// Decrypts a message of the peer. Parts of fragmented ones are kept, at most `most_bytes` of them.
     pub(crate) fn open(
         &mut self,
+        now: Time,
         key: &AeadKey,
         raw: &[u8],
         message: &Message<'_>,
@@ -117,7 +131,7 @@ impl Channel {
         };
         let [requests, responses] = &mut self.reassembly;
         let slot = if message.header.flags.response { responses } else { requests };
-        match Reassembly::add(slot, piece, most_bytes) {
+        match Reassembly::add(slot, now, piece, most_bytes) {
             None => Opening::Part,
             Some(whole) => match Message::decode(&whole.first).map(|first| first.encrypted) {
                 Ok(Some(first)) => opened(&first, whole.content),
@@ -159,12 +173,34 @@ mod tests {
         for (a, b) in request.iter().zip(&response) {
             for raw in [a, b] {
                 let message = Message::decode(raw).unwrap();
-                if let Opening::Whole(opened) = ours.open(&key, raw, &message, 65_535) {
+                if let Opening::Whole(opened) = ours.open(Time::ZERO, &key, raw, &message, 65_535) {
                     whole.push(opened.content.bytes);
                 }
             }
         }
         assert_eq!(whole, [vec![1; 1000], vec![2; 1000]]);
+    }
+
+    /// RFC 7383 section 2.6: an incomplete message is given up after a time, and its repetition is whole again.
+    #[test]
+    fn an_incomplete_message_is_given_up_in_time() {
+        let key = AeadKey::new(Aead::Aes256Gcm16, &[7; 36]);
+        let (mut peer, mut ours) = (Channel::new(1, 2, true), Channel::new(1, 2, false));
+        let raw = fragments(&mut peer, &key, false, 1);
+        let open = |ours: &mut Channel, now, raw: &[u8]| {
+            let opening = ours.open(now, &key, raw, &Message::decode(raw).unwrap(), 65_535);
+            matches!(opening, Opening::Whole(_))
+        };
+        assert_eq!(ours.next_timeout(), None);
+        assert!(!open(&mut ours, Time::ZERO, &raw[0]));
+        let end = ours.next_timeout().unwrap();
+        ours.forget_incomplete(Time::ZERO);
+        assert!(ours.kept_bytes() > 0);
+        ours.forget_incomplete(end);
+        assert_eq!((ours.kept_bytes(), ours.next_timeout()), (0, None));
+        let whole: Vec<_> = raw.iter().map(|raw| open(&mut ours, end, raw)).collect();
+        assert_eq!(whole.iter().filter(|whole| **whole).count(), 1);
+        assert_eq!(whole.last(), Some(&true));
     }
 
     fn fragments(channel: &mut Channel, key: &AeadKey, is_response: bool, octet: u8) -> Vec<Vec<u8>> {

@@ -7,7 +7,8 @@ use super::error::ExchangeError;
 use super::negotiate::{self, EspChoice};
 use super::payloads::{self, Out, Received};
 use crate::action::ChildId;
-use crate::codec::{NotifyType, TrafficSelector, covers, narrow};
+use crate::codec::{MAX_TRAFFIC_SELECTORS, NotifyType, TrafficSelector, covers, narrow};
+use crate::command::PacketSelectors;
 use crate::config::ChildConfig;
 use crate::crypto::schedule::{ChildKeys, IkeKeys};
 use crate::crypto::{KeMethod, SharedSecret};
@@ -20,6 +21,8 @@ pub(crate) struct ChildOffer {
     pub(crate) spi_in: u32,
     /// The pair that it is to replace.
     pub(crate) replaces: Option<ChildId>,
+    /// The packet that it is for.
+    pub(crate) packet: Option<PacketSelectors>,
     /// The exchange can carry a KE payload: any but IKE_AUTH (RFC 7296 section 1.2).
     pub(crate) with_ke: bool,
 }
@@ -60,9 +63,18 @@ impl ChildOffer {
         payloads::sa(negotiate::offer_esp(&self.config.proposals, self.spi_in, self.with_ke))
     }
 
-    /// TSi and TSr.
+    /// TSi and TSr: the packet's own selectors come first in both (RFC 7296 section 2.9).
     pub(crate) fn selectors(&self) -> Out {
-        vec![payloads::ts_i(&self.config.local_ts), payloads::ts_r(&self.config.remote_ts)]
+        let (local, remote) = (&self.config.local_ts, &self.config.remote_ts);
+        match &self.packet {
+            Some(packet) => {
+                vec![
+                    payloads::ts_i(&preceded(packet.local, local)),
+                    payloads::ts_r(&preceded(packet.remote, remote)),
+                ]
+            }
+            None => vec![payloads::ts_i(local), payloads::ts_r(remote)],
+        }
     }
 
     /// The key exchange method of our first KE payload, if the proposals ask for one.
@@ -89,12 +101,20 @@ impl ChildOffer {
             spi_in: self.spi_in,
             spi_out,
             choice,
-            local_ts: ts_i.into(),
-            remote_ts: ts_r.into(),
+            // A peer may return the packet's selectors beside others that contain them.
+            local_ts: narrow(ts_i, ts_i).into(),
+            remote_ts: narrow(ts_r, ts_r).into(),
             replaces: self.replaces,
             by_us: true,
         })
     }
+}
+
+/// The selectors of a packet, and those configured. They stand alone where they do not contain it, and where there is no room.
+fn preceded(packet: TrafficSelector, configured: &[TrafficSelector]) -> Vec<TrafficSelector> {
+    let has_place = configured.len() < MAX_TRAFFIC_SELECTORS && covers(configured, &[packet]);
+    let first = (has_place && !configured.contains(&packet)).then_some(packet);
+    first.into_iter().chain(configured.iter().copied()).collect()
 }
 
 /// What a responder agrees to: the configured child, narrowed selectors, and the proposal that answers, without our SPI.
@@ -109,8 +129,9 @@ pub(crate) struct ChildAnswer {
 }
 
 impl ChildAnswer {
-    /// Chooses among `children` by the selectors offered: one that takes the whole offer before one that narrows it. A
-    /// rekey stays with the configured child that it replaces.
+    /// Chooses among `children` by the selectors offered: one that takes the whole offer before one that narrows it, and of those
+    /// one with the first choice of the initiator (RFC 7296 section 2.9). A rekey stays with the configured child that it
+    /// replaces.
     pub(crate) fn choose(
         received: &Received,
         children: &[Arc<ChildConfig>],
@@ -127,7 +148,11 @@ impl ChildAnswer {
         if fitting.is_empty() {
             return Err(ExchangeError::Selectors);
         }
-        fitting.sort_by_key(|(_, ts_i, ts_r)| !(covers(ts_i, offered_i) && covers(ts_r, offered_r)));
+        let keeps_first = |kept: &[_], offered: &[_]| covers(kept, offered.get(..1).unwrap_or_default());
+        fitting.sort_by_key(|(_, ts_i, ts_r)| {
+            let takes_all = covers(ts_i, offered_i) && covers(ts_r, offered_r);
+            (!takes_all, !(keeps_first(ts_i, offered_i) && keeps_first(ts_r, offered_r)))
+        });
         for (child, ts_i, ts_r) in fitting {
             if let Some((answer, choice, spi_out)) = negotiate::choose_esp(sa, &child.proposals, with_ke) {
                 return Ok(Self {

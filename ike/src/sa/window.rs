@@ -223,6 +223,16 @@ mod tests {
         assert_eq!(window.next_request_id(), Some(1));
     }
 
+    /// RFC 7296 section 2.2: Message IDs do not wrap.
+    #[test]
+    fn the_last_message_id_starts_no_exchange() {
+        let mut window = Window { next_request: u32::MAX - 1, ..Window::default() };
+        assert_eq!(window.next_request_id(), Some(u32::MAX - 1));
+        window.sent(Time::ZERO, vec![], IkeTransport::Udp, SECOND);
+        assert!(window.answered(u32::MAX - 1));
+        assert_eq!(window.next_request_id(), None);
+    }
+
     #[test]
     fn a_repeated_request_gets_the_stored_response_and_older_ones_nothing() {
         let mut window = Window::default();

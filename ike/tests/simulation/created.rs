@@ -74,14 +74,38 @@ impl CreatedSas {
     }
 }
 
+/// The payloads of a protected message that is no fragment: the first type and their octets.
+pub fn content(raw: &[u8], ledger: &Ledger) -> Option<(Header, PayloadType, Vec<u8>)> {
+    let message = Message::decode(raw).ok()?;
+    let header = message.header;
+    let encrypted = message.encrypted.as_ref().filter(|encrypted| encrypted.fragment.is_none())?;
+    let mut keys = ledger.keys((header.spi_i, header.spi_r));
+    let content = keys.find_map(|keys| {
+        let key = if header.flags.initiator { &keys.sk_ei } else { &keys.sk_er };
+        decrypt(encrypted, key)
+    });
+    Some((header, encrypted.first_inner, content?))
+}
+
 /// The same message of a peer that says something else under its protection. Its Initialization Vector is one that no end uses.
 pub fn rewritten(
     raw: &[u8],
     ledger: &Ledger,
     content: impl FnOnce(PayloadType, Vec<u8>) -> (PayloadType, Vec<u8>),
 ) -> Vec<u8> {
+    let exchange = Message::decode(raw).unwrap().header.exchange;
+    rewritten_as(exchange, raw, ledger, content)
+}
+
+/// The same, in another exchange.
+pub fn rewritten_as(
+    exchange: ExchangeType,
+    raw: &[u8],
+    ledger: &Ledger,
+    content: impl FnOnce(PayloadType, Vec<u8>) -> (PayloadType, Vec<u8>),
+) -> Vec<u8> {
     let message = Message::decode(raw).unwrap();
-    let header = message.header;
+    let header = Header { exchange, ..message.header };
     let encrypted = message.encrypted.as_ref().unwrap();
     let keys = ledger.keys((header.spi_i, header.spi_r)).next().expect("both ends log their keys");
     let key_and_salt = if header.flags.initiator { &keys.sk_ei } else { &keys.sk_er };

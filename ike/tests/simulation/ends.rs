@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis_ike::command::{CommandKind, Fact};
+use portcullis_ike::command::{CommandKind, Fact, PacketSelectors};
 use portcullis_ike::config::{StartMode, StartTransport};
 use portcullis_ike::event::Event;
 use portcullis_ike::status::{Reason, State};
@@ -76,7 +76,12 @@ fn traffic_brings_a_child_up() {
     world.run_for(Duration::from_secs(60));
     assert_eq!(world.state(0), State::Idle);
     let now = world.now;
-    world.nodes[0].endpoint.fact(now, Fact::Acquire { connection: "c".into(), child: "net".into() });
+    let packet = PacketSelectors {
+        local: "10.1.0.7[tcp/1025]".parse().unwrap(),
+        remote: "10.2.0.9[tcp/80]".parse().unwrap(),
+    };
+    let acquire = Fact::Acquire { connection: "c".into(), child: "net".into(), packet };
+    world.nodes[0].endpoint.fact(now, acquire);
     world.run_for(Duration::from_secs(5));
     world.assert_settled(1);
     world.shut_down_and_check();

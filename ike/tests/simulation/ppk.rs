@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use portcullis_ike::codec::{ExchangeType, Notify, NotifyType, PayloadChain, decode_chain};
 use portcullis_ike::command::CommandKind;
-use portcullis_ike::config::{Ppk, Secret, StartTransport};
+use portcullis_ike::config::{Identity, Ppk, Secret, StartTransport};
 use portcullis_ike::event::Event;
 use portcullis_ike::status::{Reason, State};
 
-use crate::configuration::Pair;
+use crate::configuration::{A, B, Pair};
+use crate::created::rewritten;
+use crate::said::is;
 use crate::world::World;
 
 const STARTS: [StartTransport; 3] = [StartTransport::Udp, StartTransport::UdpThenTcp, StartTransport::Tcp];
@@ -109,6 +112,46 @@ fn a_response_without_use_ppk_is_passed_over() {
     let failed = |event: &Event| matches!(event, Event::IkeFailed { is_initiator: true, .. });
     assert_eq!(world.saw(0, failed), 0, "the same attempt has gone on");
     world.shut_down_and_check();
+}
+
+/// RFC 8784 section 3: USE_PPK was exchanged, and the initiator names no PPK.
+#[test]
+fn an_initiator_that_names_no_ppk_is_refused() {
+    let optional = || Some(Ppk { required: false, ..ppk("one", "key") });
+    let mut world = pair(StartTransport::Udp, PLAIN, optional(), optional()).world(1);
+    world.ledger.is_disturbed = true;
+    world.rewrite = Some(|node, message, ledger| {
+        (node == 0 && is(message, ExchangeType::IKE_AUTH, false)).then(|| {
+            rewritten(message, ledger, |first, content| {
+                let mut payloads = decode_chain(first, &content).unwrap();
+                let is_name = |notify: &Notify<'_>| notify.notify_type == NotifyType::PPK_IDENTITY;
+                payloads.retain(|payload| !payload.as_notify().is_some_and(is_name));
+                let chain = PayloadChain::encode(&payloads).unwrap();
+                (chain.first, chain.bytes)
+            })
+        })
+    });
+    fails(world, (Reason::AuthenticationFailed, Reason::PeerNoPpk));
+}
+
+/// The addresses may mean two connections, each with a PPK: one that has the other's is not let in by it.
+#[test]
+fn the_ppk_of_another_connection_is_refused() {
+    for intermediate in [false, true] {
+        let [one, two] = ["one", "two"].map(|id| Ppk { intermediate, ..ppk(id, id) });
+        let pair = pair(StartTransport::Udp, PLAIN, Some(two.clone()), Some(one));
+        let mut other = pair.b.clone();
+        other.name = "other".into();
+        other.remote_id = Identity::Fqdn("other".into());
+        other.ppk = Some(two);
+        let nodes = vec![(pair.config_a, vec![pair.a], A), (pair.config_b, vec![pair.b, other], B)];
+        let mut world = World::new(1, nodes);
+        world.run_for(Duration::from_secs(30));
+        let status = world.status(0);
+        assert_eq!(status.reason, Reason::AuthenticationFailed, "{intermediate}: {status:?}");
+        let established = |event: &Event| matches!(event, Event::IkeEstablished { .. });
+        assert_eq!((world.saw(0, established), world.saw(1, established)), (0, 0));
+    }
 }
 
 fn comes_up(world: &mut World, with_ppk: bool) {

@@ -3,8 +3,8 @@
 use rand_core::SeedableRng as _;
 
 use super::*;
-use crate::crypto::Rng;
 use crate::crypto::prf::tests::unhex;
+use crate::crypto::{Rng, once};
 
 const KEMS: [KeMethod; 3] = [KeMethod::MlKem512, KeMethod::MlKem768, KeMethod::MlKem1024];
 
@@ -128,5 +128,27 @@ fn what_one_seals_the_other_opens_and_a_changed_bit_neither() {
         changed[0] ^= 1;
         assert!(ring_ml_kem::aead_open(aead, key, [9; 12], b"aad", &mut changed.clone()).is_none());
         assert!(aws_lc::aead_open(aead, key, [9; 12], b"aad", &mut changed).is_none());
+    }
+}
+
+/// draft-ietf-ipsecme-ikev2-mlkem section 3: a new key pair and a new ciphertext for every exchange, of every method.
+#[test]
+fn no_two_exchanges_have_a_key_or_a_ciphertext_in_common() {
+    let mut rng = Rng::from_seed([3; 32]);
+    for method in KEMS {
+        let ours =
+            [(); 2].map(|()| ring_ml_kem::KemDecapsulator::generate(method, &mut once(&mut rng)).unwrap().1);
+        let theirs = [(); 2].map(|()| aws_lc::KemDecapsulator::generate(method).unwrap().1);
+        assert!(ours[0] != ours[1] && theirs[0] != theirs[1], "{method:?}");
+        let key = &ours[0];
+        let ours =
+            [(); 2].map(|()| ring_ml_kem::kem_encapsulate(method, key, &mut once(&mut rng)).unwrap().0);
+        let theirs = [(); 2].map(|()| aws_lc::kem_encapsulate(method, key).unwrap().0);
+        assert!(ours[0] != ours[1] && theirs[0] != theirs[1], "{method:?}");
+    }
+    for method in [KeMethod::Curve25519, KeMethod::Ecp256, KeMethod::Ecp384] {
+        let ours = [(); 2].map(|()| ring_ml_kem::DhSecret::generate(method).unwrap().1);
+        let theirs = [(); 2].map(|()| aws_lc::DhSecret::generate(method).unwrap().1);
+        assert!(ours[0] != ours[1] && theirs[0] != theirs[1], "{method:?}");
     }
 }

@@ -52,6 +52,14 @@ fn algorithm(method: KeMethod) -> Result<&'static agreement::Algorithm, KeError>
 }
 
 #[cfg(test)]
+impl DhSecret {
+    /// The private value of a published vector.
+    pub(crate) fn from_private(method: KeMethod, private: &[u8]) -> Self {
+        Self { method, key: PrivateKey::from_private_key(algorithm(method).unwrap(), private).unwrap() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::crypto::provider::dh_vectors;

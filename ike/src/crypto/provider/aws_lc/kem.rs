@@ -40,3 +40,11 @@ fn algorithm(method: KeMethod) -> Result<&'static kem::Algorithm, KeError> {
         KeMethod::Curve25519 | KeMethod::Ecp256 | KeMethod::Ecp384 => Err(KeError::Unsupported),
     }
 }
+
+#[cfg(test)]
+impl KemDecapsulator {
+    /// A decapsulation key in the form of FIPS 203, in which vectors are published.
+    pub(crate) fn from_expanded(method: KeMethod, dk: &[u8]) -> Self {
+        Self(DecapsulationKey::new(algorithm(method).unwrap(), dk).unwrap())
+    }
+}

@@ -34,7 +34,10 @@ impl ReusableDh {
         Err(KeError::Provider)
     }
 
-    fn from_private(method: KeMethod, private: &[u8]) -> Option<(Self, Vec<u8>)> {
+    pub(in crate::crypto::provider) fn from_private(
+        method: KeMethod,
+        private: &[u8],
+    ) -> Option<(Self, Vec<u8>)> {
         match method {
             KeMethod::Curve25519 => {
                 let octets = Zeroizing::new(<[u8; 32]>::try_from(private).ok()?);

@@ -66,6 +66,16 @@ pub(crate) fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+impl DhSecret {
+    /// The private value of a published vector.
+    #[allow(deprecated, reason = "ring takes a private value from nothing else")]
+    pub(crate) fn from_private(method: KeMethod, private: &[u8]) -> Self {
+        let random = ring::test::rand::FixedSliceRandom { bytes: private };
+        Self::generate_from(method, &random).unwrap().0
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::crypto::provider::dh_vectors;
