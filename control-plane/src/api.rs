@@ -6,6 +6,7 @@
 
 mod access;
 mod body;
+mod capture;
 mod change_view;
 mod changes;
 mod commands;

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+mod capture;
 mod check;
 mod connection;
 mod explain;
@@ -55,6 +56,8 @@ enum Verb {
     Policy(policy::Policy),
     /// Show what happens, as it happens.
     Events(gateway::Events),
+    /// Write packets to a file as the workers see them, in clear and as ESP.
+    Capture(capture::Capture),
     /// Read the configuration file again, or show what that would change.
     Reload(gateway::Reload),
     /// Put the guard of a gateway back as it was, before the daemon starts.
@@ -101,6 +104,7 @@ pub fn run() -> Result<ExitCode> {
         Verb::Redirect(redirect) => redirect.run()?,
         Verb::Policy(policy) => policy.run()?,
         Verb::Events(events) => events.run()?,
+        Verb::Capture(capture) => capture.run()?,
         Verb::Reload(reload) => reload.run()?,
         Verb::GuardRestore(restore) => restore.run()?,
         Verb::Pki(pki) => pki.run()?,

@@ -8,10 +8,11 @@ pub mod reload;
 mod render;
 pub mod top;
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::status::explain::Explained;
@@ -52,9 +53,7 @@ pub fn data_plane(socket: &Path, json: bool) -> Result<()> {
 /// # Errors
 /// If no daemon answers on the socket, or with what it says against the packet.
 pub fn explain(socket: &Path, query: &[(&str, &str)], json: bool) -> Result<()> {
-    let escaped = |(key, value): &(&str, &str)| format!("{key}={}", http::path_segment(value));
-    let query: Vec<_> = query.iter().map(escaped).collect();
-    let body = http::request(socket, "GET", &format!("/v1/explain?{}", query.join("&")), None)?;
+    let body = http::request(socket, "GET", &http::with_query("/v1/explain", query), None)?;
     if json {
         println!("{}", body.trim_end());
     } else {
@@ -62,6 +61,26 @@ pub fn explain(socket: &Path, query: &[(&str, &str)], json: bool) -> Result<()> 
             serde_json::from_str(&body).context("the daemon is of another version: try `explain --json`")?;
         print!("{}", explain::page(&explained));
     }
+    Ok(())
+}
+
+/// Copies packets as they come, until the daemon ends the file or this process does.
+///
+/// # Errors
+/// If no daemon answers on the socket, with what it says against the query, or if `file` takes no more.
+pub fn capture(socket: &Path, query: &[(&str, &str)], file: &mut impl Write) -> Result<()> {
+    let mut stream =
+        BufReader::new(http::open(socket, "GET", &http::with_query("/v1/capture", query), None, None)?);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        let read = stream.read_line(&mut head).context("waiting for the daemon's answer")?;
+        ensure!(read > 0, "the daemon's answer is no HTTP");
+    }
+    if head.split_whitespace().nth(1).is_none_or(|status| !status.starts_with('2')) {
+        stream.read_to_string(&mut head).context("waiting for the daemon's answer")?;
+        return http::body_of(&head).map(drop);
+    }
+    std::io::copy(&mut stream, file).context("copying packets")?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 
 mod api;
 mod audit;
+mod capture;
 mod changes;
 mod cli;
 mod client;

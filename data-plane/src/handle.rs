@@ -1,6 +1,7 @@
 //! The data plane as the control plane sees it: one handle that starts everything, takes SAs, paths and policies,
 //! and reports.
 
+mod capture;
 mod devices;
 mod explain;
 mod interfaces;
@@ -20,6 +21,7 @@ use crate::guard::Guard;
 use crate::netlink::{Network, Snapshot, TunRoutes};
 use crate::worker::sas::SaTable;
 use crate::worker::shared::Shared;
+pub use capture::Capture;
 pub use explain::{Explanation, Tunnel, Way};
 pub use report::{DataPlaneReport, InterfacePath, InterfaceReport, SaTableReport};
 pub use sas::InstallError;

@@ -21,6 +21,7 @@ pub mod sa_table;
 pub mod sockets;
 pub mod spd;
 pub mod stream;
+pub mod tap;
 pub mod tun;
 pub mod worker;
 pub mod xsk;

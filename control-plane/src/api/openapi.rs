@@ -12,8 +12,8 @@ use utoipa::{IntoParams, Modify, OpenApi, PartialSchema, ToSchema};
 
 use super::routes::ROUTES;
 use super::{
-    changes, commands, connection, connections, default_policy, events, explain, health, policy, problem,
-    reload, sas, views,
+    capture, changes, commands, connection, connections, default_policy, events, explain, health, policy,
+    problem, reload, sas, views,
 };
 
 static TEXT: LazyLock<String> = LazyLock::new(|| {
@@ -46,7 +46,7 @@ pub struct ConnectionDocument;
         license(name = "Apache-2.0 OR MIT"),
     ),
     paths(
-        health::alive, health::ready, get, views::status, views::data_plane, explain::explain, sas::list, events::stream, connections::list,
+        health::alive, health::ready, get, views::status, views::data_plane, explain::explain, capture::stream, sas::list, events::stream, connections::list,
         connection::get, connection::put, connection::delete, commands::up, commands::down, commands::rekey,
         commands::probe,
         commands::redirect,

@@ -8,8 +8,8 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post, put};
 
 use super::{
-    Api, access, body, changes, commands, connection, connections, default_policy, events, explain, health,
-    openapi, policy, problem, reload, sas, views,
+    Api, access, body, capture, changes, commands, connection, connections, default_policy, events, explain,
+    health, openapi, policy, problem, reload, sas, views,
 };
 use crate::config::ApiRole;
 
@@ -21,6 +21,7 @@ pub const ROUTES: &[(&str, &str, ApiRole)] = &[
     ("GET", "/v1/status", ApiRole::ReadOnly),
     ("GET", "/v1/data-plane", ApiRole::ReadOnly),
     ("GET", "/v1/explain", ApiRole::ReadOnly),
+    ("GET", "/v1/capture", ApiRole::Admin),
     ("GET", "/v1/sas", ApiRole::ReadOnly),
     ("GET", "/v1/events", ApiRole::ReadOnly),
     ("GET", "/v1/connections", ApiRole::ReadOnly),
@@ -64,6 +65,7 @@ pub fn control(api: Arc<Api>) -> Router {
         .route("/v1/status", get(views::status))
         .route("/v1/data-plane", get(views::data_plane))
         .route("/v1/explain", get(explain::explain))
+        .route("/v1/capture", get(capture::stream))
         .route("/v1/sas", get(sas::list))
         .route("/v1/events", get(events::stream))
         .route("/v1/connections", get(connections::list))

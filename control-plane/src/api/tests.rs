@@ -1,6 +1,7 @@
 //! Handlers with everything in front of them, over a gateway that does nothing: what runs has its own tests.
 
 mod access;
+mod capture;
 mod changes;
 mod connection;
 mod events;
@@ -22,8 +23,9 @@ use http_body_util::BodyExt;
 use portcullis_data_plane::config::Mode;
 use portcullis_data_plane::counters::StreamCounters;
 use portcullis_data_plane::guard::{BackendKind, GuardDrops, GuardState};
-use portcullis_data_plane::handle::{DataPlaneReport, SaTableReport};
+use portcullis_data_plane::handle::{Capture, DataPlaneReport, SaTableReport};
 use portcullis_data_plane::spd::Flow;
+use portcullis_data_plane::tap::TapOptions;
 use portcullis_ike::command::CommandKind;
 use portcullis_ike::time::Time;
 use serde_json::{Value, json};
@@ -243,6 +245,11 @@ impl Running for Idle {
             dropped: Some(format!("{flow:?}")),
             way: None,
         }
+    }
+
+    /// As if somebody else were at it: there is no data plane to look at.
+    fn capture(&self, _options: TapOptions) -> Option<Capture> {
+        None
     }
 
     fn command(&self, name: String, kind: CommandKind) -> BoxFuture<'_, Result<String, CommandError>> {

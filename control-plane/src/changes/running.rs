@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use portcullis_data_plane::handle::DataPlaneReport;
+use portcullis_data_plane::handle::{Capture, DataPlaneReport};
 use portcullis_data_plane::spd::Flow;
+use portcullis_data_plane::tap::TapOptions;
 use portcullis_ike::command::CommandKind;
 
 use crate::config::Config;
@@ -45,6 +46,9 @@ pub trait Running: Send + Sync {
 
     /// What would become of a packet; `interface` is the TUN of a route-based connection that it comes from.
     fn explain(&self, flow: &Flow, interface: Option<&str>) -> Explained;
+
+    /// What the workers see from now on; `None` if somebody looks already.
+    fn capture(&self, options: TapOptions) -> Option<Capture>;
 
     /// Carries out a command and waits for its outcome.
     fn command(&self, name: String, kind: CommandKind) -> BoxFuture<'_, Result<String, CommandError>>;

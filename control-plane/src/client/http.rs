@@ -66,6 +66,13 @@ pub fn path_segment(name: &str) -> String {
     })
 }
 
+/// A path with a query (RFC 3986 section 3.4).
+pub fn with_query(path: &str, query: &[(&str, &str)]) -> String {
+    let escaped = |(key, value): &(&str, &str)| format!("{key}={}", path_segment(value));
+    let query: Vec<_> = query.iter().map(escaped).collect();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
+}
+
 /// The body of a successful answer.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use portcullis_data_plane::event::DataPlaneEvent;
-use portcullis_data_plane::handle::DataPlane;
+use portcullis_data_plane::handle::{Capture, DataPlane};
 use portcullis_ike::command::{CommandKind, Fact};
 use tokio::sync::oneshot;
 
@@ -25,6 +25,7 @@ use crate::snapshot::{ControlSnapshot, Snapshot};
 use crate::status::explain::Explained;
 use portcullis_data_plane::handle::DataPlaneReport;
 use portcullis_data_plane::spd::Flow;
+use portcullis_data_plane::tap::TapOptions;
 
 /// An operator hears of an outcome, or that there is none, within this time.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -292,6 +293,10 @@ impl Running for Gateway {
 
     fn explain(&self, flow: &Flow, interface: Option<&str>) -> Explained {
         self.data_plane.explain(flow, interface).into()
+    }
+
+    fn capture(&self, options: TapOptions) -> Option<Capture> {
+        self.data_plane.capture(options)
     }
 
     fn command(&self, name: String, kind: CommandKind) -> BoxFuture<'_, Result<String, CommandError>> {

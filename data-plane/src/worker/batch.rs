@@ -15,6 +15,7 @@ use crate::event::{DataPlaneEvent, IkeDatagram};
 use crate::netlink::Snapshot;
 use crate::sa::ChildId;
 use crate::spd::Spd;
+use crate::tap::Tap;
 use crate::xsk::{HEADROOM, Umem};
 
 /// The state of the world for one batch of packets.
@@ -31,6 +32,8 @@ pub struct Batch<'a> {
     pub mailbox: &'a Mailbox,
     /// Time since the workers' epoch.
     pub now: Duration,
+    /// Who looks at packets, if anybody does.
+    pub tap: Option<&'a Tap>,
 }
 
 impl Batch<'_> {

@@ -1,6 +1,6 @@
 //! ESP packets for SAs of ours: find the owner, open, check, and pass on (RFC 4301 section 5.2).
 
-use portcullis_common::DropReason;
+use portcullis_common::{DropReason, Spi};
 use portcullis_esp::{NextHeader, OpenError, packet_spi};
 
 use super::Worker;
@@ -12,8 +12,9 @@ use crate::event::DataPlaneEvent;
 use crate::packet::inner::set_traffic_class;
 use crate::packet::{Inner, IpVersion, ecn, mss};
 use crate::sa::Carrier;
-use crate::sa_table::Found;
+use crate::sa_table::{Found, SaInfo};
 use crate::spd::{Flow, SelectorMatch, matches_sa};
+use crate::tap::{Place, Point};
 
 impl Worker {
     /// Takes an ESP packet, from its SPI on, to the owner of its SA.
@@ -37,6 +38,10 @@ impl Worker {
             return self.discard(batch, packet, DropReason::StaleSa);
         };
         let child = sa.info.child;
+        if let Some(tap) = batch.tap {
+            let place = place(Point::EspIn, &sa.info, spi, arrival.carrier);
+            tap.see_arrived(&place, packet.bytes(batch.umem), &arrival);
+        }
         let opened = packet.edit(batch.umem, |p| {
             let (buffer, range) = p.parts_mut();
             let opened = sa.esp.open(buffer, range, batch.now_ns())?;
@@ -81,6 +86,10 @@ impl Worker {
             Ok(checked) => checked,
             Err(reason) => return self.discard(batch, packet, reason),
         };
+        if let Some(tap) = batch.tap {
+            let place = place(Point::ClearIn, &sa.info, spi, arrival.carrier);
+            tap.see(&place, packet.bytes(batch.umem).get(..inner.total_len).unwrap_or_default());
+        }
         // A SYN says how long the answers may be; nothing else needs to know the tunnel.
         let is_syn = mss::is_syn(packet.bytes(batch.umem), &inner);
         let tunnel = if is_syn { path.current().header.clone() } else { None };
@@ -98,6 +107,10 @@ impl Worker {
         }
         self.forward(batch, packet, inner, tun);
     }
+}
+
+fn place(point: Point, info: &SaInfo, spi: Spi, carrier: Carrier) -> Place<'_> {
+    Place { point, policy: &info.policy, spi, in_tcp: matches!(carrier, Carrier::Stream(_)) }
 }
 
 /// RFC 4301 section 5.2 steps 3 and 4: an IP packet, and inside what was negotiated.

@@ -54,8 +54,8 @@ impl Worker {
     fn turn(&mut self, shared: &Arc<Shared>, umem: &Umem, now: Duration) -> usize {
         self.rounds = self.rounds.wrapping_add(1);
         let Some(mailbox) = shared.workers.get(usize::from(self.id)) else { return 0 };
-        let (spd, network) = (shared.spd.load(), shared.network.load());
-        let batch = Batch { umem, spd: &spd, network: &network, shared, mailbox, now };
+        let (spd, network, tap) = (shared.spd.load(), shared.network.load(), shared.tap.load());
+        let batch = Batch { umem, spd: &spd, network: &network, shared, mailbox, now, tap: tap.as_deref() };
         self.sas.begin_batch();
         let mut worked = self.obey(&batch);
         for port in 0..self.ports.len() {

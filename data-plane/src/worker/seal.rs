@@ -20,6 +20,7 @@ use crate::packet::{Inner, IpVersion, fragment, mss};
 use crate::sa::{Carrier, PathId};
 use crate::sa_table::{Found, OutboundIndex, OwnedOutbound};
 use crate::stream::StreamQueue;
+use crate::tap::{Place, Point};
 use crate::xsk::{HEADROOM, Umem};
 
 /// Bytes of IP and TCP headers without options, which the MSS does not count.
@@ -199,6 +200,9 @@ fn seal_in_place(
     header: Option<&OuterHeader>,
     inner: &InnerFields,
 ) -> Result<usize, DropReason> {
+    if let (Some(tap), NextHeader::IPV4 | NextHeader::IPV6) = (batch.tap, inner.next_header) {
+        tap.see(&place(Point::ClearOut, sa, header), packet.bytes(batch.umem));
+    }
     let sealed = packet.edit(batch.umem, |p| {
         let (buffer, range) = p.parts_mut();
         let (next_header, now_ns) = (inner.next_header, batch.now_ns());
@@ -225,6 +229,13 @@ fn seal_in_place(
                 reported.reported(batch.now);
             }
             batch.notify_lifetime(child, event);
+            if let Some(tap) = batch.tap {
+                let (place, bytes) = (place(Point::EspOut, sa, header), packet.bytes(batch.umem));
+                match header {
+                    Some(_) => tap.see(&place, bytes),
+                    None => tap.see_with_header(&place, bytes, &sa.extra.path.current().path, 0),
+                }
+            }
             Ok(len)
         }
         Err(error) => {
@@ -236,6 +247,11 @@ fn seal_in_place(
             Err(error.into())
         }
     }
+}
+
+/// Without an outer header it goes into a TCP stream.
+fn place<'a>(point: Point, sa: &'a OwnedOutbound<OutboundExtra>, header: Option<&OuterHeader>) -> Place<'a> {
+    Place { point, policy: &sa.info.policy, spi: sa.esp.spi(), in_tcp: header.is_none() }
 }
 
 impl<'a> Way<'a> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use portcullis_esp::EchoSubTypes;
 use tokio::sync::mpsc;
@@ -19,6 +19,7 @@ use crate::netlink::{Network, Snapshot};
 use crate::packet::TunnelOptions;
 use crate::spd::Spd;
 use crate::stream::Streams;
+use crate::tap::Tap;
 
 /// Packets that may wait between two workers, or for one of them to open them.
 const HAND_OVER_LEN: usize = 1024;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub paths: PathTable,
     /// What stays as it was at start.
     pub settings: Settings,
+    /// Who looks at packets, if anybody does.
+    pub tap: ArcSwapOption<Tap>,
     /// What workers count time from.
     pub epoch: Instant,
     stop: AtomicBool,
@@ -103,6 +106,7 @@ impl Shared {
             notifier,
             paths: PathTable::default(),
             settings,
+            tap: ArcSwapOption::empty(),
             epoch,
             stop,
         }

@@ -59,7 +59,7 @@ fn dissect(options: PairOptions) {
 }
 
 /// The fields of the packets that a filter selects, with the key log as tshark's profile.
-fn tshark(profile: &Path, file: &Path, filter: &str, fields: &[&str]) -> String {
+pub fn tshark(profile: &Path, file: &Path, filter: &str, fields: &[&str]) -> String {
     let mut command = Command::new("tshark");
     command.env("WIRESHARK_CONFIG_DIR", profile).arg("-r").arg(file).args(["-Y", filter, "-T", "fields"]);
     for field in fields {

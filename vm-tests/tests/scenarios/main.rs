@@ -5,6 +5,7 @@ mod address;
 mod api;
 mod api_described;
 mod blocked;
+mod captured;
 mod dissected;
 mod guard;
 mod keys_hidden;
