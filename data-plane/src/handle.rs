@@ -2,6 +2,7 @@
 //! and reports.
 
 mod devices;
+mod exempt;
 mod explain;
 mod interfaces;
 mod policies;
