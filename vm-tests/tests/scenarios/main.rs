@@ -6,6 +6,7 @@ mod api;
 mod api_described;
 mod blocked;
 mod dissected;
+mod flood;
 mod guard;
 mod keys_hidden;
 mod life;
