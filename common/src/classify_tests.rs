@@ -7,7 +7,8 @@ use crate::Spi;
 use crate::bytes::Malformed;
 use crate::ip::Address;
 use crate::lan::{self, Lan};
-use crate::wan::{self, LocalAddresses, Wan};
+use crate::opening::{IkePorts, Opening};
+use crate::wan::{self, Gate, LocalAddresses, Wan};
 
 const UDP: u8 = 17;
 const ESP: u8 = 50;
@@ -21,19 +22,32 @@ impl LocalAddresses for All {
     }
 }
 
+/// Nothing is too much.
+struct Open;
+
+impl Gate for Open {
+    fn ports(&self) -> IkePorts {
+        IkePorts::ASSIGNED
+    }
+
+    fn admits(&self, _: Opening, _: &Address) -> bool {
+        true
+    }
+}
+
 proptest! {
     /// RFC 791, RFC 8200 section 4, RFC 3948 section 2.1, IEEE 802.1Q.
     #[test]
     fn esp_is_found_behind_whatever_precedes_it((frame, spi) in esp_frame(), padding in vec(any::<u8>(), 0..46)) {
         let padded = [&frame[..], &padding].concat();
-        prop_assert_eq!(wan::classify(&padded[..], &All(true)), Ok(Wan::Esp(Spi(spi))));
-        prop_assert_eq!(wan::classify(&padded[..], &All(false)), Ok(Wan::Transit));
+        prop_assert_eq!(wan::classify(&padded[..], &All(true), &Open), Ok(Wan::Esp(Spi(spi))));
+        prop_assert_eq!(wan::classify(&padded[..], &All(false), &Open), Ok(Wan::Transit));
     }
 
     #[test]
     fn a_frame_cut_anywhere_is_malformed((frame, _) in esp_frame(), cut in any::<prop::sample::Index>()) {
         let short = &frame[..cut.index(frame.len())];
-        prop_assert!(wan::classify(short, &All(true)).is_err());
+        prop_assert!(wan::classify(short, &All(true), &Open).is_err());
         prop_assert!(lan::classify(short, &All(false)).is_err());
     }
 
@@ -48,11 +62,11 @@ proptest! {
         if let (Some(ethertype), Some(place)) = (ethertype, frame.get_mut(12..14)) {
             place.copy_from_slice(&ethertype.to_be_bytes());
         }
-        let outside = wan::classify(&frame[..], &All(true));
+        let outside = wan::classify(&frame[..], &All(true), &Open);
         prop_assert_ne!(outside, Ok(Wan::Transit), "every address is ours");
         if let Ok(Wan::Esp(spi)) = outside {
             prop_assert!(frame.windows(4).any(|octets| octets == spi.to_be_bytes()));
-            prop_assert_ne!(wan::classify(&frame[..], &All(false)), outside);
+            prop_assert_ne!(wan::classify(&frame[..], &All(false), &Open), outside);
         }
         if frame.len() < 14 {
             prop_assert_eq!(outside, Err(Malformed::Ethernet));

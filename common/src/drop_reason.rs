@@ -125,6 +125,12 @@ drop_reasons! {
     EchoMalformed = 54 => "echo_malformed",
     /// An AGGFRAG payload other than ESP echo; none is negotiated (RFC 9347 section 5.1).
     Aggfrag = 55 => "aggfrag",
+    /// An IKE_SA_INIT request without COOKIE above what its source prefix may send.
+    InitLimited = 56 => "init_limited",
+    /// An IKE_SA_INIT request with COOKIE (RFC 7296 section 2.6) above what its source prefix may send.
+    CookieLimited = 57 => "cookie_limited",
+    /// A TCP SYN to the port of IKE above what its source prefix may send.
+    SynLimited = 58 => "syn_limited",
 }
 
 impl DropReason {

@@ -10,6 +10,8 @@ pub const MAX_EXTENSION_HEADERS: usize = 8;
 pub mod protocol {
     /// IPv6 hop-by-hop options.
     pub const HOP_BY_HOP: u8 = 0;
+    /// TCP.
+    pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
     /// IPv6 routing header.
@@ -22,8 +24,8 @@ pub mod protocol {
     pub const DESTINATION_OPTIONS: u8 = 60;
 }
 
-/// A destination address, in network byte order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// An address, in network byte order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Address {
     /// IPv4.
     V4([u8; 4]),
@@ -32,6 +34,15 @@ pub enum Address {
 }
 
 impl Address {
+    /// The octets of the address; of IPv4 those of the IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2).
+    #[inline(always)]
+    pub const fn v6_mapped(&self) -> [u8; 16] {
+        match *self {
+            Self::V4([a, b, c, d]) => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
+            Self::V6(octets) => octets,
+        }
+    }
+
     /// True if no router forwards packets to it: multicast, limited broadcast, IPv6 link-local.
     #[inline(always)]
     pub fn stays_on_link(&self) -> bool {
@@ -123,6 +134,15 @@ fn parse_v6<B: Bytes + ?Sized>(frame: &B, offset: usize) -> Result<Ip, Malformed
 }
 
 impl Ip {
+    /// Where it says it comes from; `None` for no packet that was parsed.
+    #[inline(always)]
+    pub fn source<B: Bytes + ?Sized>(&self, frame: &B) -> Option<Address> {
+        match self.destination {
+            Address::V4(_) => frame.read(self.offset + 12).map(Address::V4),
+            Address::V6(_) => frame.read(self.offset + 8).map(Address::V6),
+        }
+    }
+
     /// Finds the upper layer.
     ///
     /// # Errors

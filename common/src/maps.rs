@@ -21,14 +21,29 @@ pub const LAN_IPV4_MIXED: &str = "LAN_IPV4_MIXED";
 pub const LAN_IPV6: &str = "LAN_IPV6";
 /// Array of one [`crate::prefix_class::Ipv6Lengths`].
 pub const LAN_IPV6_LENGTHS: &str = "LAN_IPV6_LENGTHS";
+/// Array of [`crate::limit::Buckets`], memory-mapped: [`crate::limit::BUCKETS`] of them.
+pub const LIMIT_BUCKETS: &str = "LIMIT_BUCKETS";
+/// Hash of addresses whose openings have no limit, IPv4 as IPv4-mapped IPv6 (RFC 4291 section 2.5.5.2).
+pub const LIMIT_EXEMPT: &str = "LIMIT_EXEMPT";
 /// AF_XDP sockets by receive queue.
 pub const SOCKETS: &str = "SOCKETS";
 /// Per-CPU array of [`crate::verdict::Counter`] by [`crate::verdict::Verdict`].
 pub const VERDICTS: &str = "VERDICTS";
 
 /// Maps that all interfaces of an instance share.
-pub const SHARED: &[&str] =
-    &[STEER, KEYS, LOCAL_NEAR, LOCAL_IPV4, LOCAL_IPV6, LAN_IPV4, LAN_IPV4_MIXED, LAN_IPV6, LAN_IPV6_LENGTHS];
+pub const SHARED: &[&str] = &[
+    STEER,
+    KEYS,
+    LOCAL_NEAR,
+    LOCAL_IPV4,
+    LOCAL_IPV6,
+    LAN_IPV4,
+    LAN_IPV4_MIXED,
+    LAN_IPV6,
+    LAN_IPV6_LENGTHS,
+    LIMIT_BUCKETS,
+    LIMIT_EXEMPT,
+];
 /// Maps of one interface.
 pub const PER_INTERFACE: &[&str] = &[SOCKETS, VERDICTS];
 
@@ -36,6 +51,8 @@ pub const PER_INTERFACE: &[&str] = &[SOCKETS, VERDICTS];
 pub const REDIRECT: &str = "REDIRECT";
 /// Global, `u8`: 1 where a destination without policy is dropped (RFC 4301 section 4.4.1).
 pub const FINAL_DISCARD: &str = "FINAL_DISCARD";
+/// Global, [`crate::limit::Limits`].
+pub const LIMITS: &str = "LIMITS";
 
 /// The program for interfaces where ESP arrives.
 pub const WAN_PROGRAM: &str = "portcullis_wan";
@@ -53,5 +70,7 @@ pub const MAX_LOCAL_ADDRESSES: u32 = 4096;
 pub const MAX_MIXED: u32 = 65_536;
 /// Most IPv6 prefixes.
 pub const MAX_IPV6_PREFIXES: u32 = 65_536;
+/// Most addresses without limit.
+pub const MAX_EXEMPT: u32 = 131_072;
 /// Most receive queues of an interface.
 pub const MAX_QUEUES: u32 = 256;

@@ -1,6 +1,7 @@
 //! What an XDP program did with a packet: one counter for each verdict.
 
 use crate::DropReason;
+use crate::opening::Opening;
 
 /// What the kernel does with a packet after the program.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -56,7 +57,7 @@ verdicts! {
     Redirected = 0 => Redirect, "redirected";
     /// ESP with a live SPI, to our sockets: the interface is in `tun` mode.
     PassedEsp = 1 => Pass, "passed_esp";
-    /// IKE on UDP 4500.
+    /// IKE on UDP, or the first segment of a TCP connection for it.
     PassedIke = 2 => Pass, "passed_ike";
     /// A fragment, for the kernel to reassemble.
     PassedFragment = 3 => Pass, "passed_fragment";
@@ -78,6 +79,24 @@ verdicts! {
     NoPolicy = 19 => Drop(NoPolicy), "no_policy";
     /// A NAT keepalive.
     NatKeepalive = 20 => Drop(NatKeepalive), "nat_keepalive";
+    /// An IKE_SA_INIT request without COOKIE above what its source prefix may send.
+    InitLimited = 21 => Drop(InitLimited), "init_limited";
+    /// An IKE_SA_INIT request with COOKIE above what its source prefix may send.
+    CookieLimited = 22 => Drop(CookieLimited), "cookie_limited";
+    /// A TCP SYN to the port of IKE above what its source prefix may send.
+    SynLimited = 23 => Drop(SynLimited), "syn_limited";
+}
+
+impl Verdict {
+    /// The verdict on an opening that is one too many.
+    #[inline(always)]
+    pub const fn limited(opening: Opening) -> Self {
+        match opening {
+            Opening::Init => Self::InitLimited,
+            Opening::InitWithCookie => Self::CookieLimited,
+            Opening::Syn => Self::SynLimited,
+        }
+    }
 }
 
 /// Packets and octets with one verdict on one CPU.

@@ -26,6 +26,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use portcullis_common::opening::IkePorts;
 use portcullis_data_plane::config::DataPlaneConfig;
 use portcullis_data_plane::guard::Rule;
 use portcullis_data_plane::policy::{Disposition, Policy, PolicyKey, PolicySet};
@@ -268,8 +269,10 @@ fn read(s: &mut Section<'_>, instance: Option<&str>, secrets: &Secrets) -> Optio
     let api = api::api(s.get("api"), secrets);
     let metrics = gateway::metrics(s.get("metrics"));
     let log = gateway::log(s.get("log"));
-    let data_plane = s.need("data_plane").and_then(|f| data_plane::data_plane(f, &instance, &state_dir));
     let ike = gateway::ike(s.get("ike"));
+    let ports = IkePorts { udp: ike.port, tcp: if ike.tcp { ike.endpoint.nat_port } else { 0 } };
+    let data_plane =
+        s.need("data_plane").and_then(|f| data_plane::data_plane(f, &instance, &state_dir, ports));
     let connections = s.get("connections");
     if connections.is_none() {
         s.warn("no connection is configured: nothing will pass");

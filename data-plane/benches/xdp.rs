@@ -16,16 +16,18 @@ mod frames;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::maps::{Array, Map, MapData};
 use drop_only::DropOnly;
 use figure::{Better, Figure, Report, median};
+use portcullis_common::limit::Rate;
 use portcullis_common::steer::SlotState;
 use portcullis_common::{Spi, SteerWord};
 use portcullis_data_plane::bpf::{
     InterfacePlan, LanClasses, Steering, XdpInstance, XdpInterface, find_object, release,
 };
-use portcullis_data_plane::config::Role;
+use portcullis_data_plane::config::{OpeningLimits, Role};
 use portcullis_data_plane::policy::{Disposition, Policy, PolicyKey, PolicySet, Selector};
 
 const RUNS: usize = 7;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     }
     let drop_only = DropOnly::load();
     wan(&mut report, &drop_only);
+    flood(&mut report, &drop_only);
     for prefixes in [1_000, 65_000] {
         lan(&mut report, &drop_only, prefixes);
     }
@@ -64,6 +67,26 @@ fn wan(report: &mut Report, drop_only: &DropOnly) {
     };
     program.same(report, drop_only, "WAN: unknown SPI", &unknown(7), 12.0);
     program.each(report, drop_only, "WAN: any of a million unknown SPIs", unknown, 18.0);
+}
+
+/// IKE_SA_INIT requests and TCP SYNs when their prefixes have had what they may.
+fn flood(report: &mut Report, drop_only: &DropOnly) {
+    let program = Program::new(Role::Wan);
+    let init = |prefix: u32| {
+        let message = frames::ike(34, 0x08, [0; 8], 33, &[0x5a; 400]);
+        frames::frame(&frames::from_ipv4(
+            prefix << 8,
+            &frames::ipv4(OURS, 17, 0, &frames::udp(500, 500, &message)),
+        ))
+    };
+    let syn = |prefix: u32| {
+        frames::frame(&frames::from_ipv4(prefix << 8, &frames::ipv4(OURS, 6, 0, &frames::tcp(4500, 0x02))))
+    };
+    let any = |number: u32| number.wrapping_mul(0x9e37_79b1) >> 8;
+    program.same(report, drop_only, "WAN: flood of IKE_SA_INIT from one prefix", &init(7), 16.0);
+    program.each(report, drop_only, "WAN: flood of IKE_SA_INIT from any prefix", |n| init(any(n)), 16.0);
+    program.same(report, drop_only, "WAN: flood of TCP SYNs from one prefix", &syn(7), 16.0);
+    program.each(report, drop_only, "WAN: flood of TCP SYNs from any prefix", |n| syn(any(n)), 16.0);
 }
 
 /// Packets to protected destinations.
@@ -88,9 +111,15 @@ struct Program {
 
 impl Program {
     fn new(role: Role) -> Self {
-        let name = format!("bench-xdp-{}-{}", std::process::id(), role.label());
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("bench-xdp-{}-{number}", std::process::id());
+        // So little that whatever is measured is a flood.
+        let rate = Rate::new(1, 1);
+        let limits = OpeningLimits { init: rate, syn: rate, ..OpeningLimits::default() };
         let object = find_object(None).unwrap_or_else(|error| panic!("{error}"));
-        let mut instance = XdpInstance::open(&name, &object, SLOTS).unwrap_or_else(|error| panic!("{error}"));
+        let mut instance =
+            XdpInstance::open(&name, &object, SLOTS, &limits).unwrap_or_else(|error| panic!("{error}"));
         let plan = InterfacePlan { name: "lo".into(), role, steering: Steering::Kernel, protected: true };
         let program = instance.load(&plan).unwrap_or_else(|error| panic!("{error}"));
         instance.shared().unwrap().set_local_addresses([IpAddr::from(OURS)]).unwrap();

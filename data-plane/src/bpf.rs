@@ -18,6 +18,7 @@ mod hook;
 mod instance;
 mod interface;
 mod lan_policy;
+mod limiter;
 mod log;
 mod object;
 mod shared;

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use portcullis_common::limit::{Limits, Rate};
+use portcullis_common::opening::IkePorts;
 use portcullis_esp::EchoSubTypes;
 
 use crate::packet::TunnelOptions;
@@ -71,6 +73,47 @@ pub struct InterfaceConfig {
     pub protected: bool,
 }
 
+/// How many packets that may begin an IKE SA XDP lets in from one source prefix, unless a peer is configured or has an IKE SA
+/// at their address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OpeningLimits {
+    /// IKE_SA_INIT requests without COOKIE.
+    pub init: Rate,
+    /// IKE_SA_INIT requests with COOKIE.
+    pub init_with_cookie: Rate,
+    /// TCP SYNs to the port of IKE.
+    pub syn: Rate,
+    /// Bits of an IPv4 address that make up its prefix, at most 32.
+    pub ipv4_prefix: u8,
+    /// Bits of an IPv6 address that make up its prefix, at most 64.
+    pub ipv6_prefix: u8,
+    /// Where IKE listens.
+    pub ports: IkePorts,
+}
+
+impl OpeningLimits {
+    /// Packets a second of each kind, in the long run.
+    pub const PER_SECOND: u32 = 64;
+    /// Packets of each kind at once.
+    pub const BURST: u32 = 512;
+
+    /// What the programs are told, with a secret of this start.
+    pub(crate) fn with_secret(&self, secret: [u8; 16]) -> Limits {
+        let secret = u128::from_ne_bytes(secret);
+        let (rates, key) =
+            ([self.init, self.init_with_cookie, self.syn], [secret as u64, (secret >> 64) as u64]);
+        Limits::new(rates, key, self.ipv4_prefix, self.ipv6_prefix, self.ports)
+    }
+}
+
+impl Default for OpeningLimits {
+    fn default() -> Self {
+        let rate = Rate::new(Self::PER_SECOND, Self::BURST);
+        let (init, init_with_cookie, syn) = (rate, rate, rate);
+        Self { init, init_with_cookie, syn, ipv4_prefix: 24, ipv6_prefix: 48, ports: IkePorts::ASSIGNED }
+    }
+}
+
 /// The data plane's configuration.
 #[derive(Clone, Debug)]
 pub struct DataPlaneConfig {
@@ -100,4 +143,6 @@ pub struct DataPlaneConfig {
     pub replay_window: u32,
     /// AGGFRAG sub-types of ESP echo.
     pub echo: EchoSubTypes,
+    /// What XDP lets in of openings.
+    pub limits: OpeningLimits,
 }

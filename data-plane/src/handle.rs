@@ -3,6 +3,7 @@
 
 mod capture;
 mod devices;
+mod exempt;
 mod explain;
 mod interfaces;
 mod policies;

@@ -35,6 +35,24 @@ fn the_sender_hears_when_the_ttl_runs_out() {
     tunnel.assert_balanced();
 }
 
+/// The same at the far end of the tunnel: the answer comes from an address that the policy covers, or it would not come. On the
+/// TUN path the kernel answers, over IPv6 from an address of its own choice.
+#[test]
+fn the_sender_at_the_other_end_hears_when_the_ttl_runs_out() {
+    let v4 = (HOST_B, "10.2.0.1", "Time to live exceeded");
+    let v6 = (HOST_B_V6, "fd02::1", "Time exceeded: Hop limit");
+    for (shape, hosts) in [(XDP, &[v4, v6][..]), (TUN, &[v4])] {
+        let tunnel = Tunnel::new(shape);
+        // Neighbours are known, so that the workers forward.
+        tunnel.exchange_all(1);
+        for (host, from, answer) in hosts {
+            let said = ping(&tunnel.a, &["-t", "2", host]);
+            assert!(said.contains(answer) && said.contains(from), "{:?}: {said}", shape.mode);
+        }
+        tunnel.assert_balanced();
+    }
+}
+
 /// RFC 4301 section 8.2.1: the sender learns what fits, and that fits.
 #[test]
 fn the_sender_hears_what_fits_the_tunnel() {

@@ -15,7 +15,7 @@ use portcullis_common::{Spi, SteerWord, Verdict};
 use portcullis_data_plane::bpf::{
     AttachMode, BpfError, InterfacePlan, Steering, XdpInstance, XdpInterface, find_object, release,
 };
-use portcullis_data_plane::config::Role;
+use portcullis_data_plane::config::{OpeningLimits, Role};
 use portcullis_data_plane::xsk::{BindMode, Socket, SocketConfig, Umem};
 
 #[test]
@@ -260,7 +260,8 @@ fn keys_of_an_earlier_process_are_wiped_before_anything_else() {
 
 fn open(instance: &str) -> XdpInstance {
     let object = find_object(None).unwrap_or_else(|error| panic!("{error}"));
-    XdpInstance::open(instance, &object, 256).unwrap_or_else(|error| panic!("{error}"))
+    XdpInstance::open(instance, &object, 256, &OpeningLimits::default())
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn load(instance: &str, interface: &str, role: Role) -> (XdpInstance, XdpInterface) {

@@ -7,5 +7,7 @@ mod bench;
 mod frames;
 #[path = "xdp_verdicts/lan.rs"]
 mod lan;
+#[path = "xdp_verdicts/limits.rs"]
+mod limits;
 #[path = "xdp_verdicts/wan.rs"]
 mod wan;

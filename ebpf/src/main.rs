@@ -7,6 +7,7 @@
 
 mod frame;
 mod lan;
+mod limit;
 mod local;
 mod verdict;
 mod wan;

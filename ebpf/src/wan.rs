@@ -1,4 +1,5 @@
-//! Packets from outside: ESP of a live SA to the worker, unknown SPIs dropped, the rest to the kernel.
+//! Packets from outside: ESP of a live SA to the worker, unknown SPIs and openings above their limit dropped, the rest to the
+//! kernel.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
@@ -10,6 +11,7 @@ use portcullis_common::wan::{self, Wan};
 use portcullis_common::{Spi, SteerWord, Verdict};
 
 use crate::frame::Frame;
+use crate::limit::Limited;
 use crate::local::Listed;
 use crate::verdict::{conclude, is_sample, to_worker};
 
@@ -25,11 +27,12 @@ static KEYS: Array<KeyRecord> = Array::with_max_entries(2 * SLOTS, BPF_F_MMAPABL
 /// The WAN program.
 #[inline(always)]
 pub fn run(context: &XdpContext) -> u32 {
-    let verdict = match wan::classify(&Frame::new(context), &Listed) {
+    let verdict = match wan::classify(&Frame::new(context), &Listed, &Limited) {
         Ok(Wan::Esp(spi)) => return esp(context, spi),
         Ok(Wan::Transit) => Verdict::PassedTransit,
         Ok(Wan::NatKeepalive) => Verdict::NatKeepalive,
         Ok(Wan::Ike) => Verdict::PassedIke,
+        Ok(Wan::Excess(opening)) => Verdict::limited(opening),
         Ok(Wan::Fragment) => Verdict::PassedFragment,
         Ok(Wan::Other) => Verdict::PassedOther,
         Err(_) => Verdict::Malformed,

@@ -3,19 +3,38 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use portcullis_data_plane::config::{Classification, DataPlaneConfig, InterfaceConfig, Mode, Role};
+use portcullis_common::limit::{LONGEST_IPV6_PREFIX, Rate};
+use portcullis_common::opening::IkePorts;
+use portcullis_data_plane::config::{
+    Classification, DataPlaneConfig, InterfaceConfig, Mode, OpeningLimits, Role,
+};
 use portcullis_data_plane::packet::{DontFragment, TunnelOptions};
 use portcullis_esp::{EchoKind, EchoSubTypes};
 
 use super::field::{Field, Section};
 use super::scalar::interface_name;
 
+/// Most packets a second, and at once, that a limit can be.
+const HIGHEST_RATE: u32 = 1_000_000;
+/// Ticks a second of a kernel that has the fewest.
+const SLOWEST_TICKS: u32 = 100;
+
 /// Reads the section; `None` if it is missing or has no usable interface.
-pub fn data_plane(field: Field<'_>, instance: &str, state_dir: &Path) -> Option<DataPlaneConfig> {
-    field.section(|s| section(s, instance, state_dir))
+pub fn data_plane(
+    field: Field<'_>,
+    instance: &str,
+    state_dir: &Path,
+    ports: IkePorts,
+) -> Option<DataPlaneConfig> {
+    field.section(|s| section(s, instance, state_dir, ports))
 }
 
-fn section(s: &mut Section<'_>, instance: &str, state_dir: &Path) -> Option<DataPlaneConfig> {
+fn section(
+    s: &mut Section<'_>,
+    instance: &str,
+    state_dir: &Path,
+    ports: IkePorts,
+) -> Option<DataPlaneConfig> {
     let modes = [("auto", Mode::Auto), ("xdp", Mode::Xdp), ("tun", Mode::Tun)];
     let mode = s.or("mode", Mode::Auto, |field| field.word(&modes));
     let classifications =
@@ -43,6 +62,7 @@ fn section(s: &mut Section<'_>, instance: &str, state_dir: &Path) -> Option<Data
     let tun = s.get("tun").and_then(|field| field.read(|text| interface_name(text).map(Arc::from)));
     let tunnel = s.get("tunnel").and_then(|field| field.section(tunnel)).unwrap_or_default();
     let echo = s.get("echo").and_then(|field| field.section(self::echo)).unwrap_or_default();
+    let limits = s.get("xdp_limits").and_then(|field| field.section(limits)).unwrap_or_default();
     let interfaces = interfaces(&s.need("interfaces")?)?;
     Some(DataPlaneConfig {
         instance: Arc::from(instance),
@@ -58,6 +78,7 @@ fn section(s: &mut Section<'_>, instance: &str, state_dir: &Path) -> Option<Data
         replay_window,
         tunnel,
         echo,
+        limits: OpeningLimits { ports, ..limits },
     })
 }
 
@@ -67,6 +88,34 @@ fn echo(s: &mut Section<'_>) -> Option<EchoSubTypes> {
     let request = s.or("request", default.number(EchoKind::Request), |field| field.number(0, 255));
     let reply = s.or("reply", default.number(EchoKind::Reply), |field| field.number(0, 255));
     EchoSubTypes::new(request, reply).map_or_else(|error| s.refuse(error), Some)
+}
+
+/// What XDP lets in of what may begin an IKE SA.
+fn limits(s: &mut Section<'_>) -> Option<OpeningLimits> {
+    let default = OpeningLimits::default();
+    let mut rate = |name, default| s.or(name, default, |field| field.section(self::rate));
+    let init = rate("ike_sa_init", default.init);
+    let init_with_cookie = rate("ike_sa_init_with_cookie", default.init_with_cookie);
+    let syn = rate("tcp_syn", default.syn);
+    Some(OpeningLimits {
+        init,
+        init_with_cookie,
+        syn,
+        ipv4_prefix: s.or("ipv4_prefix", default.ipv4_prefix, |field| field.number(8, 32)),
+        ipv6_prefix: s.or("ipv6_prefix", default.ipv6_prefix, |field| field.number(16, LONGEST_IPV6_PREFIX)),
+        ports: default.ports,
+    })
+}
+
+/// `per_second: 0` is no limit.
+fn rate(s: &mut Section<'_>) -> Option<Rate> {
+    let per_second = s.or("per_second", OpeningLimits::PER_SECOND, |field| field.number(0, HIGHEST_RATE));
+    let burst = s.or("burst", OpeningLimits::BURST.max(per_second), |field| field.number(1, HIGHEST_RATE));
+    // The clock of the programs goes on by ticks, of which a kernel has 100 a second at least.
+    if burst < per_second / SLOWEST_TICKS {
+        return s.refuse(format!("burst is at least a {SLOWEST_TICKS}th of per_second"));
+    }
+    Some(Rate::new(per_second, burst))
 }
 
 /// What outer headers take from inner ones (RFC 4301 sections 5.1.2 and 8.1).

@@ -6,6 +6,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use portcullis_common::limit::Rate;
+use portcullis_common::opening::IkePorts;
+use portcullis_data_plane::config::OpeningLimits;
 use portcullis_data_plane::packet::DontFragment;
 use portcullis_data_plane::policy::Disposition;
 use portcullis_esp::EchoSubTypes;
@@ -110,6 +113,39 @@ fn problems_of_the_gateway_are_reported_where_they_are() {
         "data_plane.echo.reply",
         "from 0 to 255",
     );
+    refused(
+        "data_plane: { xdp_limits: { ipv6_prefix: §65 }, interfaces: { w: { role: wan } } }\n",
+        "data_plane.xdp_limits.ipv6_prefix",
+        "from 16 to 64",
+    );
+    refused(
+        "data_plane: { xdp_limits: { tcp_syn: §{ per_second: 1000, burst: 9 } }, interfaces: { w: { role: wan } } }\n",
+        "data_plane.xdp_limits.tcp_syn",
+        "at least a 100th of per_second",
+    );
+    refused(
+        "data_plane: { xdp_limits: { ike_sa_init: { burst: §0 } }, interfaces: { w: { role: wan } } }\n",
+        "data_plane.xdp_limits.ike_sa_init.burst",
+        "from 1 to 1000000",
+    );
+}
+
+#[test]
+fn xdp_limits_are_read_with_the_ports_of_ike() {
+    let text = "data_plane: { xdp_limits: { ipv4_prefix: 32, ike_sa_init: { per_second: 0 }, \
+        tcp_syn: { per_second: 10, burst: 20 } }, interfaces: { w: { role: wan } } }\n\
+        ike: { port: 5500, nat_port: 6600, tcp: false }\n";
+    let config = parse(text, None, &Secrets::Skip).unwrap_or_else(|(errors, _)| panic!("{errors:?}")).config;
+    let expected = OpeningLimits {
+        ipv4_prefix: 32,
+        init: Rate::NONE,
+        syn: Rate::new(10, 20),
+        ports: IkePorts { udp: 5500, tcp: 0 },
+        ..OpeningLimits::default()
+    };
+    assert_eq!(config.data_plane.limits, expected);
+    let config = parse(DATA_PLANE, None, &Secrets::Skip).unwrap_or_else(|(errors, _)| panic!("{errors:?}"));
+    assert_eq!(config.config.data_plane.limits, OpeningLimits::default());
 }
 
 #[test]

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use aya::EbpfLoader;
 use aya::programs::Xdp;
+use portcullis_common::limit::Limits;
 use portcullis_common::maps::{
-    FINAL_DISCARD, KEYS, LAN_PROGRAM, PER_INTERFACE, REDIRECT, SHARED, STEER, WAN_PROGRAM,
+    FINAL_DISCARD, KEYS, LAN_PROGRAM, LIMITS, PER_INTERFACE, REDIRECT, SHARED, STEER, WAN_PROGRAM,
 };
 
 use super::error::{chain, os_error};
 use super::interface::LoadedParts;
+use super::limiter::LimitsValue;
 use super::{BpfError, SharedMaps, XdpInterface, bpffs, hook, log};
-use crate::config::Role;
+use crate::config::{OpeningLimits, Role};
 
 /// Where packets for the worker go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,23 +43,28 @@ pub struct XdpInstance {
     directory: PathBuf,
     object: Vec<u8>,
     slots: u32,
+    limits: Limits,
     shared: Option<SharedMaps>,
 }
 
 impl XdpInstance {
-    /// Makes ready to load the programs in `object` for an SA table of `slots` slots.
+    /// Makes ready to load the programs in `object` for an SA table of `slots` slots, with these limits for what begins an
+    /// IKE SA; who shares a bucket is drawn anew.
     ///
     /// Maps of an earlier process are wiped and unpinned; its programs stay attached, over maps of their own.
     ///
     /// # Errors
-    /// If the object cannot be read or the BPF file system cannot be used.
-    pub fn open(instance: &str, object: &Path, slots: u32) -> Result<Self, BpfError> {
+    /// If the object cannot be read, the BPF file system cannot be used or the kernel has no random numbers.
+    pub fn open(instance: &str, object: &Path, slots: u32, limits: &OpeningLimits) -> Result<Self, BpfError> {
         // aya parses at any alignment; the bytes are kept because each interface gets its own copy.
         let object = std::fs::read(object)
             .map_err(|source| BpfError::ObjectUnreadable { path: object.to_owned(), source })?;
         let directory = bpffs::prepare(instance)?;
         bpffs::remove_maps(&directory, SHARED)?;
-        Ok(Self { directory, object, slots, shared: None })
+        let mut secret = [0; 16];
+        getrandom::fill(&mut secret).map_err(|error| BpfError::map(LIMITS, std::io::Error::other(error)))?;
+        let limits = limits.with_secret(secret);
+        Ok(Self { directory, object, slots, limits, shared: None })
     }
 
     /// Loads the program for an interface, not yet attached.
@@ -73,10 +80,12 @@ impl XdpInstance {
         let redirect = u8::from(plan.steering == Steering::Redirect);
         let final_discard = u8::from(plan.protected);
         let log_level = log::level();
+        let limits = LimitsValue(self.limits);
         let mut loader = EbpfLoader::new();
         loader
             .override_global(REDIRECT, &redirect, true)
             .override_global(FINAL_DISCARD, &final_discard, true)
+            .override_global(LIMITS, &limits, true)
             .override_global(aya_log::LEVEL, &log_level, true)
             .map_max_entries(STEER, self.slots)
             .map_max_entries(KEYS, self.slots.saturating_mul(2));
@@ -103,7 +112,7 @@ impl XdpInstance {
         xdp.load().map_err(|error| refused(&error))?;
 
         if self.shared.is_none() {
-            self.shared = Some(SharedMaps::take(&mut ebpf)?);
+            self.shared = Some(SharedMaps::take(&mut ebpf, self.limits)?);
         }
         XdpInterface::new(LoadedParts { plan: plan.clone(), index, directory, program, ebpf })
     }

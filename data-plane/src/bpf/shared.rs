@@ -8,14 +8,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use aya::maps::{Array, HashMap, Map, MapData};
 use aya::{Ebpf, Pod};
 use portcullis_common::ip::Address;
+use portcullis_common::limit::Limits;
 use portcullis_common::maps::{
-    KEYS, LAN_IPV4, LAN_IPV4_MIXED, LAN_IPV6, LAN_IPV6_LENGTHS, LOCAL_IPV4, LOCAL_IPV6, LOCAL_NEAR, STEER,
+    KEYS, LAN_IPV4, LAN_IPV4_MIXED, LAN_IPV6, LAN_IPV6_LENGTHS, LIMIT_BUCKETS, LIMIT_EXEMPT, LOCAL_IPV4,
+    LOCAL_IPV6, LOCAL_NEAR, STEER,
 };
 use portcullis_common::near::NearAddresses;
 use portcullis_common::prefix_class::{Ipv6Lengths, Ipv6Prefix, MixedBlock, PrefixClass};
 
 use super::class_array::ClassArray;
 use super::interface::take;
+use super::limiter::Limiter;
 use super::{BpfError, LanClasses};
 
 /// Shared maps.
@@ -32,6 +35,7 @@ pub struct SharedMaps {
     lan_ipv6: HashMap<MapData, PrefixKey, u8>,
     lan_ipv6_lengths: Array<MapData, Ipv6Lengths>,
     classes: Option<LanClasses>,
+    limiter: Limiter,
 }
 
 /// The map's key, in a type of this crate.
@@ -52,7 +56,8 @@ struct Near(NearAddresses);
 unsafe impl Pod for Near {}
 
 impl SharedMaps {
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, BpfError> {
+    pub(super) fn take(ebpf: &mut Ebpf, limits: Limits) -> Result<Self, BpfError> {
+        let buckets = descriptor(&take(ebpf, LIMIT_BUCKETS)?, LIMIT_BUCKETS)?;
         Ok(Self {
             steer: take(ebpf, STEER)?,
             keys: take(ebpf, KEYS)?,
@@ -67,6 +72,7 @@ impl SharedMaps {
             lan_ipv6: typed(ebpf, LAN_IPV6)?,
             lan_ipv6_lengths: typed(ebpf, LAN_IPV6_LENGTHS)?,
             classes: None,
+            limiter: Limiter::new(limits, buckets, typed(ebpf, LIMIT_EXEMPT)?)?,
         })
     }
 
@@ -124,6 +130,22 @@ impl SharedMaps {
         }
         self.local = wanted;
         Ok(())
+    }
+
+    /// What begins an IKE SA from this address has no limit any more, for one more reason.
+    ///
+    /// # Errors
+    /// If the kernel refuses, such as for more than [`portcullis_common::maps::MAX_EXEMPT`]; it has a limit then.
+    pub fn exempt(&mut self, address: IpAddr) -> Result<(), BpfError> {
+        self.limiter.exempt(address)
+    }
+
+    /// Takes one such reason back.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn limit_again(&mut self, address: IpAddr) -> Result<(), BpfError> {
+        self.limiter.limit_again(address)
     }
 
     /// Makes these the classes of destinations. New blocks and prefixes are there before words and lengths that

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::exempt::Exempt;
 use super::lock;
 use super::report::{InterfacePath, InterfaceReport};
 use super::start::{StartError, system};
@@ -13,6 +14,7 @@ use crate::config::{Classification, DataPlaneConfig, InterfaceConfig, Mode};
 use crate::ethtool;
 use crate::netlink::Snapshot;
 use crate::policy::PolicySet;
+use crate::sa::PathId;
 use crate::sa_table::Backing;
 use crate::worker::Port;
 use crate::xsk::{BindMode, Frame, FrameCache, FramePool, Socket, SocketConfig, Umem};
@@ -58,6 +60,7 @@ pub(super) struct BoundInterface {
 /// The maps that the XDP programs share.
 pub(super) struct Xdp {
     instance: Mutex<XdpInstance>,
+    exempt: Mutex<Exempt>,
 }
 
 /// The path for all interfaces, and who works on it.
@@ -151,7 +154,7 @@ fn open_af_xdp(
         tracing::warn!(%reason, "AF_XDP copies every packet; `data_plane.mode: tun` is faster here");
     }
     let object = find_object(config.xdp_object.as_deref())?;
-    let mut instance = XdpInstance::open(&config.instance, &object, config.sa_slots)?;
+    let mut instance = XdpInstance::open(&config.instance, &object, config.sa_slots, &config.limits)?;
     let mut programs = load(&mut instance, config.interfaces.iter(), Steering::Redirect)?;
     let backing = fill_maps(&mut instance, policies, network)?;
     let attached = programs.iter_mut().map(|program| program.attach(true)).collect::<Result<Vec<_>, _>>()?;
@@ -183,7 +186,7 @@ fn open_af_xdp(
         let reason = format!("{reason}; XDP {}", mode.label());
         BoundInterface::new(interface.clone(), path, reason, Some(program), index)
     });
-    let (bound, xdp) = (bound.collect(), Some(Xdp { instance: Mutex::new(instance) }));
+    let (bound, xdp) = (bound.collect(), Some(Xdp::new(instance, policies)));
     Ok(Devices { bound, xdp, umem, pool: FramePool::new(frames), ports, backing })
 }
 
@@ -197,9 +200,7 @@ fn open_tun(
     let Decision { reason, workers, .. } = decision;
     advise(config);
     let (xdp, backing, programs) = match try_classify(config, policies, network) {
-        Ok((instance, backing, programs)) => {
-            (Some(Xdp { instance: Mutex::new(instance) }), backing, programs)
-        }
+        Ok((instance, backing, programs)) => (Some(Xdp::new(instance, policies)), backing, programs),
         Err(error) => {
             let without: Vec<_> = config.interfaces.iter().map(|_| Err(error.to_string())).collect();
             (None, Backing::Memory, without)
@@ -227,7 +228,7 @@ fn try_classify(
     network: &Snapshot,
 ) -> Result<Classified, BpfError> {
     let object = find_object(config.xdp_object.as_deref())?;
-    let mut instance = XdpInstance::open(&config.instance, &object, config.sa_slots)?;
+    let mut instance = XdpInstance::open(&config.instance, &object, config.sa_slots, &config.limits)?;
     let interfaces: Vec<_> =
         config.interfaces.iter().map(|i| worth_classifying(config, i).map(|()| i)).collect();
     let mut programs =
@@ -406,11 +407,35 @@ impl BoundInterface {
 }
 
 impl Xdp {
-    /// Replaces what the LAN side knows of policies.
+    fn new(instance: XdpInstance, policies: &PolicySet) -> Self {
+        let xdp = Self { instance: Mutex::new(instance), exempt: Mutex::default() };
+        xdp.exempt_configured(policies);
+        xdp
+    }
+
+    /// Replaces what the LAN side knows of policies, and the WAN side of configured peers.
     pub(super) fn set_policies(&self, policies: &PolicySet) -> Result<(), BpfError> {
+        self.exempt_configured(policies);
         match lock(&self.instance).shared() {
             Some(maps) => maps.set_lan_classes(LanClasses::new(policies)),
             None => Ok(()),
+        }
+    }
+
+    /// The peer of an IKE SA is at this address now, or has none any more.
+    pub(super) fn set_path(&self, path: PathId, remote: Option<IpAddr>) {
+        let (mut exempt, mut instance) = (lock(&self.exempt), lock(&self.instance));
+        let outcome = instance.shared().map_or(Ok(()), |maps| exempt.set_path(path, remote, maps));
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "XDP may limit how often a peer asks for an IKE SA although it has one");
+        }
+    }
+
+    fn exempt_configured(&self, policies: &PolicySet) {
+        let (mut exempt, mut instance) = (lock(&self.exempt), lock(&self.instance));
+        let outcome = instance.shared().map_or(Ok(()), |maps| exempt.set_configured(policies, maps));
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "XDP may limit how often some configured peer asks for an IKE SA");
         }
     }
 

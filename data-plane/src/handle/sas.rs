@@ -144,6 +144,9 @@ impl DataPlane {
 
     /// Sets how ESP of an IKE SA travels. Always precedes the first SA of it.
     pub fn update_path(&self, id: PathId, path: Path) {
+        if let Some(xdp) = &self.inner.xdp {
+            xdp.set_path(id, Some(path.remote));
+        }
         let shared = &self.inner.shared;
         shared.paths.update(id, path, shared.settings.tunnel, &shared.streams);
         // What was held for it lies with the owners of its SAs.
@@ -160,6 +163,9 @@ impl DataPlane {
 
     /// Forgets a path that no SA uses any more.
     pub fn remove_path(&self, id: PathId) {
+        if let Some(xdp) = &self.inner.xdp {
+            xdp.set_path(id, None);
+        }
         self.inner.shared.paths.remove(id);
     }
 

@@ -1,5 +1,7 @@
 //! Where opened packets go: a neighbour on the protected side, the kernel, or another tunnel.
 
+use std::net::IpAddr;
+
 use portcullis_common::DropReason;
 
 use super::Worker;
@@ -7,9 +9,10 @@ use super::batch::Batch;
 use super::next_hop::NextHop;
 use super::work::{Packet, Sender};
 use crate::config::Role;
-use crate::packet::Inner;
 use crate::packet::icmp::{self, IcmpError};
-use crate::packet::inner::decrement_ttl;
+use crate::packet::inner::{Ports, decrement_ttl};
+use crate::packet::{Inner, protocol};
+use crate::spd::{Decision, Flow};
 
 impl Worker {
     /// Sends an opened packet on. `tun`: its connection is route-based and everything goes into that device.
@@ -72,9 +75,9 @@ impl Worker {
             return;
         }
         let mut message = [0; icmp::MAX_LEN];
-        let built = batch
-            .network
-            .address_towards(inner.source)
+        let own = if sender == Sender::Tunnel { covered_address(batch, inner) } else { None };
+        let built = own
+            .or_else(|| batch.network.address_towards(inner.source))
             .and_then(|own| icmp::build(error, packet.bytes(batch.umem), inner, own, &mut message));
         let Some(answer) = built.and_then(|len| message.get(..len)).and_then(|m| self.packet_of(batch, m))
         else {
@@ -94,4 +97,16 @@ impl Worker {
     fn is_lan(&self, port: usize) -> bool {
         self.ports.get(port).is_some_and(|p| p.role == Role::Lan)
     }
+}
+
+/// An address of this host from which the SPD takes an ICMP error into a tunnel to the sender of `inner`. The one that routes to
+/// it is as a rule that of the interface where ESP leaves, which no policy covers.
+fn covered_address(batch: &Batch<'_>, inner: &Inner) -> Option<IpAddr> {
+    let remote = inner.source;
+    let protocol = if remote.is_ipv4() { protocol::ICMP } else { protocol::ICMPV6 };
+    let is_covered = |local: &IpAddr| {
+        let flow = Flow { local: *local, remote, protocol, ports: Ports::Absent };
+        local.is_ipv4() == remote.is_ipv4() && matches!(batch.spd.decide(&flow, None), Decision::Protect(_))
+    };
+    batch.network.local_addresses().find(is_covered)
 }

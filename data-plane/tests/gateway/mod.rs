@@ -156,6 +156,8 @@ impl Namespace {
         checked(Command::new("ip").args(["netns", "add", &this.0]));
         // Before any interface: neither router solicitations nor duplicate address detection disturb a count.
         this.sysctl("net.ipv6.conf.default.accept_ra", "0");
+        // Multicast reports are repeated within this many milliseconds, and not a second later in the middle of a count.
+        this.sysctl("net.ipv6.conf.default.mldv2_unsolicited_report_interval", "1");
         this.sysctl("net.ipv6.conf.default.accept_dad", "0");
         this.ip(&["link", "set", "lo", "up"]);
         this

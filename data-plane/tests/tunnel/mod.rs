@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_common::Spi;
-use portcullis_data_plane::config::{Classification, DataPlaneConfig, InterfaceConfig, Mode, Role};
+use portcullis_data_plane::config::{
+    Classification, DataPlaneConfig, InterfaceConfig, Mode, OpeningLimits, Role,
+};
 use portcullis_data_plane::counters::{Sink, Source};
 use portcullis_data_plane::event::DataPlaneEvent;
 use portcullis_data_plane::handle::{DataPlane, DataPlaneSockets, Receivers};
@@ -330,6 +332,7 @@ fn config(number: u8, shape: Shape, state: &std::path::Path) -> DataPlaneConfig 
         tunnel: TunnelOptions::default(),
         replay_window: 4096,
         echo: EchoSubTypes::DEFAULT,
+        limits: OpeningLimits::default(),
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::maps::{Array, Map, MapData};
 use portcullis_common::verdict::Action;
-use portcullis_common::{SteerWord, Verdict, maps};
+use portcullis_common::{SteerWord, Verdict, limit, maps};
 use portcullis_data_plane::bpf::{
     InterfacePlan, LanClasses, Steering, XdpInstance, XdpInterface, find_object, release,
 };
-use portcullis_data_plane::config::Role;
+use portcullis_data_plane::config::{OpeningLimits, Role};
 use portcullis_data_plane::policy::PolicySet;
 
 pub const OUR_IPV4: [u8; 4] = [192, 0, 2, 1];
@@ -25,11 +25,16 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(role: Role, steering: Steering, protected: bool) -> Self {
+        Self::with_limits(role, steering, protected, &OpeningLimits::default())
+    }
+
+    pub fn with_limits(role: Role, steering: Steering, protected: bool, limits: &OpeningLimits) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("test-verdicts-{}-{number}", std::process::id());
         let object = find_object(None).unwrap_or_else(|error| panic!("{error}"));
-        let mut instance = XdpInstance::open(&name, &object, SLOTS).unwrap_or_else(|error| panic!("{error}"));
+        let mut instance =
+            XdpInstance::open(&name, &object, SLOTS, limits).unwrap_or_else(|error| panic!("{error}"));
         let plan = InterfacePlan { name: "lo".into(), role, steering, protected };
         let program = instance.load(&plan).unwrap_or_else(|error| panic!("{error}"));
         let ours = [IpAddr::from(OUR_IPV4), IpAddr::from(OUR_IPV6)];
@@ -47,6 +52,14 @@ impl Bench {
 
     pub fn set_policies(&mut self, set: &PolicySet) {
         self.instance.shared().unwrap().set_lan_classes(LanClasses::new(set)).unwrap();
+    }
+
+    pub fn exempt(&mut self, address: IpAddr) {
+        self.instance.shared().unwrap().exempt(address).unwrap();
+    }
+
+    pub fn limit_again(&mut self, address: IpAddr) {
+        self.instance.shared().unwrap().limit_again(address).unwrap();
     }
 
     pub fn set_local_addresses(&mut self, addresses: &[IpAddr]) {
@@ -103,6 +116,8 @@ fn the_maps_are_laid_out_as_user_space_expects() {
     assert_eq!(layout(maps::LOCAL_NEAR), (4, 104, 1, 0));
     assert_eq!(layout(maps::LOCAL_IPV4), (4, 1, maps::MAX_LOCAL_ADDRESSES, 0));
     assert_eq!(layout(maps::LOCAL_IPV6), (16, 1, maps::MAX_LOCAL_ADDRESSES, 0));
+    assert_eq!(layout(maps::LIMIT_BUCKETS), (4, 32, limit::BUCKETS, MMAPABLE));
+    assert_eq!(layout(maps::LIMIT_EXEMPT), (16, 1, maps::MAX_EXEMPT, 1));
     assert_eq!(layout("lo/VERDICTS"), (4, 16, Verdict::COUNT as u32, 0));
     assert_eq!(layout("lo/SOCKETS"), (4, 4, maps::MAX_QUEUES, 0));
 }

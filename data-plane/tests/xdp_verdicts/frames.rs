@@ -80,3 +80,34 @@ pub fn udp_4500_in_ipv4(destination: [u8; 4], payload: &[u8]) -> Vec<u8> {
 pub fn udp_4500_in_ipv6(destination: [u8; 16], payload: &[u8]) -> Vec<u8> {
     ipv6(destination, UDP, &[], &udp(61_000, 4500, payload))
 }
+
+/// An IKE message (RFC 7296 section 3.1) of this exchange type, with these flags, responder's SPI, first payload and payloads.
+pub fn ike(exchange: u8, flags: u8, responder_spi: [u8; 8], next_payload: u8, payloads: &[u8]) -> Vec<u8> {
+    let length = (28 + payloads.len()) as u32;
+    [
+        &[0x11; 8][..],
+        &responder_spi,
+        &[next_payload, 0x20, exchange, flags],
+        &[0; 4],
+        &length.to_be_bytes(),
+        payloads,
+    ]
+    .concat()
+}
+
+/// A TCP segment without payload.
+pub fn tcp(destination: u16, flags: u8) -> Vec<u8> {
+    let mut segment = vec![0; 20];
+    segment[..2].copy_from_slice(&33_333u16.to_be_bytes());
+    segment[2..4].copy_from_slice(&destination.to_be_bytes());
+    segment[12] = 5 << 4;
+    segment[13] = flags;
+    segment
+}
+
+/// The IPv4 packet, from another address.
+pub fn from_ipv4(source: u32, packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    packet[12..16].copy_from_slice(&source.to_be_bytes());
+    packet
+}

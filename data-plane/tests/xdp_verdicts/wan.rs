@@ -120,14 +120,15 @@ fn a_nat_keepalive_ends_here() {
     assert_eq!(bench.run(&frame(&udp_4500_in_ipv6(OUR_IPV6, &[0xff]))), Verdict::NatKeepalive);
 }
 
-/// RFC 3948 section 2.2.
+/// RFC 3948 section 2.2, RFC 7296 section 2.
 #[test]
-fn ike_behind_the_non_esp_marker_passes() {
+fn ike_passes_on_its_port_and_behind_the_non_esp_marker() {
     let bench = bench();
     let ike = [[0; 4], [9; 4]].concat();
     assert_eq!(bench.run(&frame(&udp_4500_in_ipv4(OUR_IPV4, &ike))), Verdict::PassedIke);
     assert_eq!(bench.run(&frame(&udp_4500_in_ipv6(OUR_IPV6, &ike))), Verdict::PassedIke);
     assert_eq!(bench.run(&frame(&udp_4500_in_ipv4(OUR_IPV4, &[0; 4]))), Verdict::PassedIke);
+    assert_eq!(bench.run(&frame(&ipv4(OUR_IPV4, 17, 0, &udp(500, 500, &[7; 28])))), Verdict::PassedIke);
 }
 
 #[test]
@@ -159,8 +160,10 @@ fn what_is_not_ours_to_judge_passes() {
         ("arp", ethernet(&[], 0x0806, &[0; 28])),
         ("ieee 802.3", ethernet(&[], 38, &[0x42; 46])),
         ("three tags", ethernet(&[TAG; 3], 0x0800, &esp_in_ipv4(OUR_IPV4, LIVE))),
-        ("tcp 4500", frame(&ipv4(OUR_IPV4, 6, 0, &[0x11, 0x94, 0x11, 0x94, 0, 0, 0, 0]))),
-        ("udp 500", frame(&ipv4(OUR_IPV4, 17, 0, &udp(500, 500, &[7; 28])))),
+        ("tcp 4500", frame(&ipv4(OUR_IPV4, 6, 0, &tcp(4500, 0x10)))),
+        ("tcp 4500 cut short", frame(&ipv4(OUR_IPV4, 6, 0, &[0x11, 0x94, 0x11, 0x94, 0, 0, 0, 0]))),
+        ("a connection to somebody else", frame(&ipv4(ELSEWHERE_IPV4, 6, 0, &tcp(4500, 0x02)))),
+        ("udp 500 to somebody else", frame(&ipv4(ELSEWHERE_IPV4, 17, 0, &udp(500, 500, &[7; 28])))),
         ("udp from 4500", frame(&ipv4(OUR_IPV4, 17, 0, &udp(4500, 53, &[7; 28])))),
         ("icmp", frame(&ipv4(OUR_IPV4, 1, 0, &[8, 0, 0, 0, 0, 0, 0, 0]))),
         ("neighbour solicitation", frame(&ipv6(OUR_IPV6, 58, &[], &[135; 24]))),
@@ -202,6 +205,8 @@ fn malformed_headers_are_dropped() {
         ("udp shorter than its header", patched(udp_4500_in_ipv4(OUR_IPV4, &esp(LIVE)), 25, 7)),
         ("udp 4500 without payload", frame(&udp_4500_in_ipv4(OUR_IPV4, &[]))),
         ("one octet that is no keepalive", frame(&udp_4500_in_ipv4(OUR_IPV4, &[0xfe]))),
+        ("udp 500 longer than its packet", patched(ipv4(OUR_IPV4, 17, 0, &udp(500, 500, &[7; 28])), 24, 1)),
+        ("udp 500 shorter than its header", patched(ipv4(OUR_IPV4, 17, 0, &udp(500, 500, &[7; 28])), 25, 7)),
         ("two octets", frame(&udp_4500_in_ipv6(OUR_IPV6, &[0xff, 0xff]))),
         ("esp without sequence number", frame(&ipv4(OUR_IPV4, 50, 0, &esp(LIVE)[..7]))),
         ("esp of nothing", frame(&ipv6(OUR_IPV6, 50, &[], &[]))),

@@ -7,6 +7,7 @@ mod api_described;
 mod blocked;
 mod captured;
 mod dissected;
+mod flood;
 mod guard;
 mod keys_hidden;
 mod life;
