@@ -108,7 +108,11 @@ mod tests {
         let mut slot = None;
         assert_eq!(Reassembly::add(&mut slot, Time::ZERO, part(2, 3, b"b"), 100), None);
         assert_eq!(Reassembly::add(&mut slot, Time::ZERO, part(3, 3, b"c"), 100), None);
-        assert_eq!(Reassembly::add(&mut slot, Time::ZERO, part(2, 3, b"x"), 100), None, "a repeated number is dropped");
+        assert_eq!(
+            Reassembly::add(&mut slot, Time::ZERO, part(2, 3, b"x"), 100),
+            None,
+            "a repeated number is dropped"
+        );
         let whole = Reassembly::add(&mut slot, Time::ZERO, part(1, 3, b"a"), 100).unwrap();
         assert_eq!(whole, Whole { first: b"message 1".to_vec(), content: b"abc".to_vec() });
         assert!(slot.is_none());
