@@ -177,7 +177,7 @@ impl Endpoint {
         };
         let name = config.name.clone();
         let wall = self.core.wall_time(now);
-        settled.announced = auth_methods::of_peer(received);
+        settled.announced = auth_methods::of_peer(received).or(settled.announced);
         let answer = ppk::asked_in_auth(&mut settled, &config, received).and_then(|ppk_answer| {
             let verified = auth::verify_initiator(&settled, &config, received, message_id, wall)?;
             Ok((ppk_answer, auth::response(&settled, &config, message_id, &verified)?))

@@ -16,7 +16,7 @@ use crate::sa::intermediate::{IntermediateSent, respond_to_intermediate};
 use crate::sa::payloads::{self, Out, Received};
 use crate::sa::ppk::PpkStage;
 use crate::sa::settled::Settled;
-use crate::sa::{auth, window::Incoming};
+use crate::sa::{auth, auth_methods, window::Incoming};
 use crate::status::Reason;
 use crate::time::Time;
 use crate::transport::link::{Link, TcpLink};
@@ -211,6 +211,7 @@ impl Endpoint {
         match half_open.take_state() {
             InitiatorState::Intermediate(mut settled, sent) => {
                 settled.cover(false, &opened.int_auth_a, &opened.content.bytes);
+                settled.announced = auth_methods::of_peer(&received).or(settled.announced);
                 match sent.answered(&received) {
                     Ok(yielded) => {
                         let settled = Box::new(yielded.advance(*settled));
@@ -247,13 +248,15 @@ impl Endpoint {
             (ExchangeType::IKE_INTERMEDIATE, Some(round)) => {
                 let rng = &mut self.core.rng;
                 let answer = respond_to_intermediate(&settled, round, &received, &ppks, ppk_is_required, rng);
-                let (out, yielded) = match answer {
+                let (mut out, yielded) = match answer {
                     Ok(answer) => answer,
                     Err(error) => {
                         let meant = responder.only_candidate();
                         return self.refuse_setup(now, id, &settled, exchange, message_id, error, meant);
                     }
                 };
+                settled.announced = auth_methods::of_peer(&received).or(settled.announced);
+                out.extend(settled.owed_auth_methods.take().map(|owed| *owed));
                 let sealed = half_open.seal(&settled, exchange, true, message_id, &out);
                 let Some((sealed, content)) = sealed else { return self.drop_half_open(id) };
                 settled.cover(true, &opened.int_auth_a, &opened.content.bytes);

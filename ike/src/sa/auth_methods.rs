@@ -1,5 +1,6 @@
 //! SUPPORTED_AUTH_METHODS (RFC 9593): what an end takes for proof, best first. It says more than SIGNATURE_HASH_ALGORITHMS: which
-//! signatures, not only which hashes. The responder says it in IKE_SA_INIT, the initiator in IKE_AUTH.
+//! signatures, not only which hashes. The responder says it in IKE_SA_INIT, or in the first IKE_INTERMEDIATE where a long key
+//! exchange leaves no room for it; the initiator in IKE_AUTH.
 //!
 //! It is a hint. An end that finds nothing of its own in the other's list tries what it has, and hears the verdict.
 
@@ -36,8 +37,8 @@ pub(crate) fn of_ours<'a>(configs: impl Iterator<Item = &'a ConnectionConfig> + 
     Some(payloads::notify_with(NotifyType::SUPPORTED_AUTH_METHODS, data))
 }
 
-/// The signatures in the peer's lists. `None` if it sent none, an empty one (more follows in IKE_INTERMEDIATE, which this end does
-/// not wait for), or none that can be read.
+/// The signatures in the peer's lists. `None` if it sent none, an empty one (more follows in IKE_INTERMEDIATE), or none that can
+/// be read.
 pub(crate) fn of_peer(received: &Received) -> Option<Signatures> {
     let mut signatures = Signatures::default();
     for notify in received.notifies(NotifyType::SUPPORTED_AUTH_METHODS) {

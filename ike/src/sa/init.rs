@@ -262,6 +262,7 @@ impl InitSent {
             ppk,
             signature_hashes: received.signature_hashes().filter(|_| self.wishes.signatures),
             announced: auth_methods::of_peer(received),
+            owed_auth_methods: None,
             choice,
             keys,
             spis,
@@ -345,6 +346,9 @@ pub(crate) fn respond_to_init(
     let signature_hashes = received.signature_hashes().filter(|_| terms.signs);
     let has_room = ke_data.len() <= SHORT_KEY_EXCHANGE_DATA;
 
+    let intermediate = !choice.additional.is_empty() || ppk == PpkStage::InIntermediate;
+    let mut auth_methods = terms.auth_methods.clone().filter(|_| signature_hashes.is_some());
+
     let mut out = Out::new();
     out.push(payloads::sa(vec![answer]));
     out.push(payloads::ke(method, ke_data));
@@ -355,13 +359,17 @@ pub(crate) fn respond_to_init(
     out.extend(nat_detection_payloads(spis.0, spis.1, ends));
     if signature_hashes.is_some() {
         out.push(payloads::signature_hashes());
-        // IKE_SA_INIT cannot be fragmented.
-        out.extend(terms.auth_methods.clone().filter(|_| has_room));
+    }
+    // IKE_SA_INIT cannot be fragmented. An empty notification says that the list follows in IKE_INTERMEDIATE (RFC 9593).
+    if has_room {
+        out.extend(auth_methods.take());
+    } else if intermediate && auth_methods.is_some() {
+        out.push(payloads::notify(NotifyType::SUPPORTED_AUTH_METHODS));
     }
     if fragments {
         out.push(payloads::notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED));
     }
-    if !choice.additional.is_empty() || ppk == PpkStage::InIntermediate {
+    if intermediate {
         out.push(payloads::notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED));
     }
     out.push(payloads::Payload::Notify(Notify::childless_ikev2_supported()));
@@ -388,8 +396,9 @@ pub(crate) fn respond_to_init(
         ppk,
         fragments,
         signature_hashes,
-        // The initiator says it in IKE_AUTH.
+        // The initiator says it in IKE_AUTH, or in IKE_INTERMEDIATE.
         announced: None,
+        owed_auth_methods: auth_methods.filter(|_| intermediate).map(Box::new),
         choice,
         spis,
         nonce_i: nonce_i.clone(),

@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 
 use super::negotiate::IkeChoice;
-use super::payloads::Received;
+use super::payloads::{Payload, Received};
 use super::ppk::PpkStage;
 use crate::codec::NotifyType;
 use crate::config::Ppk;
@@ -50,6 +50,8 @@ pub(crate) struct Settled {
     pub(crate) signature_hashes: Option<SignatureHashes>,
     /// The signatures that the peer has announced (RFC 9593).
     pub(crate) announced: Option<Signatures>,
+    /// SUPPORTED_AUTH_METHODS of a responder that had no room for it in IKE_SA_INIT: for the first IKE_INTERMEDIATE.
+    pub(crate) owed_auth_methods: Option<Box<Payload>>,
     /// To be solved by the initiator before IKE_AUTH (RFC 8019 section 7.2), until it is.
     pub(crate) puzzle: Option<Puzzle>,
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use portcullis_ike::codec::{ExchangeType, Message, NotifyType, Payload, without_non_esp_marker};
 use portcullis_ike::command::CommandKind;
 use portcullis_ike::config::{Identity, LocalAuth, RemoteAuth, StartTransport};
 use portcullis_ike::event::Event;
@@ -16,6 +17,7 @@ use crate::authority::{Authority, SERIAL, certified};
 use crate::configuration::Pair;
 use crate::node::WALL;
 use crate::refusals::fails;
+use crate::said::said;
 
 const STARTS: [StartTransport; 3] = [StartTransport::Udp, StartTransport::UdpThenTcp, StartTransport::Tcp];
 
@@ -64,6 +66,43 @@ fn a_long_ike_auth_may_come_first_on_its_stream() {
             "{}",
             world.status(0).ike_sas[0].algorithms
         );
+        world.shut_down_and_check();
+    }
+}
+
+/// RFC 9593: a long key exchange leaves no room for SUPPORTED_AUTH_METHODS in IKE_SA_INIT, where an empty one says that the list
+/// follows in IKE_INTERMEDIATE.
+#[test]
+fn the_list_of_methods_follows_in_ike_intermediate() {
+    let root = Authority::root(&PKCS_ED25519);
+    for (proposal, in_intermediate) in [
+        ("aes256gcm16-prfsha384-mlkem512-ke1_x25519", true),
+        ("aes256gcm16-prfsha384-x25519-ke1_mlkem512", false),
+    ] {
+        let mut world = certified(StartTransport::Udp, &root, &root)
+            .both(|connection| {
+                connection.ike.proposals = vec![proposal.parse().unwrap()];
+                connection.ike.fragment_size = 1500;
+            })
+            .world(1);
+        world.sent_datagrams = Some(Vec::new());
+        world.run_for(Duration::from_secs(5));
+        world.assert_settled(1);
+        let in_init = world.sent_datagrams.iter().flatten().find_map(|(node, _, datagram)| {
+            let message = Message::decode(without_non_esp_marker(datagram)?).ok()?;
+            let is_response = *node == 1 && message.header.exchange == ExchangeType::IKE_SA_INIT;
+            let mut notifies = message.payloads.iter().filter_map(Payload::as_notify);
+            let list = notifies.find(|n| n.notify_type == NotifyType::SUPPORTED_AUTH_METHODS);
+            list.filter(|_| is_response).map(|list| list.data.len())
+        });
+        let said = said(&world);
+        let response = said.iter().find(|said| said.is(1, ExchangeType::IKE_INTERMEDIATE, true)).unwrap();
+        let list = response.notifies.iter().find(|(kind, _)| *kind == NotifyType::SUPPORTED_AUTH_METHODS);
+        let follows = list.map(|(_, data)| data.len());
+        match in_intermediate {
+            true => assert!(in_init == Some(0) && follows > Some(100), "{in_init:?} {follows:?}"),
+            false => assert!(in_init > Some(100) && follows.is_none(), "{in_init:?} {follows:?}"),
+        }
         world.shut_down_and_check();
     }
 }

@@ -90,7 +90,15 @@ fn each_end_hears_which_signatures_the_other_takes() {
     for end in [&mut a, &mut b] {
         end.ike.proposals = vec!["aes256gcm16-prfsha384-mlkem768".parse().unwrap()];
     }
-    assert!(settled(&a, &b).0.announced.is_none());
+    let (at_a, at_b) = settled(&a, &b);
+    assert!(at_a.announced.is_none() && at_b.owed_auth_methods.is_none(), "there is no IKE_INTERMEDIATE");
+    for end in [&mut a, &mut b] {
+        end.ike.proposals = vec!["aes256gcm16-prfsha384-mlkem768-ke1_x25519".parse().unwrap()];
+    }
+    let (at_a, at_b) = settled(&a, &b);
+    assert!(at_a.announced.is_none());
+    let owed = *at_b.owed_auth_methods.unwrap();
+    assert!(all(auth_methods::of_peer(&Received::new(vec![owed]))));
 }
 
 /// A signature over another exchange, by SHA-1, or cut short.
