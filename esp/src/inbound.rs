@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::ops::Range;
+use std::sync::atomic::AtomicU64;
 
 use portcullis_common::Spi;
 
@@ -86,6 +87,14 @@ impl<M: InboundMemory> Inbound<M> {
     /// Sequence number and counters.
     pub fn live(&self) -> &InboundLive {
         self.memory.live()
+    }
+
+    /// The word of the replay window that a packet's Sequence Number field leads to, if there is a window: for who asks the
+    /// cache for it before the packet is opened.
+    #[inline]
+    pub fn window_word(&self, sequence: u32) -> Option<&AtomicU64> {
+        let words = self.memory.window();
+        words.get((sequence >> 6) as usize & words.len().wrapping_sub(1))
     }
 
     /// Opens the ESP packet `packet` of `buffer` in place. `now_ns` is the caller's monotonic clock.

@@ -193,11 +193,16 @@ impl<I, O> WorkerSas<I, O> {
         }
     }
 
-    /// Asks the cache for the live state of an inbound SA, which should be there itself by now.
+    /// Asks the cache for what an inbound SA leads to, which should be there itself by now: its live state, the bits of its
+    /// window for a packet with this number, its selectors.
     #[inline]
-    pub fn prefetch_inbound_live(&self, spi: Spi) {
+    pub fn prefetch_inbound_rest(&self, spi: Spi, sequence: u32) {
         if let Some(Some(sa)) = self.inbound.get(spi.index() as usize) {
             prefetch(sa.esp.live());
+            sa.esp.window_word(sequence).into_iter().for_each(prefetch);
+            for side in [&sa.info.selectors.local, &sa.info.selectors.remote] {
+                side.first().into_iter().for_each(prefetch);
+            }
         }
     }
 

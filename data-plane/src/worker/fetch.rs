@@ -19,19 +19,20 @@ pub fn inbound(sas: &WorkerSas, umem: &Umem, received: &[Received]) {
     if sas.inbound_places() < MANY {
         return;
     }
-    let spis = || {
+    let packets = || {
         received.iter().filter_map(|packet| {
             let frame = umem.bytes(&packet.frame);
-            spi(frame.get(packet.start..packet.start + packet.len)?)
+            esp(frame.get(packet.start..packet.start + packet.len)?)
         })
     };
-    spis().for_each(|spi| sas.prefetch_inbound_place(spi));
-    spis().for_each(|spi| sas.prefetch_inbound(spi));
-    spis().for_each(|spi| sas.prefetch_inbound_live(spi));
+    packets().for_each(|(spi, _)| sas.prefetch_inbound_place(spi));
+    packets().for_each(|(spi, _)| sas.prefetch_inbound(spi));
+    packets().for_each(|(spi, sequence)| sas.prefetch_inbound_rest(spi, sequence));
 }
 
-/// Where ESP has its SPI in a frame without tags, options and extension headers; what is read elsewhere is only a bad guess.
-fn spi(frame: &[u8]) -> Option<Spi> {
+/// SPI and Sequence Number of ESP in a frame without tags, options and extension headers; what is read elsewhere is only a bad
+/// guess.
+fn esp(frame: &[u8]) -> Option<(Spi, u32)> {
     let (protocol, behind) = match frame.get(12..15)? {
         [0x08, 0x00, 0x45] => (*frame.get(ETHERNET + 9)?, IPV4),
         [0x86, 0xdd, _] => (*frame.get(ETHERNET + 6)?, IPV6),
@@ -42,7 +43,8 @@ fn spi(frame: &[u8]) -> Option<Spi> {
         protocol::UDP => behind + UDP,
         _ => return None,
     };
-    frame.get(at..)?.first_chunk().map(|octets| Spi::from_be_bytes(*octets))
+    let [a, b, c, d, sequence @ ..] = frame.get(at..)?.first_chunk::<8>()?;
+    Some((Spi::from_be_bytes([*a, *b, *c, *d]), u32::from_be_bytes(*sequence)))
 }
 
 #[cfg(test)]
@@ -50,8 +52,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_spi_is_found_in_either_family_and_carrier() {
-        const SPI: [u8; 4] = [0x0b, 0xad, 0xca, 0xfe];
+    fn spi_and_number_are_found_in_either_family_and_carrier() {
+        const HEAD: [u8; 8] = [0x0b, 0xad, 0xca, 0xfe, 0, 0, 1, 2];
         for (ethertype, first, protocol_at, behind) in [([0x08, 0], 0x45, 9, 20), ([0x86, 0xdd], 0x60, 6, 40)]
         {
             for (protocol, len) in [(protocol::ESP, 0), (protocol::UDP, 8)] {
@@ -59,12 +61,12 @@ mod tests {
                 frame[12..14].copy_from_slice(&ethertype);
                 frame[ETHERNET] = first;
                 frame[ETHERNET + protocol_at] = protocol;
-                frame.extend(SPI);
-                assert_eq!(spi(&frame), Some(Spi(0x0bad_cafe)));
+                frame.extend(HEAD);
+                assert_eq!(esp(&frame), Some((Spi(0x0bad_cafe), 258)));
                 frame.pop();
-                assert_eq!(spi(&frame), None);
+                assert_eq!(esp(&frame), None);
             }
         }
-        assert_eq!(spi(&[]), None);
+        assert_eq!(esp(&[]), None);
     }
 }
