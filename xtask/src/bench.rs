@@ -19,7 +19,7 @@ use crate::{build_ebpf, workspace};
 /// Runs benchmark suites.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// Only this suite: esp, ike, handshakes, esp-in-tcp, worker, xdp, scale, tunnel, memory, scrape or soak.
+    /// Only this suite: esp, ike, handshakes, esp-in-tcp, worker, xdp, scale, tunnel, flood, memory, scrape or soak.
     suite: Option<String>,
     /// Write all figures to this file, an array of objects.
     #[arg(long, value_name = "FILE")]
@@ -75,6 +75,11 @@ const SUITES: &[Suite] = &[
         name: "tunnel",
         what: "TCP and UDP from host to host through two gateways, against boringtun and strongSwan's user-space ESP",
         run: |_| tunnel::run(),
+    },
+    Suite {
+        name: "flood",
+        what: "one TCP flow through two data planes beside floods from outside",
+        run: flood,
     },
     Suite {
         name: "memory",
@@ -139,6 +144,11 @@ fn program(package: &str, target: &str, features: &[&str], json: &Path) -> Resul
 fn xdp(json: &Path) -> Result<Value> {
     build_ebpf::run()?;
     program("portcullis-data-plane", "xdp", &["root-tests"], json)
+}
+
+fn flood(json: &Path) -> Result<Value> {
+    build_ebpf::run()?;
+    program("portcullis-data-plane", "flood", &["root-tests"], json)
 }
 
 fn esp_in_tcp(json: &Path) -> Result<Value> {

@@ -361,7 +361,7 @@ fn configure(number: u8, gateway: &Namespace, host: &Namespace) {
     gateway.ip(&["route", "add", &format!("fd0{other}::/16"), "via", &format!("2001:db8::{other}")]);
 }
 
-fn veth(left: (&Namespace, &str), right: (&Namespace, &str), queues: u32) {
+pub fn veth(left: (&Namespace, &str), right: (&Namespace, &str), queues: u32) {
     let queues = queues.to_string();
     let shape = ["numrxqueues", &queues, "numtxqueues", &queues];
     let end = ["type", "veth", "peer", "name", right.1, "netns", right.0.name()];
