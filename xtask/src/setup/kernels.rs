@@ -49,7 +49,9 @@ pub fn install() -> Result<()> {
         fs::create_dir_all(&unpacked).with_context(|| format!("creating {}", unpacked.display()))?;
         apt::unpack_named(PACKAGE, IMAGE, &PARTS, suite, &scratch, &unpacked)?;
         keep(&unpacked, &home)?;
-        fs::remove_dir_all(&unpacked).with_context(|| format!("removing {}", unpacked.display()))?;
+        for done_with in [&unpacked, &scratch] {
+            fs::remove_dir_all(done_with).with_context(|| format!("removing {}", done_with.display()))?;
+        }
         kernel(suite)?;
     }
     Ok(())
