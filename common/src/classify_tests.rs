@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use crate::Spi;
 use crate::bytes::Malformed;
-use crate::ip::Address;
+use crate::ip::{Address, Source};
 use crate::lan::{self, Lan};
 use crate::opening::{IkePorts, Opening};
 use crate::wan::{self, Gate, LocalAddresses, Wan};
@@ -30,7 +30,7 @@ impl Gate for Open {
         IkePorts::ASSIGNED
     }
 
-    fn admits(&self, _: Opening, _: &Address) -> bool {
+    fn admits(&self, _: Opening, _: &Source) -> bool {
         true
     }
 }

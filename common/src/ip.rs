@@ -24,8 +24,8 @@ pub mod protocol {
     pub const DESTINATION_OPTIONS: u8 = 60;
 }
 
-/// An address, in network byte order.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// A destination address, in network byte order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Address {
     /// IPv4.
     V4([u8; 4]),
@@ -34,15 +34,6 @@ pub enum Address {
 }
 
 impl Address {
-    /// The octets of the address; of IPv4 those of the IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2).
-    #[inline(always)]
-    pub const fn v6_mapped(&self) -> [u8; 16] {
-        match *self {
-            Self::V4([a, b, c, d]) => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
-            Self::V6(octets) => octets,
-        }
-    }
-
     /// True if no router forwards packets to it: multicast, limited broadcast, IPv6 link-local.
     #[inline(always)]
     pub fn stays_on_link(&self) -> bool {
@@ -50,6 +41,43 @@ impl Address {
             Self::V4(a) => a[0] & 0xf0 == 0xe0 || *a == [0xff; 4],
             Self::V6(a) => a[0] == 0xff || (a[0] == 0xfe && a[1] & 0xc0 == 0x80),
         }
+    }
+}
+
+/// A source address: of either family two words that have a value, which verifiers ask for.
+///
+/// IPv4 is an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2). The words are in network byte order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(C)]
+pub struct Source {
+    /// The first eight octets.
+    pub upper: u64,
+    /// The last eight octets.
+    pub lower: u64,
+}
+
+impl Source {
+    const MAPPED: u64 = 0xffff;
+
+    /// An IPv4 address.
+    #[inline(always)]
+    pub const fn v4(octets: [u8; 4]) -> Self {
+        Self { upper: 0, lower: (Self::MAPPED << 32 | u32::from_be_bytes(octets) as u64).to_be() }
+    }
+
+    /// An IPv6 address.
+    #[inline(always)]
+    pub const fn v6([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]: [u8; 16]) -> Self {
+        Self {
+            upper: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            lower: u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+        }
+    }
+
+    /// True for an IPv4 address.
+    #[inline(always)]
+    pub const fn is_v4(&self) -> bool {
+        self.upper == 0 && u64::from_be(self.lower) >> 32 == Self::MAPPED
     }
 }
 
@@ -136,10 +164,10 @@ fn parse_v6<B: Bytes + ?Sized>(frame: &B, offset: usize) -> Result<Ip, Malformed
 impl Ip {
     /// Where it says it comes from; `None` for no packet that was parsed.
     #[inline(always)]
-    pub fn source<B: Bytes + ?Sized>(&self, frame: &B) -> Option<Address> {
+    pub fn source<B: Bytes + ?Sized>(&self, frame: &B) -> Option<Source> {
         match self.destination {
-            Address::V4(_) => frame.read(self.offset + 12).map(Address::V4),
-            Address::V6(_) => frame.read(self.offset + 8).map(Address::V6),
+            Address::V4(_) => frame.read(self.offset + 12).map(Source::v4),
+            Address::V6(_) => frame.read(self.offset + 8).map(Source::v6),
         }
     }
 

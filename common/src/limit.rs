@@ -4,7 +4,7 @@
 //! Two processors that take from one bucket in the same moment may both have what was left for one, or one may forget what the
 //! other took: a bucket passes too much then, never too little.
 
-use crate::ip::Address;
+use crate::ip::Source;
 use crate::opening::{IkePorts, Opening};
 
 /// Buckets for each kind of opening.
@@ -113,13 +113,12 @@ impl Limits {
 
     /// Which buckets an address has; below [`BUCKETS`].
     #[inline(always)]
-    pub fn place(&self, source: &Address) -> u32 {
-        let prefix = match source {
-            // In network byte order on both sides, which costs nothing.
-            Address::V4(octets) => u64::from(u32::from_ne_bytes(*octets) & self.ipv4_mask.to_be()),
-            Address::V6([a, b, c, d, e, f, g, h, ..]) => {
-                u64::from_ne_bytes([*a, *b, *c, *d, *e, *f, *g, *h]) & self.ipv6_mask.to_be()
-            }
+    pub const fn place(&self, source: &Source) -> u32 {
+        // In network byte order on both sides, which costs nothing.
+        let prefix = if source.is_v4() {
+            source.lower & (self.ipv4_mask as u64).to_be()
+        } else {
+            source.upper & self.ipv6_mask.to_be()
         };
         hash(self.key, prefix) as u32 & (BUCKETS - 1)
     }
@@ -200,12 +199,12 @@ mod tests {
     #[test]
     fn addresses_of_a_prefix_share_buckets_and_others_seldom_do() {
         let limits = Limits::new([Rate::NONE; 3], [3, 4], 24, 48, IkePorts::ASSIGNED);
-        let v4 = |a: [u8; 4]| limits.place(&Address::V4(a));
+        let v4 = |a: [u8; 4]| limits.place(&Source::v4(a));
         assert_eq!(v4([192, 0, 2, 1]), v4([192, 0, 2, 200]));
         let mut v6 = [0x20, 1, 0xd, 0xb8, 0, 7, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1];
-        let first = limits.place(&Address::V6(v6));
+        let first = limits.place(&Source::v6(v6));
         v6[6..].fill(9);
-        assert_eq!(limits.place(&Address::V6(v6)), first);
+        assert_eq!(limits.place(&Source::v6(v6)), first);
         let mut used: Vec<_> = (0..BUCKETS).map(|n| v4((n << 8).to_be_bytes())).collect();
         used.sort_unstable();
         used.dedup();
@@ -217,7 +216,7 @@ mod tests {
     fn the_secret_decides_who_shares_a_bucket() {
         let pairs = |key| {
             let limits = Limits::new([Rate::NONE; 3], key, 32, 64, IkePorts::ASSIGNED);
-            let places: Vec<_> = (0..512u32).map(|n| limits.place(&Address::V4(n.to_be_bytes()))).collect();
+            let places: Vec<_> = (0..512u32).map(|n| limits.place(&Source::v4(n.to_be_bytes()))).collect();
             let all = (0..512).flat_map(|a| (a + 1..512).map(move |b| (a, b)));
             all.filter(|(a, b)| places[*a] == places[*b]).collect::<Vec<_>>()
         };
@@ -229,6 +228,7 @@ mod tests {
     #[test]
     fn the_layouts_are_fixed() {
         assert_eq!((size_of::<Buckets>(), align_of::<Buckets>()), (32, 8));
+        assert_eq!((size_of::<Source>(), align_of::<Source>()), (16, 8));
         assert_eq!((size_of::<Limits>(), align_of::<Limits>()), (80, 8));
         assert!(BUCKETS.is_power_of_two());
     }
@@ -237,8 +237,8 @@ mod tests {
         #[test]
         fn every_address_has_a_place(v6 in any::<[u8; 16]>(), v4 in any::<[u8; 4]>(), key in any::<[u64; 2]>(), bits in 0u8..=64) {
             let limits = Limits::new([Rate::NONE; 3], key, bits.min(32), bits, IkePorts::ASSIGNED);
-            prop_assert!(limits.place(&Address::V4(v4)) < BUCKETS);
-            prop_assert!(limits.place(&Address::V6(v6)) < BUCKETS);
+            prop_assert!(limits.place(&Source::v4(v4)) < BUCKETS);
+            prop_assert!(limits.place(&Source::v6(v6)) < BUCKETS);
         }
 
         /// Whatever comes, a bucket never passes more than its burst and what its rate gives in the time.

@@ -23,7 +23,7 @@ pub const LAN_IPV6: &str = "LAN_IPV6";
 pub const LAN_IPV6_LENGTHS: &str = "LAN_IPV6_LENGTHS";
 /// Array of [`crate::limit::Buckets`], memory-mapped: [`crate::limit::BUCKETS`] of them.
 pub const LIMIT_BUCKETS: &str = "LIMIT_BUCKETS";
-/// Hash of addresses whose openings have no limit, IPv4 as IPv4-mapped IPv6 (RFC 4291 section 2.5.5.2).
+/// Hash of [`crate::ip::Source`]: addresses whose openings have no limit.
 pub const LIMIT_EXEMPT: &str = "LIMIT_EXEMPT";
 /// AF_XDP sockets by receive queue.
 pub const SOCKETS: &str = "SOCKETS";

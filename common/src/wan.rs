@@ -3,7 +3,7 @@
 use crate::Spi;
 use crate::bytes::{Bytes, Malformed};
 use crate::ethernet;
-use crate::ip::{self, Address, Ip, Upper, protocol};
+use crate::ip::{self, Address, Ip, Source, Upper, protocol};
 use crate::opening::{self, IkePorts, Opening};
 
 /// The port of IKE and ESP behind NAT (RFC 3948).
@@ -45,7 +45,7 @@ pub trait Gate {
     fn ports(&self) -> IkePorts;
 
     /// False if this is one too many from there.
-    fn admits(&self, opening: Opening, source: &Address) -> bool;
+    fn admits(&self, opening: Opening, source: &Source) -> bool;
 }
 
 /// Classifies a frame from outside.

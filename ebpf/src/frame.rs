@@ -1,5 +1,6 @@
 //! The only way to packet bytes: a read that the verifier sees checked.
 
+use core::arch::asm;
 use core::hint::black_box;
 
 use aya_ebpf::helpers::generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
@@ -33,7 +34,7 @@ impl Bytes for Frame<'_> {
         if offset > MAX_OFFSET {
             return None;
         }
-        let start = self.0.data() + offset;
+        let start = self.0.data() + bounded(offset);
         // For one octet the compiler makes this `start < data_end`, from which the verifier concludes nothing.
         let end = if N == 1 { black_box(start + N) } else { start + N };
         if end <= self.0.data_end() {
@@ -54,4 +55,15 @@ impl Bytes for Frame<'_> {
         // Seldom more than the linear part, and then the kernel need not be asked.
         self.0.data_end() - self.0.data() >= len || self.len() >= len as u64
     }
+}
+
+/// An offset that is at most [`MAX_OFFSET`], in a register of which the verifier knows that. What was compared it may not be: the
+/// compiler may fetch it from the stack again, and kernel 6.1 does not know that this is the same.
+#[inline(always)]
+fn bounded(mut offset: usize) -> usize {
+    // SAFETY: one instruction on a register, which leaves such an offset as it is.
+    unsafe {
+        asm!("{0} &= {1}", inout(reg) offset, const MAX_OFFSET, options(pure, nomem, nostack, preserves_flags))
+    };
+    offset
 }

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
-use portcullis_common::ip::Address;
+use portcullis_common::ip::Source;
 use portcullis_common::limit::{self, BUCKETS, Buckets, Limits};
 use portcullis_common::maps::MAX_EXEMPT;
 use portcullis_common::opening::{IkePorts, Opening};
@@ -13,7 +13,7 @@ use portcullis_common::wan::Gate;
 #[map]
 static LIMIT_BUCKETS: Array<Buckets> = Array::with_max_entries(BUCKETS, BPF_F_MMAPABLE);
 #[map]
-static LIMIT_EXEMPT: HashMap<[u8; 16], u8> = HashMap::with_max_entries(MAX_EXEMPT, BPF_F_NO_PREALLOC);
+static LIMIT_EXEMPT: HashMap<Source, u8> = HashMap::with_max_entries(MAX_EXEMPT, BPF_F_NO_PREALLOC);
 
 /// User space sets it before the program is loaded.
 #[unsafe(no_mangle)]
@@ -29,13 +29,13 @@ impl Gate for Limited {
     }
 
     #[inline(always)]
-    fn admits(&self, opening: Opening, source: &Address) -> bool {
+    fn admits(&self, opening: Opening, source: &Source) -> bool {
         !exceeds(opening, source)
     }
 }
 
 #[inline(always)]
-fn exceeds(opening: Opening, source: &Address) -> bool {
+fn exceeds(opening: Opening, source: &Source) -> bool {
     let Some(buckets) = LIMIT_BUCKETS.get_ptr_mut(limits().place(source)) else { return false };
     // SAFETY: the array is never freed while the program runs, and this is a word of the entry.
     let level_ns = unsafe { &raw mut (*buckets).levels_ns[opening as usize] };
@@ -59,8 +59,8 @@ fn exceeds(opening: Opening, source: &Address) -> bool {
 }
 
 #[inline(always)]
-fn is_exempt(source: &Address) -> bool {
-    LIMIT_EXEMPT.get_ptr(source.v6_mapped()).is_some()
+fn is_exempt(source: &Source) -> bool {
+    LIMIT_EXEMPT.get_ptr(source).is_some()
 }
 
 /// Not what the compiler sees in it, but what user space has put there.

@@ -4,6 +4,8 @@
 //! sides of it: packet memory, maps, the verdict. Nothing that needs a decision of its own belongs here.
 #![no_std]
 #![no_main]
+// Of the target BPF; the build has what `core` needs of this kind anyway.
+#![feature(asm_experimental_arch)]
 
 mod frame;
 mod lan;

@@ -9,3 +9,4 @@ pub mod esp;
 pub mod ike;
 pub mod ike_endpoint;
 pub mod pki;
+pub mod worker;

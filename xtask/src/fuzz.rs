@@ -29,7 +29,7 @@ const INSTRUMENTATION: [&str; 8] = [
     "-Ccodegen-units=1",
 ];
 
-/// Fuzzes the parsers, the ESP engine and whole IKE endpoints.
+/// Fuzzes the parsers, the ESP engine, the worker and whole IKE endpoints.
 #[derive(Args, Debug)]
 pub struct Fuzz {
     /// Only these targets; all of `fuzz/targets` otherwise.

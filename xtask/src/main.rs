@@ -6,6 +6,7 @@ mod check;
 mod daemon;
 mod demo;
 mod fuzz;
+mod kernels;
 mod setup;
 mod stages;
 mod test;

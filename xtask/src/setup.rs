@@ -3,6 +3,7 @@
 mod apt;
 pub mod boringtun;
 mod bpf_linker;
+pub mod kernels;
 mod packages;
 mod prometheus;
 mod rust_src;
@@ -17,15 +18,21 @@ use anyhow::{Result, bail};
 use crate::workspace;
 use toolchain::Toolchain;
 
-/// Installs what is missing: what builds and runs the gateway, and what tests it, which is Prometheus, schemathesis and
-/// strongSwan.
+/// Installs what is missing: what builds and runs the gateway, and what tests it, which is Prometheus, schemathesis, strongSwan and
+/// kernels of other releases.
 ///
 /// Every step is tried, so that one call shows all there is to mend.
 ///
 /// # Errors
 /// Naming what could not be installed, and the remedy.
 pub fn run() -> Result<()> {
-    all([gateway(), prometheus::install(), schemathesis::install(), strongswan::install()])
+    all([
+        gateway(),
+        prometheus::install(),
+        schemathesis::install(),
+        strongswan::install(),
+        kernels::install(),
+    ])
 }
 
 /// Installs what is missing to build and run the gateway: Debian packages, the sources of `core`, the linker for BPF.

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use portcullis_vm_tests::Artefacts;
 
 use crate::stages::Stages;
-use crate::{check, daemon, fuzz, setup, workspace};
+use crate::{check, daemon, fuzz, kernels, setup, workspace};
 
 /// How long all fuzz targets together run, building not counted.
 const FUZZING: Duration = Duration::from_secs(60);
@@ -31,6 +31,8 @@ enum Stage {
     Fuzz,
     /// XDP programs, rings, guard, in the running kernel.
     Kernel,
+    /// XDP programs in the kernels of Debian's releases, in a virtual machine.
+    Kernels,
     /// Real gateways in network namespaces.
     Scenarios,
     /// The demo, on AF_XDP and on TUN.
@@ -56,6 +58,9 @@ impl Test {
         }
         if wanted(Stage::Fuzz) {
             stages.run("fuzz", || fuzz::run_all(FUZZING));
+        }
+        if wanted(Stage::Kernels) {
+            stages.run("kernels", kernels::run);
         }
         if [Stage::Kernel, Stage::Scenarios, Stage::Demo].into_iter().any(wanted) {
             match stages.run("build", || as_root().and_then(|()| daemon::build())) {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::Pod;
 use aya::maps::{HashMap, MapData};
-use portcullis_common::ip::Address;
+use portcullis_common::ip::Source;
 use portcullis_common::limit::{BUCKETS, Buckets, Limits};
 use portcullis_common::maps::{LIMIT_BUCKETS, LIMIT_EXEMPT};
 
@@ -18,7 +18,7 @@ use crate::xsk::Mapping;
 pub(super) struct Limiter {
     limits: Limits,
     buckets: Mapping,
-    exempt: HashMap<MapData, [u8; 16], u8>,
+    exempt: HashMap<MapData, SourceKey, u8>,
     /// Who has no limit, with the number of reasons.
     reasons: Counts<IpAddr, usize>,
 }
@@ -31,12 +31,20 @@ pub(super) struct LimitsValue(pub Limits);
 // SAFETY: integers without padding (`Limits` is `repr(C)`, its size is pinned by a test): any bytes are a value.
 unsafe impl Pod for LimitsValue {}
 
+/// The map's key, in a type of this crate.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct SourceKey(Source);
+
+// SAFETY: two u64 without padding (`Source` is `repr(C)`, its size is pinned by a test): any bytes are a value.
+unsafe impl Pod for SourceKey {}
+
 impl Limiter {
     /// Maps the buckets behind a descriptor.
     pub(super) fn new(
         limits: Limits,
         buckets: OwnedFd,
-        exempt: HashMap<MapData, [u8; 16], u8>,
+        exempt: HashMap<MapData, SourceKey, u8>,
     ) -> Result<Self, BpfError> {
         let buckets = Mapping::shared(buckets.as_fd(), BUCKETS as usize * size_of::<Buckets>(), 0)
             .map_err(|error| BpfError::map(LIMIT_BUCKETS, error))?;
@@ -48,7 +56,7 @@ impl Limiter {
         let address = address.to_canonical();
         if !self.reasons.contains_key(&address) {
             let key = source(address);
-            self.exempt.insert(key.v6_mapped(), 1, 0).map_err(|e| BpfError::map(LIMIT_EXEMPT, e))?;
+            self.exempt.insert(SourceKey(key), 1, 0).map_err(|e| BpfError::map(LIMIT_EXEMPT, e))?;
             self.place(&key).fetch_add(1, Ordering::Release);
         }
         *self.reasons.entry(address).or_default() += 1;
@@ -66,11 +74,11 @@ impl Limiter {
         self.reasons.remove(&address);
         let key = source(address);
         self.place(&key).fetch_sub(1, Ordering::Release);
-        self.exempt.remove(&key.v6_mapped()).map_err(|e| BpfError::map(LIMIT_EXEMPT, e))
+        self.exempt.remove(&SourceKey(key)).map_err(|e| BpfError::map(LIMIT_EXEMPT, e))
     }
 
     /// The number of addresses without limit in the buckets of this one.
-    fn place(&self, address: &Address) -> &AtomicU64 {
+    fn place(&self, address: &Source) -> &AtomicU64 {
         let bucket = self.limits.place(address) as usize;
         let offset = bucket * size_of::<Buckets>() + std::mem::offset_of!(Buckets, exempt);
         // SAFETY: `place` is below `BUCKETS`, for which the mapping has room, page aligned and alive as long as `self`; the
@@ -79,9 +87,9 @@ impl Limiter {
     }
 }
 
-fn source(address: IpAddr) -> Address {
+fn source(address: IpAddr) -> Source {
     match address {
-        IpAddr::V4(a) => Address::V4(a.octets()),
-        IpAddr::V6(a) => Address::V6(a.octets()),
+        IpAddr::V4(a) => Source::v4(a.octets()),
+        IpAddr::V6(a) => Source::v6(a.octets()),
     }
 }

@@ -44,6 +44,30 @@ pub struct Route {
 }
 
 impl Snapshot {
+    /// A network that is made up: interfaces by index, routes of the main table by prefix and length, neighbours. The
+    /// interfaces' addresses are local.
+    pub fn fixed(
+        interfaces: impl IntoIterator<Item = (u32, Interface)>,
+        routes: impl IntoIterator<Item = (IpAddr, u8, Route)>,
+        neighbours: impl IntoIterator<Item = ((u32, IpAddr), [u8; 6])>,
+    ) -> Self {
+        let interfaces: BTreeMap<_, _> = interfaces.into_iter().collect();
+        let own = interfaces.iter().flat_map(|(ifindex, interface)| {
+            let route = Route { ifindex: *ifindex, gateway: None, local: true, mtu: None, source: None };
+            let local = move |address: &IpAddr| {
+                let length = if address.is_ipv4() { 32 } else { 128 };
+                (Destination { is_main: false, address: *address, length }, Some(route))
+            };
+            interface.addresses.iter().map(local)
+        });
+        let others = routes
+            .into_iter()
+            .map(|(address, length, route)| (Destination { is_main: true, address, length }, Some(route)));
+        let routes = Arc::new(RouteTable::new(own.chain(others)));
+        let neighbours = Arc::new(neighbours.into_iter().collect());
+        Self { version: 1, interfaces: Arc::new(interfaces), routes, neighbours }
+    }
+
     /// Changes with every new content.
     pub fn version(&self) -> u64 {
         self.version

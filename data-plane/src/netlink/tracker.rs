@@ -109,6 +109,20 @@ impl Network {
         Ok(Self { shared, _stop: Arc::new(stop) })
     }
 
+    /// A network that never changes: for what is tried without a kernel.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn fixed(snapshot: Snapshot) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            wanted: ArrayQueue::new(WANTED_NEIGHBOURS),
+            wake: eventfd()?,
+        });
+        let stop = Stop { shared: shared.clone(), stopping: Arc::default(), thread: None };
+        Ok(Self { shared, _stop: Arc::new(stop) })
+    }
+
     /// The network as it is now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.shared.snapshot.load_full()

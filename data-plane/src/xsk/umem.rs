@@ -84,6 +84,15 @@ impl Umem {
         self.bytes_mut(&mut frame)[start..start + bytes.len()].copy_from_slice(bytes);
     }
 
+    /// The packet of `len` octets at `address`, as a card reads it: for whoever plays one and has taken both from the transmit ring.
+    ///
+    /// # Panics
+    /// If the packet would leave the frame, or the address is none.
+    pub fn read(&self, address: u64, len: usize) -> Vec<u8> {
+        let (frame, start) = self.reclaim(address).expect("an address in a frame");
+        self.bytes(&frame)[start..start + len].to_vec()
+    }
+
     /// Address of the frame as descriptors name it. The frame itself goes to the kernel with its address.
     pub(super) fn surrender(&self, frame: Frame) -> u64 {
         self.offset(&frame) as u64

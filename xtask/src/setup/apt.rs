@@ -53,32 +53,109 @@ pub fn unpack(package: &str, version: &str, suite: &str, scratch: &Path, into: &
     bail!("no mirror of this machine gives {package} {version}: {}", failures.join("; "))
 }
 
-fn fetch(package: &str, version: &str, suite: &str, mirror: &str, scratch: &Path) -> Result<PathBuf> {
-    for directory in ["lists/partial", "cache/archives/partial", "archives"] {
-        let directory = scratch.join(directory);
-        fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+/// Fetches the package whose name begins with `prefix` among those that `metapackage` of `suite` depends on, with those that it
+/// depends on itself whose names begin with one of `parts`, and unpacks them into `into`; otherwise as [`unpack`].
+///
+/// # Errors
+/// As those of [`unpack`].
+pub fn unpack_named(
+    metapackage: &str,
+    prefix: &str,
+    parts: &[&str],
+    suite: &str,
+    scratch: &Path,
+    into: &Path,
+) -> Result<()> {
+    let mut failures = Vec::new();
+    for mirror in mirrors()? {
+        let fetched = Private::new(suite, &mirror, scratch).and_then(|private| {
+            let package = private.dependency(metapackage, &[prefix])?.into_iter().next();
+            let package = package.with_context(|| format!("{metapackage} depends on no {prefix}*"))?;
+            let mut packages = private.dependency(&package, parts)?;
+            packages.push(package);
+            packages.into_iter().map(|package| private.download(&package, &format!("{package}_"))).collect()
+        });
+        match fetched {
+            Ok(archives) => {
+                let archives: Vec<_> = archives;
+                let mut unpack =
+                    archives.iter().map(|a| Command::new("dpkg").arg("-x").arg(a).arg(into).status());
+                return if unpack.all(|status| status.is_ok_and(|status| status.success())) {
+                    Ok(())
+                } else {
+                    bail!("dpkg cannot unpack {archives:?}")
+                };
+            }
+            Err(error) => failures.push(format!("{mirror}: {error:#}")),
+        }
     }
-    let sources = scratch.join("sources.list");
-    fs::write(&sources, format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
-        .with_context(|| format!("writing {}", sources.display()))?;
-    let private = || {
-        let mut command = apt_get();
+    bail!("no mirror of this machine gives a {prefix}* of {suite}: {}", failures.join("; "))
+}
+
+fn fetch(package: &str, version: &str, suite: &str, mirror: &str, scratch: &Path) -> Result<PathBuf> {
+    let private = Private::new(suite, mirror, scratch)?;
+    private.download(&format!("{package}={version}*"), &format!("{package}_{version}"))
+}
+
+/// apt with lists, cache and sources of its own.
+struct Private<'a> {
+    scratch: &'a Path,
+}
+
+impl<'a> Private<'a> {
+    /// With the lists of a suite as a mirror has them now.
+    fn new(suite: &str, mirror: &str, scratch: &'a Path) -> Result<Self> {
+        for directory in ["lists/partial", "cache/archives/partial", "archives"] {
+            let directory = scratch.join(directory);
+            fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+        }
+        let private = Self { scratch };
+        let sources = private.sources();
+        fs::write(&sources, format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
+            .with_context(|| format!("writing {}", sources.display()))?;
+        workspace::run(private.command("apt-get").arg("update"))?;
+        Ok(private)
+    }
+
+    /// Fetches a package, as apt names it, into an archive whose name begins so.
+    fn download(&self, package: &str, archive: &str) -> Result<PathBuf> {
+        workspace::run(self.command("apt-get").arg("download").arg(package).current_dir(self.archives()))?;
+        archive_of(archive, &self.archives())
+    }
+
+    /// What a package depends on, of names that begin so.
+    fn dependency(&self, package: &str, prefixes: &[&str]) -> Result<Vec<String>> {
+        let output = self.command("apt-cache").args(["depends", package]).output();
+        let output = output.context("asking apt for dependencies")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let names = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        let wanted = |name: &&str| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        Ok(names.filter(wanted).map(str::to_owned).collect())
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("DEBIAN_FRONTEND", "noninteractive");
         for (key, path) in [
-            ("Dir::Etc::sourcelist", sources.clone()),
+            ("Dir::Etc::sourcelist", self.sources()),
             ("Dir::Etc::sourceparts", PathBuf::from("/dev/null")),
-            ("Dir::State", scratch.to_owned()),
-            ("Dir::Cache", scratch.join("cache")),
+            ("Dir::State", self.scratch.to_owned()),
+            ("Dir::Cache", self.scratch.join("cache")),
         ] {
             command.arg("-o").arg(format!("{key}={}", path.display()));
         }
         // The sandbox user of apt may not enter our directory.
         command.args(["-o", "APT::Sandbox::User=", "--quiet"]);
         command
-    };
-    workspace::run(private().arg("update"))?;
-    let archives = scratch.join("archives");
-    workspace::run(private().arg("download").arg(format!("{package}={version}*")).current_dir(&archives))?;
-    archive_of(&format!("{package}_{version}"), &archives)
+    }
+
+    fn sources(&self) -> PathBuf {
+        self.scratch.join("sources.list")
+    }
+
+    fn archives(&self) -> PathBuf {
+        self.scratch.join("archives")
+    }
 }
 
 fn archive_of(prefix: &str, archives: &Path) -> Result<PathBuf> {

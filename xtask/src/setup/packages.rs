@@ -24,6 +24,12 @@ const TOOLS: &[Tool] = &[
     Tool { program: "openssl", package: "openssl", why: "makes the certificate of the control API" },
     Tool { program: "python3", package: "python3-venv", why: "runs what tests the control API" },
     Tool { program: "mmdebstrap", package: "mmdebstrap", why: "makes the root file system of strongSwan" },
+    Tool {
+        program: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+        why: "runs the kernels of other releases",
+    },
+    Tool { program: "xz", package: "xz-utils", why: "unpacks modules of those kernels" },
     Tool { program: "tshark", package: "tshark", why: "a decoder that is not ours reads what we sent" },
 ];
 
