@@ -272,6 +272,7 @@ impl Side {
             policy: key_of_policy(),
             algorithm: Algorithm::Aes256Gcm16,
             key: SaKey(key.into()),
+            resource: 0,
             esn: true,
             selectors: SaSelectors { local: nets(self.number).into(), remote: nets(3 - self.number).into() },
             lifetime,
