@@ -108,6 +108,8 @@ impl Plan {
                 rekey_after: Duration::from_secs(8 * 3600),
                 lifetime: Duration::from_secs(9 * 3600),
                 linger: Duration::from_secs(5),
+                per_resource: 1,
+                resource: 0,
             }],
         };
         (0..self.tunnels).map(connection).collect()

@@ -191,6 +191,7 @@ fn common() -> SaCommon {
         policy: PolicyKey { connection: "bench".into(), child: "net".into() },
         algorithm: ALGORITHM,
         key: SaKey(vec![7; ALGORITHM.keymat_len()].into()),
+        resource: 0,
         esn: true,
         selectors: SaSelectors { local: any.clone().into(), remote: any.into() },
         lifetime: Lifetime {

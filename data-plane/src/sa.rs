@@ -109,6 +109,9 @@ pub struct SaCommon {
     pub path: PathId,
     /// The PROTECT policy (connection and child) that it serves.
     pub policy: PolicyKey,
+    /// Which of several with the same selectors it is (RFC 9611); 0 unless there are several. Each resource has its share of the
+    /// flows, and its own worker.
+    pub resource: u8,
     /// Algorithm.
     pub algorithm: Algorithm,
     /// Key and salt.

@@ -15,7 +15,7 @@ use portcullis_data_plane::packet::protocol;
 use portcullis_data_plane::sa::{Carrier, ChildId, Lifetime};
 
 use gateway::{PATIENCE, bind, wait_until};
-use tunnel::{CHILD, HOST_A, HOST_B, NO_LIMITS, Shape, Side, TUN, Tunnel, XDP};
+use tunnel::{CHILD, FURTHER, HOST_A, HOST_B, NO_LIMITS, Shape, Side, TUN, Tunnel, XDP};
 
 /// RFC 7296 section 2.8: the new SA takes over while the old one still opens what is under way.
 #[test]
@@ -120,6 +120,40 @@ fn lifetimes_are_reported_once_and_the_hard_one_stops_the_sa() {
     wait_until("it is dropped", || dropped(&tunnel.a, DropReason::LifetimeExpired) == 1);
     assert_eq!(tunnel.a.plane.usage(CHILD).unwrap().1.packets, 5);
     tunnel.assert_balanced();
+}
+
+/// RFC 9611: flows are spread over the SAs of a policy, which have different workers, and each flow stays in order on one.
+#[test]
+fn flows_are_spread_over_the_sas_of_several_resources() {
+    for shape in [TUN, XDP] {
+        let tunnel = Tunnel::new(Shape { workers: 3, ..shape });
+        let children = [CHILD, ChildId(FURTHER + 1), ChildId(FURTHER + 2)];
+        for child in &children[1..] {
+            tunnel.install(*child, NO_LIMITS);
+        }
+        let (_, receiver) = sockets(&tunnel);
+        let flows: Vec<_> = (0..48).map(|_| tunnel.a.host.run(|| bind(HOST_A))).collect();
+        for round in 0..4_u32 {
+            for flow in &flows {
+                flow.send_to(&round.to_be_bytes(), receiver.local_addr().unwrap()).unwrap();
+            }
+        }
+        let mut next = std::collections::BTreeMap::new();
+        for _ in 0..4 * flows.len() {
+            let mut received = [0; 4];
+            let (_, from) = receiver.recv_from(&mut received).unwrap();
+            let expected: &mut u32 = next.entry(from).or_default();
+            assert_eq!(u32::from_be_bytes(received), *expected, "in order within {from}");
+            *expected += 1;
+        }
+        for child in children {
+            let sent = tunnel.a.plane.usage(child).unwrap().1.packets;
+            let opened = tunnel.b.plane.usage(child).unwrap().0.packets;
+            assert!(sent > 0 && sent < 4 * 48 && sent.is_multiple_of(4), "{sent} packets on {child:?}");
+            assert_eq!(opened, sent);
+        }
+        tunnel.assert_balanced();
+    }
 }
 
 /// `start: on-traffic`: one request, however many packets.

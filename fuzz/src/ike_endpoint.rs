@@ -542,6 +542,8 @@ fn connection(end: usize, setup: u8) -> ConnectionConfig {
         rekey_after: Duration::from_secs(3600),
         lifetime: Duration::from_secs(4500),
         linger: Duration::from_secs(5),
+        per_resource: 1,
+        resource: 0,
     };
     let start = if end == 0 { StartMode::Always } else { StartMode::None };
     let secret = || Secret::new(b"a secret of both".to_vec());

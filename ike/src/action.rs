@@ -208,6 +208,8 @@ pub struct ChildSaCommon {
     pub connection: Arc<str>,
     /// Name of the configured child.
     pub child_name: Arc<str>,
+    /// Which of its Child SAs with the same selectors it is (RFC 9611); 0 unless there are several.
+    pub resource: u8,
     /// Algorithm.
     pub cipher: EspCipher,
     /// Key and salt, in the order KEYMAT gives them (RFC 7296 section 2.17, RFC 4106 section 8.1).

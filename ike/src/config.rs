@@ -382,6 +382,33 @@ pub struct ChildConfig {
     pub lifetime: Duration,
     /// How long an old inbound SA is kept after its deletion, for packets under way. Default 5 s.
     pub linger: Duration,
+    /// So many Child SAs with the same selectors, each for a resource of its own such as a processor, if the peer takes part (RFC
+    /// 9611). Default 1.
+    pub per_resource: u8,
+    /// Of those, this one: 0 is the one that is configured, and there always; [`ChildConfig::resources`] makes the others.
+    pub resource: u8,
+}
+
+impl ChildConfig {
+    /// The child itself, and one for each further resource, named after it.
+    pub fn resources(&self) -> impl Iterator<Item = Self> + '_ {
+        (0..self.per_resource.max(1)).map(|resource| {
+            let name = if resource == 0 {
+                self.name.clone()
+            } else {
+                format!("{}{RESOURCE}{resource}", self.name).into()
+            };
+            Self { name, resource, ..self.clone() }
+        })
+    }
+}
+
+/// Stands between the name of a child and the number of its resource. No configured name has it.
+const RESOURCE: char = '#';
+
+/// The name that is configured, of a child that [`ChildConfig::resources`] has named.
+pub fn configured_name(name: &str) -> &str {
+    name.split_once(RESOURCE).map_or(name, |(configured, _)| configured)
 }
 
 /// The peer's address.

@@ -9,13 +9,13 @@
 //! it is deleted. `dispatch` takes messages in, `requests` starts exchanges, one module per exchange holds both halves of
 //! it, `install` turns children into actions, `timers` knows what is due.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::action::{ChildId, IkeSaId};
 use crate::codec::GatewayIdentity;
-use crate::config::{ChildConfig, ConnectionConfig, FirstChild};
+use crate::config::{ChildConfig, ConnectionConfig, FirstChild, configured_name};
 use crate::crypto::schedule::IkeKeys;
 use crate::endpoint::core::Core;
 use crate::proposal::IkeProposal;
@@ -78,6 +78,8 @@ pub(crate) struct LiveSa {
     pub(crate) series: Vec<PendingSeries>,
     /// Pairs of Child SAs.
     pub(crate) children: Children,
+    /// The peer takes no further Child SAs with the same selectors (RFC 9611).
+    pub(crate) no_more_resources: bool,
     /// How often in a row the peer has put us off (RFC 7296 section 2.25, RFC 9370 section 2.2.4).
     pub(crate) put_off: u32,
     /// The peer has replaced the pair that our own exchange is to replace: that pair, and the lower nonce of the peer's
@@ -234,6 +236,14 @@ impl LiveSa {
     /// The configured child with this name.
     pub(crate) fn child_config(&self, name: &str) -> Option<Arc<ChildConfig>> {
         self.child_configs.iter().find(|child| *child.name == *name).cloned()
+    }
+
+    /// These children, and those for further resources of each, as far as the peer takes them.
+    pub(crate) fn with_resources(&self, children: &BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
+        let further =
+            self.child_configs.iter().filter(|config| config.resource > 0 && !self.no_more_resources);
+        let named = further.filter(|config| children.contains(configured_name(&config.name)));
+        children.iter().cloned().chain(named.map(|config| config.name.clone())).collect()
     }
 
     /// Queues a task unless it is queued or under way already.

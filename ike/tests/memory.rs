@@ -237,6 +237,8 @@ fn connection(end: usize, transport: StartTransport) -> ConnectionConfig {
             rekey_after: Duration::from_secs(3600),
             lifetime: Duration::from_secs(4500),
             linger: Duration::from_secs(5),
+            per_resource: 1,
+            resource: 0,
         }],
     }
 }

@@ -19,7 +19,7 @@ use crate::{build_ebpf, workspace};
 /// Runs benchmark suites.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// Only this suite: esp, ike, handshakes, esp-in-tcp, worker, xdp, scale, tunnel, flood, memory, scrape or soak.
+    /// Only this suite: esp, ike, handshakes, standing, esp-in-tcp, worker, xdp, scale, tunnel, flood, memory, scrape or soak.
     suite: Option<String>,
     /// Write all figures to this file, an array of objects.
     #[arg(long, value_name = "FILE")]
@@ -48,8 +48,13 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "handshakes",
-        what: "a running responder and strongSwan: handshakes, latency, many IKE SAs",
+        what: "a running responder and strongSwan: handshakes and their latency",
         run: |_| handshakes::run(),
+    },
+    Suite {
+        name: "standing",
+        what: "50 000 IKE SAs that do nothing in a running responder: memory, processor time, time to stop",
+        run: |_| handshakes::run_standing(),
     },
     Suite {
         name: "esp-in-tcp",

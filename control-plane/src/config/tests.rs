@@ -364,7 +364,7 @@ fn bypass_and_discard_come_before_the_children_and_defaults_hold() {
         connection(
             "dc",
             "192.0.2.2",
-            "{ net: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, start: on-traffic } }"
+            "{ net: { local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, start: on-traffic, per_resource: 4 } }"
         )
     );
     let config =
@@ -379,6 +379,8 @@ fn bypass_and_discard_come_before_the_children_and_defaults_hold() {
     assert_eq!(discard.disposition, Disposition::Discard);
     assert!(matches!(&protect.disposition, Disposition::Protect { acquire: true, .. }));
     assert_eq!(set.peers, [Some("192.0.2.2".parse().unwrap())]);
+    assert_eq!(config.connections[0].ike.children[0].per_resource, 4);
+    assert!(parse(&text.replace("resource: 4", "resource: 0"), None, &Secrets::Skip).is_err());
 }
 
 #[test]

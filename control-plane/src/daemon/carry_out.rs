@@ -274,6 +274,7 @@ impl Hands {
             child: DataChildId(sa.child.0),
             path: path_id(sa.ike_sa),
             policy: PolicyKey { connection: Arc::clone(&sa.connection), child: Arc::clone(&sa.child_name) },
+            resource: sa.resource,
             algorithm: match sa.cipher {
                 EspCipher::Aes128Gcm16 => Algorithm::Aes128Gcm16,
                 EspCipher::Aes256Gcm16 => Algorithm::Aes256Gcm16,

@@ -169,7 +169,7 @@ impl Setting {
             .install_outbound(&OutboundSa { common: common(), spi: Spi(0x1234_5678) }, 0, extra, 0)
             .unwrap();
         let selectors = common().selectors;
-        protects[&key()].use_outbound(spd::Outbound { child: CHILD, index, selectors });
+        protects[&key()].use_outbound(spd::Outbound { child: CHILD, index, selectors, resource: 0 });
         let worker = Worker::new(0, shared, umem.clone(), FrameCache::new(pool, 512), ports, owned.remove(0));
         let template = match way {
             Way::Seal => frame(&packet(HOST, FAR_HOST, inner_len)),
@@ -317,6 +317,7 @@ fn common() -> SaCommon {
         policy: key(),
         algorithm: ALGORITHM,
         key: SaKey(keymat().into()),
+        resource: 0,
         esn: true,
         selectors: portcullis_data_plane::sa::SaSelectors { local: nets(1).into(), remote: nets(2).into() },
         lifetime: Lifetime {

@@ -124,11 +124,13 @@ impl Policies {
     /// What was opened may leave by an unprotected interface only if a rule says so, in this direction (RFC 4301
     /// section 5.1). Workers see to that by the routes that they know; this holds while the kernel knows newer ones.
     fn egress(&mut self, spec: &GuardSpec, wan: u32) {
+        // What is protected is blocked on every interface. There are as many such rules as children, and few others.
+        let ranked = spec.rules.iter().zip(RULE_PRIORITY..);
+        let others: Vec<_> = ranked.filter(|(rule, _)| rule.action != RuleAction::Protect).collect();
         for opened in protected(spec).map(Pair::reversed) {
-            for (rule, priority) in spec.rules.iter().zip(RULE_PRIORITY..) {
+            for &(rule, priority) in &others {
                 for pair in rule.pairs.iter().filter_map(|pair| pair.intersect(&opened)) {
                     match rule.action {
-                        // Blocked on every interface.
                         RuleAction::Protect => {}
                         RuleAction::Bypass if pair.protocol.is_some_and(has_types) && pair.has_ports() => {}
                         RuleAction::Bypass => {

@@ -51,6 +51,7 @@ struct OutboundPart {
     path: Arc<PathState>,
     policy: PolicyKey,
     selectors: SaSelectors,
+    resource: u8,
 }
 
 impl DataPlane {
@@ -108,8 +109,8 @@ impl DataPlane {
         let index = inner.table.install_outbound(&sa, owner, extra, self.now_ns())?;
         children.count(owner, 1);
         path.add_outbound(sa.spi, index);
-        let SaCommon { policy, selectors, .. } = sa.common;
-        let part = OutboundPart { index, path, policy, selectors };
+        let SaCommon { policy, selectors, resource, .. } = sa.common;
+        let part = OutboundPart { index, path, policy, selectors, resource };
         children.pairs.entry(sa.common.child).or_default().outbound = Some(part);
         Ok(())
     }
@@ -119,7 +120,8 @@ impl DataPlane {
     pub fn use_outbound(&self, child: ChildId) -> bool {
         let Some(part) = self.outbound_part(child) else { return false };
         let Some(protect) = lock(&self.inner.policies).protect(&part.policy) else { return false };
-        protect.use_outbound(spd::Outbound { child, index: part.index, selectors: part.selectors });
+        let OutboundPart { index, selectors, resource, .. } = part;
+        protect.use_outbound(spd::Outbound { child, index, selectors, resource });
         true
     }
 
@@ -215,7 +217,9 @@ impl DataPlane {
         }
         let protect = lock(&self.inner.policies).protect(&new.policy)?;
         let in_use = protect.outbound();
-        let same = |sa: &&spd::Outbound| sa.child != new.child && sa.selectors == new.selectors;
+        let same = |sa: &&spd::Outbound| {
+            sa.child != new.child && sa.resource == new.resource && sa.selectors == new.selectors
+        };
         in_use.iter().find(same).map(|sa| sa.child)
     }
 

@@ -290,6 +290,7 @@ fn common(child: u64) -> SaCommon {
         policy: PolicyKey { connection: "west".into(), child: "net".into() },
         algorithm: Algorithm::Aes256Gcm16,
         key: SaKey(Zeroizing::new(keymat(child).to_vec())),
+        resource: 0,
         esn: true,
         selectors: SaSelectors { local: Arc::clone(&selector), remote: selector },
         lifetime: Lifetime {

@@ -1,10 +1,12 @@
 //! A PROTECT policy and the outbound SAs that serve it.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use foldhash::quality::RandomState;
 
 use super::selector::{Flow, SelectorMatch, matches_sa};
 use crate::policy::PolicyKey;
@@ -20,6 +22,8 @@ pub struct Outbound {
     pub index: OutboundIndex,
     /// What was negotiated: with `remote: any` every peer has its own.
     pub selectors: SaSelectors,
+    /// Which of several with these selectors it is (RFC 9611).
+    pub resource: u8,
 }
 
 /// A PROTECT policy's name and its outbound SAs, the one to use first.
@@ -32,6 +36,8 @@ pub struct Protect {
     version: AtomicU32,
     /// When an SA was last asked for, in nanoseconds of the workers' clock; 0: never.
     last_acquire_ns: AtomicU64,
+    /// Spreads flows over resources; the same for every worker, so that a flow stays on one SA.
+    hasher: RandomState,
 }
 
 impl Protect {
@@ -42,6 +48,7 @@ impl Protect {
             outbound: ArcSwap::from_pointee(Vec::new()),
             version: AtomicU32::new(0),
             last_acquire_ns: AtomicU64::new(0),
+            hasher: RandomState::default(),
         }
     }
 
@@ -70,18 +77,38 @@ impl Protect {
     }
 
     /// The SA for a flow; `Err` if there are SAs but none that takes it: `PortsUnknown` where only the ports
-    /// of a fragment are in doubt, `No` where it lies outside what the peers agreed to.
+    /// of a fragment are in doubt, `No` where it lies outside what the peers agreed to. Of several SAs with the same selectors, one for
+    /// each resource, each has its share of the flows (RFC 9611).
     pub fn choose(&self, flow: &Flow) -> Result<Option<OutboundIndex>, SelectorMatch> {
         let list = self.outbound.load();
         let mut refused = None;
         for outbound in list.iter() {
             match matches_sa(&outbound.selectors, flow) {
-                SelectorMatch::Yes => return Ok(Some(outbound.index)),
+                SelectorMatch::Yes => return Ok(Some(self.spread(&list, outbound, flow))),
                 SelectorMatch::No => refused = refused.or(Some(SelectorMatch::No)),
                 SelectorMatch::PortsUnknown => refused = Some(SelectorMatch::PortsUnknown),
             }
         }
         refused.map_or(Ok(None), Err)
+    }
+
+    /// The SA of this flow among those with the selectors of `first`: by a hash, and by the number of the resource, so that a rekey moves
+    /// no flow to another resource.
+    fn spread(&self, list: &[Outbound], first: &Outbound, flow: &Flow) -> OutboundIndex {
+        let alike = || list.iter().filter(|outbound| outbound.selectors == first.selectors);
+        let mut resources = [0_u64; 4];
+        for outbound in alike() {
+            let (word, bit) = (usize::from(outbound.resource / 64), outbound.resource % 64);
+            resources[word] |= 1 << bit;
+        }
+        let count = resources.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+        if count < 2 {
+            return first.index;
+        }
+        let nth = (self.hasher.hash_one(flow) % count) as usize;
+        let is_there = |resource: &u8| resources[usize::from(*resource / 64)] >> (*resource % 64) & 1 == 1;
+        let resource = (0..=u8::MAX).filter(is_there).nth(nth);
+        alike().find(|outbound| Some(outbound.resource) == resource).map_or(first.index, |found| found.index)
     }
 
     /// The SAs in use, the preferred first.
@@ -143,6 +170,41 @@ mod tests {
         assert_eq!(protect.choose(&flow("10.2.2.1")), Err(SelectorMatch::No));
     }
 
+    /// RFC 9611: every resource gets flows, each flow one resource, through rekeys; another peer's SAs are not among them.
+    #[test]
+    fn flows_are_spread_over_resources_and_stay_there() {
+        let protect = policy();
+        let of = |child, resource| Outbound {
+            resource,
+            ..outbound(child, child as u32, "10.2.0.0", "10.2.0.255")
+        };
+        protect.use_outbound(outbound(99, 99, "10.3.0.0", "10.3.0.255"));
+        for resource in [0, 1, 2, 200] {
+            protect.use_outbound(of(u64::from(resource), resource));
+        }
+        let flows: Vec<_> = (0..=255).map(|last| flow(&format!("10.2.0.{last}"))).collect();
+        let choose = |protect: &Protect| {
+            flows.iter().map(|flow| protect.choose(flow).unwrap().unwrap().0).collect::<Vec<_>>()
+        };
+        let before = choose(&protect);
+        for resource in [0, 1, 2, 200] {
+            let share = before.iter().filter(|index| **index == resource).count();
+            assert!((32..128).contains(&share), "{share} of 256 flows on {resource}");
+        }
+        // A rekey of one, and the end of its predecessor.
+        protect.use_outbound(of(300, 1));
+        let after = choose(&protect);
+        protect.remove_outbound(ChildId(1));
+        assert_eq!(choose(&protect), after);
+        for (before, after) in before.iter().zip(after) {
+            assert_eq!(if *before == 1 { 300 } else { *before }, after);
+        }
+        // One is gone: its flows go to the others.
+        protect.remove_outbound(ChildId(200));
+        assert!(choose(&protect).iter().all(|index| [0, 300, 2].contains(index)));
+        assert_eq!(protect.choose(&flow("10.3.0.1")), Ok(Some(OutboundIndex(99))));
+    }
+
     #[test]
     fn an_sa_is_asked_for_at_most_once_per_interval() {
         let protect = policy();
@@ -166,7 +228,7 @@ mod tests {
             local: [selector("10.1.0.0", "10.1.255.255")].into(),
             remote: [selector(first, last)].into(),
         };
-        Outbound { child: ChildId(child), index: OutboundIndex(index), selectors }
+        Outbound { child: ChildId(child), index: OutboundIndex(index), selectors, resource: 0 }
     }
 
     fn flow(remote: &str) -> Flow {

@@ -32,6 +32,8 @@ pub const HOST_B: &str = "10.2.0.5";
 pub const HOST_A_V6: &str = "fd01::5";
 pub const HOST_B_V6: &str = "fd02::5";
 pub const PATH: PathId = PathId(1);
+/// Children above this are for further resources of the policy (RFC 9611).
+pub const FURTHER: u64 = 100;
 pub const CHILD: ChildId = ChildId(1);
 
 /// A packet that has not arrived by then is sent again.
@@ -272,6 +274,7 @@ impl Side {
             policy: key_of_policy(),
             algorithm: Algorithm::Aes256Gcm16,
             key: SaKey(key.into()),
+            resource: u8::try_from(child.0.saturating_sub(FURTHER)).unwrap(),
             esn: true,
             selectors: SaSelectors { local: nets(self.number).into(), remote: nets(3 - self.number).into() },
             lifetime,

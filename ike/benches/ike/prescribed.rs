@@ -1,9 +1,11 @@
-//! What RFC 7296 prescribes beside key exchanges: HMAC, AEAD and SHA-1 of one handshake, on texts of the lengths that they have
-//! in it, as the crates that compute them do them.
+//! What RFC 7296 prescribes beside key exchanges: HMAC, AEAD, SHA-1 and random numbers of one handshake, on texts of the lengths
+//! that they have in it, as the crates that compute them do them. Each is done as often as the responder does it.
 
 use std::hint::black_box;
 
 use portcullis_ike::Provider;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng as _, SeedableRng as _};
 
 /// Octets of a nonce, a key and the output of PRF_HMAC_SHA2_384, the cipher's key and salt, and what prf+ of a set of keys is
 /// seeded with.
@@ -46,7 +48,8 @@ macro_rules! by {
                     lengths.intermediate.iter().for_each(|length| prf(PRF, *length));
                     lengths.intermediate.iter().for_each(|length| protect(*length));
                 }
-                // Both AUTH, each with its MACed identity (section 2.15).
+                // "Key Pad for IKEv2" once, and both AUTH, each with its MACed identity (section 2.15).
+                prf(16, 17);
                 let covered = if lengths.intermediate[0] > 0 { 2 * PRF + 4 } else { 0 };
                 for _ in 0..2 {
                     prf(PRF, 16);
@@ -93,7 +96,15 @@ by!(by_aws_lc, aws_lc_rs);
 static TEXT: [u8; 4096] = [7; 4096];
 
 /// All of it once.
-pub fn handshake(provider: Provider, lengths: &Lengths) {
+pub fn handshake(provider: Provider, lengths: &Lengths, rng: &mut ChaCha20Rng) {
+    // Nonce and SPI of IKE, and the SPI of ESP; for ML-KEM, a generator of its own and a new seed for this one.
+    rng.fill_bytes(&mut [0; NONCE + 8 + 4]);
+    if lengths.intermediate[0] > 0 {
+        let mut seeds = [[0; 32]; 2];
+        seeds.iter_mut().for_each(|seed| rng.fill_bytes(seed));
+        *rng = ChaCha20Rng::from_seed(seeds[0]);
+        black_box(ChaCha20Rng::from_seed(seeds[1]));
+    }
     match provider {
         Provider::Ring => by_ring::handshake(lengths),
         Provider::AwsLc => by_aws_lc::handshake(lengths),

@@ -235,6 +235,8 @@ fn connection(peer: u16, is_initiator: bool, proposal: &str, transport: StartTra
             rekey_after: Duration::from_secs(3600),
             lifetime: Duration::from_secs(4500),
             linger: Duration::from_secs(5),
+            per_resource: 1,
+            resource: 0,
         }],
     }
 }

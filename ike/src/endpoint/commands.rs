@@ -169,8 +169,8 @@ impl Endpoint {
     fn take_children_down(&mut self, now: Time, name: &str, children: &BTreeSet<Arc<str>>) {
         for id in self.live_sas(name) {
             if let Some(live) = self.live.get_mut(&id) {
-                for child in children {
-                    live.take_down(&mut self.core, child);
+                for child in live.with_resources(children) {
+                    live.take_down(&mut self.core, &child);
                 }
             }
             self.touch(now, id);
@@ -180,8 +180,9 @@ impl Endpoint {
     fn rekey_children(&mut self, now: Time, name: &str, children: &BTreeSet<Arc<str>>) {
         for id in self.live_sas(name) {
             if let Some(live) = self.live.get_mut(&id) {
+                let names = live.with_resources(children);
                 let named =
-                    live.children.iter().filter(|child| child.is_live() && children.contains(&child.name));
+                    live.children.iter().filter(|child| child.is_live() && names.contains(&child.name));
                 let found: Vec<_> = named.map(|child| child.id).collect();
                 for child in found {
                     live.want(Task::RekeyChild(child));

@@ -91,7 +91,7 @@ impl Connection {
     /// A connection that does nothing yet.
     pub(crate) fn new(config: ConnectionConfig) -> Self {
         let mut connection = Self {
-            child_configs: config.children.iter().cloned().map(Arc::new).collect(),
+            child_configs: config.children.iter().flat_map(ChildConfig::resources).map(Arc::new).collect(),
             backoff: Backoff::new(config.ike.retry_min, config.ike.retry_max),
             fallback: Fallback::default(),
             config: Arc::new(config),

@@ -1,5 +1,6 @@
 //! From authentication to a live IKE SA, both roles.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -287,7 +288,7 @@ impl Endpoint {
     ) -> Result<ChildTerms, ExchangeError> {
         let children =
             self.connections.get(name).map(|connection| connection.child_configs.clone()).unwrap_or_default();
-        let answer = ChildAnswer::choose(received, &children, None, false)?;
+        let answer = ChildAnswer::choose(received, &children, None, false, |_| None)?;
         let spi_in = self.core.spi_source.allocate().ok_or(ExchangeError::Full)?;
         let (sa, selectors, terms) = answer.accept(spi_in);
         out.push(sa);
@@ -337,10 +338,12 @@ impl Endpoint {
             _ => None,
         });
         let failed: Vec<_> = failed.collect();
-        for name in connection.wanted.iter().filter(|name| !failed.contains(name)) {
-            live.keep(name);
-            if live.children.live(name).is_none() {
-                live.want(Task::CreateChild(name.clone()));
+        let wanted: BTreeSet<_> =
+            connection.wanted.iter().filter(|name| !failed.contains(name)).cloned().collect();
+        for name in live.with_resources(&wanted) {
+            live.keep(&name);
+            if live.children.live(&name).is_none() {
+                live.want(Task::CreateChild(name));
             }
         }
     }
@@ -461,6 +464,7 @@ impl Endpoint {
             previous: Vec::new(),
             replaced_by_peer: None,
             series: Vec::new(),
+            no_more_resources: false,
             children: Children::default(),
             put_off: 0,
             rival: None,

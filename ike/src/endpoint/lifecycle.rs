@@ -1,6 +1,6 @@
 //! The life of connections and SAs around their exchanges: failures, retries, timers, states.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::connection::Goal;
@@ -437,6 +437,7 @@ impl Endpoint {
                         child_done(&mut connection.pending, &child);
                     }
                 }
+                self.want_resources(now, id, name, &child);
             }
             Outcome::ChildFailed { name: child, reason, detail } => {
                 let about_it = |goal: &Goal| match goal {
@@ -484,6 +485,19 @@ impl Endpoint {
                 self.finish_commands(name, |goal| *goal == Goal::RekeyIke, &Err(detail));
             }
         }
+    }
+
+    /// The first Child SA of a child that is wanted is there: those for further resources are asked for (RFC 9611).
+    fn want_resources(&mut self, now: Time, id: IkeSaId, name: &Arc<str>, child: &Arc<str>) {
+        let is_wanted =
+            self.connections.get(name).is_some_and(|connection| connection.wanted.contains(child));
+        let Some(live) = self.live.get_mut(&id).filter(|live| is_wanted && live.is_open()) else { return };
+        for name in live.with_resources(&BTreeSet::from([child.clone()])) {
+            if live.children.live(&name).is_none() {
+                live.want(Task::CreateChild(name));
+            }
+        }
+        live.start_next(&mut self.core, now);
     }
 
     /// A child that may be wanted is not there. An IKE SA that is left without any is closed, so that the failure shows and

@@ -16,7 +16,7 @@ use super::Endpoint;
 use super::connection::Connection;
 use super::establish::is_same_peer;
 use crate::action::IkeSaId;
-use crate::config::ConnectionConfig;
+use crate::config::{ConnectionConfig, configured_name};
 use crate::live::{LiveSa, Task};
 use crate::path::{DirectCarrier, EspCarrier};
 use crate::status::Reason;
@@ -149,7 +149,10 @@ impl Endpoint {
             return false;
         };
         let others = connection.live.iter().filter(|other| **other != id).filter_map(|id| self.live.get(id));
-        let mut needed = others.flat_map(|other| other.children.iter()).filter(|child| child.is_live());
+        // The peer may take fewer resources than before.
+        let mut needed = others
+            .flat_map(|other| other.children.iter())
+            .filter(|child| child.is_live() && configured_name(&child.name) == &*child.name);
         needed.all(|child| live.children.live(&child.name).is_some())
     }
 

@@ -256,7 +256,8 @@ impl Endpoint {
     /// The children that traffic of a connection uses now.
     fn children_in_use(&self, name: &str) -> Vec<Arc<str>> {
         let Some(main) = self.main_sa(name).and_then(|id| self.live.get(&id)) else { return Vec::new() };
-        let is_configured = |name: &Arc<str>| main.child_config(name).is_some();
+        let is_configured =
+            |name: &Arc<str>| main.child_config(name).is_some_and(|config| config.resource == 0);
         let live = main.children.iter().filter(|child| child.is_live()).map(|child| child.name.clone());
         live.filter(is_configured).collect()
     }

@@ -57,6 +57,7 @@ impl CreateChild {
             out.push(payloads::ke(ke.method(), data));
         }
         out.extend(self.offer.selectors());
+        out.extend(self.offer.resource());
         out
     }
 }
@@ -72,7 +73,9 @@ impl LiveSa {
     ) -> Option<(Out, Active)> {
         let name = config.name.clone();
         let Some(spi_in) = core.spi_source.allocate() else {
-            self.child_failed(core, name, ExchangeError::Full);
+            if !self.does_without_resource(core, &name, replaces) {
+                self.child_failed(core, name, ExchangeError::Full);
+            }
             return None;
         };
         let peer_knows_as = replaces.and_then(|id| self.children.get(id)).map(|child| child.spi_in);
@@ -116,6 +119,13 @@ impl LiveSa {
                 None => self.child_failed(core, name, ExchangeError::Peer(NotifyType::INVALID_KE_PAYLOAD)),
             }
             return;
+        }
+        if offer.resource().is_some()
+            && received.error().is_none()
+            && !received.has(NotifyType::SA_RESOURCE_INFO)
+        {
+            // The peer knows nothing of resources: what it has made is deleted when it is there.
+            self.no_more_resources = true;
         }
         let agreed = received.nonce.clone().ok_or(ExchangeError::Payloads("Nonce is missing"));
         let agreed = offer.answered(received).and_then(|terms| Ok((terms, agreed?)));
@@ -164,10 +174,15 @@ impl LiveSa {
         let replaces = new.terms.replaces;
         let by_us = new.terms.by_us;
         let old_is_there = replaces.and_then(|old| self.children.get(old)).is_some_and(|old| old.exists());
+        let is_unwanted = by_us && new.terms.config.resource > 0 && self.no_more_resources;
         let id = self.install(core, now, new);
         let Some(old) = replaces else {
-            self.use_outbound(core, now, id);
-            self.settle_twins(id);
+            if is_unwanted {
+                self.want(Task::DeleteChild(id));
+            } else {
+                self.use_outbound(core, now, id);
+                self.settle_twins(id);
+            }
             return id;
         };
         let ours = self.children.get(id).map(|child| child.lowest_nonce.clone()).unwrap_or_default();
@@ -276,6 +291,7 @@ impl LiveSa {
                     self.want(Task::CreateChild(name));
                 }
             }
+            _ if self.does_without_resource(core, &name, replaces) => {}
             _ => {
                 if let Some(old) = replaces.and_then(|old| self.children.get_mut(old)) {
                     // It keeps working until its hard lifetime; try again before.
@@ -284,6 +300,22 @@ impl LiveSa {
                 self.child_failed(core, name, error);
             }
         }
+    }
+
+    /// A Child SA for a further resource could not be made, because of TS_MAX_QUEUE, NO_ADDITIONAL_SAS or anything else (RFC 9611):
+    /// what there is serves, and no more are asked for on this IKE SA.
+    pub(super) fn does_without_resource(
+        &mut self,
+        core: &mut Core,
+        name: &str,
+        replaces: Option<ChildId>,
+    ) -> bool {
+        let is_further = self.child_config(name).is_some_and(|config| config.resource > 0);
+        if is_further && replaces.is_none() {
+            core.reject("resource_refused");
+            self.no_more_resources = true;
+        }
+        is_further && replaces.is_none()
     }
 
     pub(super) fn child_failed(&mut self, core: &mut Core, name: Arc<str>, error: ExchangeError) {
@@ -354,7 +386,12 @@ impl LiveSa {
             }
         };
         let replaced = replaces.as_ref().map(|(id, name)| (*id, &**name));
-        let answer = ChildAnswer::choose(received, &self.child_configs, replaced, true);
+        let number = received.first(NotifyType::SA_RESOURCE_INFO);
+        let number =
+            number.and_then(|notify| <[u8; 4]>::try_from(&*notify.data).ok()).map(u32::from_be_bytes);
+        let answer = ChildAnswer::choose(received, &self.child_configs, replaced, true, |config| {
+            self.rank_of_resource(config, number)
+        });
         let answer = answer.map_err(plain)?;
         let mut ke_payload = None;
         let mut shared = Vec::new();
@@ -378,6 +415,16 @@ impl LiveSa {
         let (more, after) = self.answer_series(core, now, start);
         out.extend(more);
         Ok((out, after))
+    }
+
+    /// Whether the peer, which asks for a further Child SA with this number in it, can have that of this resource (RFC 9611). The
+    /// number means something to its sender only, but if it is one of these children, both ends of them should: of two that cross,
+    /// each end then finds the other to be the same child's.
+    fn rank_of_resource(&self, config: &ChildConfig, number: Option<u32>) -> Option<u8> {
+        let is_named = number == Some(config.resource.into());
+        let crosses = |child: &Child| is_named && child.made_by_us && child.replaces.is_none();
+        let is_free = self.children.live(&config.name).is_none_or(crosses) && !self.makes_child(&config.name);
+        is_free.then_some(u8::from(!is_named))
     }
 
     /// A response is due that may make a pair.

@@ -249,6 +249,13 @@ impl LiveSa {
         }
     }
 
+    /// A series of the peer's is about to make a pair of this child.
+    pub(super) fn makes_child(&self, name: &str) -> bool {
+        self.series.iter().any(
+            |pending| matches!(&pending.series.agreed, Agreed::Child(terms) if *terms.config.name == *name),
+        )
+    }
+
     /// Our exchange for this pair is past its CREATE_CHILD_SA (RFC 9370 section 2.2.4: TEMPORARY_FAILURE).
     pub(super) fn is_following_up(&self, child: ChildId) -> bool {
         matches!(&self.current.active, Some(Active::FollowUp(active)) if active.replaces() == Some(child))
@@ -326,8 +333,10 @@ impl LiveSa {
         match (&series.agreed, is_temporary) {
             (_, true) => self.try_again_later(core, now, task),
             (Agreed::Child(terms), false) => {
-                let name = terms.config.name.clone();
-                self.child_failed(core, name, error);
+                let (name, replaces) = (terms.config.name.clone(), terms.replaces);
+                if !self.does_without_resource(core, &name, replaces) {
+                    self.child_failed(core, name, error);
+                }
             }
             (Agreed::Ike(_), false) => self.ike_rekey_failed(now, error),
         }

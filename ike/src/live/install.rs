@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{LiveSa, Outcome};
 use crate::action::{Action, ChildId, ChildSaCommon, InboundChildSa, OutboundChildSa};
+use crate::config::configured_name;
 use crate::endpoint::core::Core;
 use crate::event::{Event, KeyEvent};
 use crate::sa::child_offer::NewChild;
@@ -28,7 +29,11 @@ impl LiveSa {
             child: id,
             ike_sa: self.id,
             connection: self.config.name.clone(),
-            child_name: terms.config.name.clone(),
+            child_name: match terms.config.resource {
+                0 => terms.config.name.clone(),
+                _ => configured_name(&terms.config.name).into(),
+            },
+            resource: terms.config.resource,
             cipher: terms.choice.esp_cipher(),
             key,
             esn: terms.choice.esn,

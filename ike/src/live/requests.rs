@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::dispatch::Which;
 use super::{Active, LiveSa, Task};
 use crate::codec::{ExchangeType, NotifyType, encode_redirect};
+use crate::config::configured_name;
 use crate::endpoint::core::Core;
 use crate::sa::payloads::{self, Out};
 use crate::sa::window::Due;
@@ -112,6 +113,11 @@ impl LiveSa {
                     return None;
                 }
                 let config = self.child_config(&name)?;
+                if config.resource > 0
+                    && (self.no_more_resources || self.children.live(configured_name(&name)).is_none())
+                {
+                    return None;
+                }
                 self.request_child(core, config, None, None)
             }
             Task::RekeyChild(id) => {

@@ -77,6 +77,12 @@ impl ChildOffer {
         }
     }
 
+    /// SA_RESOURCE_INFO of a further Child SA with the same selectors, not of its rekeys (RFC 9611): the number of the resource,
+    /// which means something to its sender only.
+    pub(crate) fn resource(&self) -> Option<payloads::Payload> {
+        resource_info(&self.config).filter(|_| self.replaces.is_none())
+    }
+
     /// The key exchange method of our first KE payload, if the proposals ask for one.
     pub(crate) fn first_ke_method(&self) -> Option<KeMethod> {
         self.with_ke.then(|| negotiate::first_esp_ke_method(&self.config.proposals)).flatten()
@@ -110,6 +116,11 @@ impl ChildOffer {
     }
 }
 
+fn resource_info(config: &ChildConfig) -> Option<payloads::Payload> {
+    let number = u32::from(config.resource).to_be_bytes().to_vec();
+    (config.resource > 0).then(|| payloads::notify_with(NotifyType::SA_RESOURCE_INFO, number))
+}
+
 /// The selectors of a packet, and those configured. They stand alone where they do not contain it, and where there is no room.
 fn preceded(packet: TrafficSelector, configured: &[TrafficSelector]) -> Vec<TrafficSelector> {
     let has_place = configured.len() < MAX_TRAFFIC_SELECTORS && covers(configured, &[packet]);
@@ -131,20 +142,34 @@ pub(crate) struct ChildAnswer {
 impl ChildAnswer {
     /// Chooses among `children` by the selectors offered: one that takes the whole offer before one that narrows it, and of those
     /// one with the first choice of the initiator (RFC 7296 section 2.9). A rekey stays with the configured child that it
-    /// replaces.
+    /// replaces. A peer that asks for a further Child SA with the same selectors (RFC 9611) gets the one that
+    /// `rank` puts first; it has no rank if it is taken.
     pub(crate) fn choose(
         received: &Received,
         children: &[Arc<ChildConfig>],
         replaces: Option<(ChildId, &str)>,
         with_ke: bool,
+        rank: impl Fn(&ChildConfig) -> Option<u8>,
     ) -> Result<Self, ExchangeError> {
         let sa = received.sa.as_ref().ok_or(ExchangeError::Payloads("no SA for the Child SA"))?;
         let (offered_i, offered_r) = received.selectors()?;
-        let allowed = children.iter().filter(|child| replaces.is_none_or(|(_, name)| *child.name == *name));
+        // Not in IKE_AUTH, whose Child SA is the first of its selectors.
+        let is_further = with_ke && received.has(NotifyType::SA_RESOURCE_INFO);
+        let allowed = children.iter().filter(|child| match replaces {
+            Some((_, name)) => *child.name == *name,
+            None => (child.resource > 0) == is_further,
+        });
         let mut fitting: Vec<_> = allowed
             .map(|child| (child, narrow(offered_i, &child.remote_ts), narrow(offered_r, &child.local_ts)))
             .filter(|(_, ts_i, ts_r)| !ts_i.is_empty() && !ts_r.is_empty())
             .collect();
+        if is_further && replaces.is_none() {
+            fitting.retain(|(child, ..)| rank(child).is_some());
+            fitting.sort_by_key(|(child, ..)| rank(child));
+            if fitting.is_empty() {
+                return Err(ExchangeError::MaxQueue);
+            }
+        }
         if fitting.is_empty() {
             return Err(ExchangeError::Selectors);
         }
@@ -177,7 +202,8 @@ impl ChildAnswer {
     /// SA with our SPI, TSi and TSr for the response, and the terms.
     pub(crate) fn accept(mut self, spi_in: u32) -> (payloads::Payload, Out, ChildTerms) {
         self.answer.spi = payloads::child_spi(spi_in);
-        let selectors = vec![payloads::ts_i(&self.ts_i), payloads::ts_r(&self.ts_r)];
+        let mut selectors = vec![payloads::ts_i(&self.ts_i), payloads::ts_r(&self.ts_r)];
+        selectors.extend(resource_info(&self.config).filter(|_| self.replaces.is_none()));
         let terms = ChildTerms {
             config: self.config,
             spi_in,

@@ -52,6 +52,8 @@ pub(crate) enum ExchangeError {
     Redirect,
     /// No room for another SA here.
     Full,
+    /// No room for another Child SA with these selectors (RFC 9611).
+    MaxQueue,
     /// The provider failed.
     Provider,
 }
@@ -77,6 +79,7 @@ impl ExchangeError {
             Self::NoSuchChild => NotifyType::CHILD_SA_NOT_FOUND,
             Self::NoSuchKeyExchange => NotifyType::STATE_NOT_FOUND,
             Self::Full => NotifyType::NO_ADDITIONAL_SAS,
+            Self::MaxQueue => NotifyType::TS_MAX_QUEUE,
             Self::Provider => NotifyType::TEMPORARY_FAILURE,
             Self::Peer(_) | Self::Redirect => return None,
         })
@@ -110,7 +113,9 @@ impl ExchangeError {
             Self::Selectors | Self::Peer(NotifyType::TS_UNACCEPTABLE) => Reason::TsUnacceptable,
             Self::Policy(reason) => reason,
             Self::Redirect => Reason::RedirectRefused,
-            Self::Full | Self::Provider | Self::Peer(NotifyType::NO_ADDITIONAL_SAS) => Reason::LocalLimit,
+            Self::Full | Self::MaxQueue | Self::Provider | Self::Peer(NotifyType::NO_ADDITIONAL_SAS) => {
+                Reason::LocalLimit
+            }
             _ => Reason::ProtocolError,
         }
     }
@@ -139,6 +144,7 @@ impl ExchangeError {
             Self::NoSuchKeyExchange => "state_not_found",
             Self::Redirect => "redirect_refused",
             Self::Full => "local_limit",
+            Self::MaxQueue => "ts_max_queue",
             Self::Provider => "provider_failed",
         }
     }
@@ -204,6 +210,7 @@ impl core::fmt::Display for ExchangeError {
             Self::Full => f.write_str(
                 "no room for another SA: raise `data_plane.sa_slots` or `ike.max_children`, or close connections",
             ),
+            Self::MaxQueue => f.write_str("no room for another Child SA with these selectors: `per_resource`"),
             Self::Provider => f.write_str("the crypto provider failed"),
         }
     }

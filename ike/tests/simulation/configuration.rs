@@ -91,6 +91,8 @@ pub fn child(name: &str, local_ts: &str, remote_ts: &str) -> ChildConfig {
         rekey_after: Duration::from_secs(3600),
         lifetime: Duration::from_secs(4500),
         linger: Duration::from_secs(5),
+        per_resource: 1,
+        resource: 0,
     }
 }
 

@@ -331,7 +331,7 @@ fn a_dead_child_is_rekeyed_onto_another_path() {
     world.run_for(Duration::from_secs(10));
     world.assert_settled(2);
     let spi = |world: &World| {
-        let child = world.nodes[0].in_use.iter().find(|((_, name), _)| **name == *"more").unwrap().1;
+        let child = world.nodes[0].in_use.iter().find(|((_, name, _), _)| **name == *"more").unwrap().1;
         world.nodes[0].outbound[child].sa.spi
     };
     let dead = spi(&world);

@@ -9,9 +9,12 @@ use portcullis_ike::codec::{
 };
 use portcullis_ike::command::CommandKind;
 use portcullis_ike::config::{ChildConfig, StartMode, StartTransport};
+use portcullis_ike::event::Event;
 use portcullis_ike::path::UdpPath;
+use portcullis_ike::status::Reason;
 
 use crate::configuration::{A, B, Pair, child, first_datagram};
+use crate::network::Protocol;
 use crate::world::World;
 
 /// RFC 7296 sections 1.5, 2.4 and 2.21.4: notifications and deletions without protection, with the SPIs of the IKE SA and with
@@ -125,6 +128,25 @@ fn a_cookie_stays_when_the_key_exchange_method_changes() {
     });
     assert_eq!(requests.count(), 3);
     world.shut_down_and_check();
+}
+
+/// RFC 3948 section 4: NAT keepalives are no sign of life.
+#[test]
+fn keepalives_do_not_keep_a_silent_peer_alive() {
+    let mut world = running();
+    world.weather.blocked = vec![(0, Protocol::Udp), (0, Protocol::Ip)];
+    let path = UdpPath { local: SocketAddr::new(B, 4500), remote: SocketAddr::new(A, 4500) };
+    let is_dead = |world: &World| {
+        let silent = |event: &Event| matches!(event, Event::IkeRemoved { reason: Reason::PeerSilent, .. });
+        world.saw(1, silent) == 1
+    };
+    let began = world.now;
+    while !is_dead(&world) {
+        assert!(world.now.since(began) < Duration::from_secs(300));
+        let now = world.now;
+        world.nodes[1].endpoint.handle_datagram(now, path, &[0xff]);
+        world.run_for(Duration::from_secs(2));
+    }
 }
 
 /// RFC 7383 section 2.6.1: of the fragments of a request that was answered, the first asks for the response again, the others for

@@ -37,6 +37,7 @@ mod reauthentication;
 mod redirect;
 mod refusals;
 mod rekey;
+mod resources;
 mod returns;
 mod rows;
 mod setup;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use portcullis_ike::action::{ChildId, EchoRequest, IkeSaId, InboundChildSa, OutboundChildSa};
+use portcullis_ike::action::{ChildId, ChildSaCommon, EchoRequest, IkeSaId, InboundChildSa, OutboundChildSa};
 use portcullis_ike::config::{ConnectionConfig, EndpointConfig, OnUnreachable};
 use portcullis_ike::endpoint::SpiSource;
 use portcullis_ike::event::Event;
@@ -25,7 +25,7 @@ pub struct Node {
     pub inbound: BTreeMap<u32, Inbound>,
     pub outbound: BTreeMap<ChildId, Outbound>,
     /// The pair that each configured child uses now.
-    pub in_use: BTreeMap<(Arc<str>, Arc<str>), ChildId>,
+    pub in_use: BTreeMap<(Arc<str>, Arc<str>, u8), ChildId>,
     pub paths: BTreeMap<IkeSaId, EspPath>,
     pub events: Vec<(Time, Event)>,
     /// The connection of each stream, and which end of it is ours.
@@ -166,12 +166,12 @@ impl Node {
 
     pub fn use_outbound(&mut self, child: ChildId) {
         let sa = &self.outbound.get(&child).expect("an SA that is used is installed").sa;
-        self.in_use.insert((sa.common.connection.clone(), sa.common.child_name.clone()), child);
+        self.in_use.insert(policy(&sa.common), child);
     }
 
     pub fn remove_outbound(&mut self, child: ChildId) {
         let sa = self.outbound.remove(&child).expect("an SA that is removed is installed").sa;
-        let policy = (sa.common.connection.clone(), sa.common.child_name.clone());
+        let policy = policy(&sa.common);
         if self.in_use.get(&policy) == Some(&child) {
             self.in_use.remove(&policy);
         }
@@ -194,6 +194,11 @@ impl Node {
     pub fn saw(&self, is_it: impl Fn(&Event) -> bool) -> usize {
         self.events.iter().filter(|(_, event)| is_it(event)).count()
     }
+}
+
+/// Connection, child and resource.
+fn policy(sa: &ChildSaCommon) -> (Arc<str>, Arc<str>, u8) {
+    (sa.connection.clone(), sa.child_name.clone(), sa.resource)
 }
 
 fn endpoint(

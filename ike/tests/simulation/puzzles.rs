@@ -85,6 +85,44 @@ fn an_initiator_that_knows_no_puzzles_passes_when_the_flood_is_over() {
     world.shut_down_and_check();
 }
 
+/// RFC 8019 section 7.1.2: PUZZLE without COOKIE is ignored, and so is the response.
+#[test]
+fn a_puzzle_without_a_cookie_is_ignored() {
+    let mut world = under_flood(stranger(StartTransport::Udp));
+    world.distort = Some(hide_cookies);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!((world.state(0), world.puzzles), (State::Connecting, 0));
+    world.distort = None;
+    world.run_for(Duration::from_secs(60));
+    world.assert_settled(1);
+    world.shut_down_and_check();
+}
+
+/// RFC 8019 section 7.1.1.2: no PRF in common.
+#[test]
+fn an_initiator_without_a_prf_of_ours_gets_no_puzzle() {
+    let mut world = under_flood(stranger(StartTransport::Udp));
+    let mut first = first_datagram(StartTransport::Udp);
+    // PRF_HMAC_SHA2_384 becomes one that nobody knows.
+    let prf = [0, 0, 8, 2, 0, 0, 6];
+    let at = first.windows(prf.len()).position(|octets| octets == prf).unwrap();
+    first[at + 6] = 99;
+    let before = world.nodes[1].endpoint.counters().puzzles_given;
+    receive(&mut world, SocketAddr::from(([203, 0, 113, 9], 4500)), &first);
+    let actions = std::iter::from_fn(|| world.nodes[1].endpoint.poll_action());
+    let answers: Vec<_> = actions
+        .filter_map(|action| match action {
+            Action::SendDatagram { payload, .. } => Some(payload),
+            _ => None,
+        })
+        .collect();
+    let [answer] = &answers[..] else { panic!("{} answers", answers.len()) };
+    let kinds: Vec<_> =
+        message(answer).payloads.iter().filter_map(|p| Some(p.as_notify()?.notify_type)).collect();
+    assert_eq!(kinds, [NotifyType::NO_PROPOSAL_CHOSEN]);
+    assert_eq!(world.nodes[1].endpoint.counters().puzzles_given, before);
+}
+
 /// RFC 7296 section 2.6.1: "Implementations SHOULD support this shorter exchange".
 #[test]
 fn a_cookie_serves_a_request_with_another_method() {
@@ -251,12 +289,20 @@ fn message(datagram: &[u8]) -> Message<'_> {
 }
 
 fn hide_puzzles(datagram: &mut [u8]) {
+    hide(datagram, NotifyType::PUZZLE);
+}
+
+fn hide_cookies(datagram: &mut [u8]) {
+    hide(datagram, NotifyType::COOKIE);
+}
+
+fn hide(datagram: &mut [u8], kind: NotifyType) {
     let Some(Ok(message)) = datagram.strip_prefix(&[0; 4]).map(Message::decode) else { return };
     if !message.header.flags.response || message.encrypted.is_some() {
         return;
     }
     // Protocol ID and SPI Size are zero before the type (RFC 7296 section 3.10).
-    let [high, low] = NotifyType::PUZZLE.0.to_be_bytes();
+    let [high, low] = kind.0.to_be_bytes();
     if let Some(at) = datagram.windows(4).position(|octets| octets == [0, 0, high, low]) {
         datagram[at + 2..at + 4].copy_from_slice(&[0xff, 0xff]);
     }

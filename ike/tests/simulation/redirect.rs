@@ -3,14 +3,16 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use portcullis_ike::codec::AddressRange;
+use portcullis_ike::codec::{AddressRange, ExchangeType, NotifyType};
 use portcullis_ike::command::CommandKind;
-use portcullis_ike::config::{EndpointConfig, RedirectWhen, StartTransport};
+use portcullis_ike::config::{EndpointConfig, Identity, RedirectWhen, StartTransport};
 use portcullis_ike::event::Event;
 use portcullis_ike::path::IkeTransport;
 use portcullis_ike::status::{Reason, State};
 
 use crate::configuration::{A, B, Pair};
+use crate::created::rewritten;
+use crate::said::{is, notified, said};
 use crate::world::World;
 
 const STARTS: [StartTransport; 3] = [StartTransport::Udp, StartTransport::UdpThenTcp, StartTransport::Tcp];
@@ -162,6 +164,52 @@ fn is_up_with(world: &World, peer: usize) {
     assert_eq!(ours.ike_sas[0].spis, theirs.ike_sas[0].spis);
     assert_eq!((ours.ike_sas[0].children.len(), theirs.ike_sas[0].children.len()), (1, 1));
     assert!(matches!(ours.state, State::DirectIp | State::DirectUdp), "{ours:#?}");
+}
+
+/// Section 10: "only the original responder" redirects. One of the initiator's is passed over, and it is given no command for it.
+#[test]
+fn an_initiator_sends_nobody_elsewhere() {
+    let mut world = world(StartTransport::Udp, |pair| {
+        pair.b.redirect.follow = pair.a.redirect.follow.clone();
+    });
+    world.run_for(Duration::from_secs(5));
+    is_up_with(&world, 1);
+    world.command(0, CommandKind::Redirect { to: C });
+    let refused = |event: &Event| matches!(event, Event::CommandDone { result: Err(_), .. });
+    assert_eq!(world.saw(0, refused), 1);
+    world.ledger.is_disturbed = true;
+    world.sent_datagrams = Some(Vec::new());
+    world.rewrite = Some(|node, message, ledger| {
+        (node == 0 && is(message, ExchangeType::INFORMATIONAL, false)).then(|| {
+            rewritten(message, ledger, |first, content| {
+                notified((first, content), NotifyType::REDIRECT, &[1, 4, 198, 51, 100, 3])
+            })
+        })
+    });
+    world.command(0, CommandKind::RekeyChild { child: None });
+    world.run_for(Duration::from_secs(30));
+    assert!(said(&world).iter().any(|said| said.node == 0 && said.has(NotifyType::REDIRECT)));
+    assert_eq!((world.saw(1, followed), world.saw(2, established)), (0, 0));
+    is_up_with(&world, 1);
+    world.shut_down_and_check();
+}
+
+/// Section 11: who an initiator is, is not known in IKE_SA_INIT. Two connections that its address may mean say different things:
+/// it is sent elsewhere when it is authenticated, or not at all.
+#[test]
+fn nobody_is_sent_elsewhere_for_what_another_connection_says() {
+    let mut pair = Pair::new(StartTransport::Udp);
+    pair.a.redirect.follow = vec![AddressRange::from_prefix(IpAddr::from([198, 51, 100, 0]), 24).unwrap()];
+    let mut other = pair.b.clone();
+    other.name = "other".into();
+    other.remote_id = Identity::Fqdn("other".into());
+    (other.redirect.to, other.redirect.when) = (Some(C), RedirectWhen::Init);
+    let nodes = vec![(pair.config_a, vec![pair.a], A), (pair.config_b, vec![pair.b, other], B)];
+    let mut world = World::new(1, nodes);
+    world.run_for(Duration::from_secs(5));
+    is_up_with(&world, 1);
+    assert_eq!(world.nodes[1].endpoint.counters().redirects, 0);
+    world.shut_down_and_check();
 }
 
 fn spoil_nonce(datagram: &mut [u8]) {

@@ -57,3 +57,46 @@ fn a_stream_that_stalls_in_one_direction_is_replaced() {
         }
     }
 }
+
+/// RFC 9329 section 6.1, section 10: a stream with garbage on it, or with a message of a known SPI that is not authentic, is closed, not
+/// resynchronised; its originator dials again, and ESP does not notice.
+#[test]
+fn a_corrupt_stream_is_closed_and_dialled_again() {
+    for forge in [|_: &World, _| vec![0, 1, 2, 3], forged] {
+        for node in 0..2 {
+            let mut world = Pair::new(StartTransport::Tcp).world(1);
+            world.traffic = Some(Duration::from_millis(200));
+            world.run_for(Duration::from_secs(5));
+            world.assert_settled(1);
+            let spis = world.status(0).ike_sas[0].spis;
+            let stream = *world.nodes[node].streams.keys().next().unwrap();
+            let (now, octets) = (world.now, forge(&world, node));
+            world.nodes[node].endpoint.handle_stream_bytes(now, stream, &octets);
+            world.run_for(Duration::from_secs(1));
+            assert!(!world.nodes[node].streams.contains_key(&stream), "node {node}");
+            world.run_for(Duration::from_secs(60));
+            world.assert_settled(1);
+            assert_eq!(world.status(0).ike_sas[0].spis, spis, "node {node}");
+            assert!(world.nodes[0].endpoint.counters().stream_reconnects >= 1);
+            world.shut_down_and_check();
+        }
+    }
+}
+
+/// A request in the name of this node's peer, with an Encrypted payload of nothing.
+fn forged(world: &World, node: usize) -> Vec<u8> {
+    let (spi_i, spi_r) = world.status(0).ike_sas[0].spis;
+    let flags = if node == 1 { 0x08 } else { 0 };
+    let message = [
+        &spi_i.to_be_bytes()[..],
+        &spi_r.to_be_bytes(),
+        &[46, 0x20, 37, flags],
+        &world.tap.next_request(1 - node, (spi_i, spi_r)).to_be_bytes(),
+        &[0, 0, 0, 28 + 40],
+        &[0, 0, 0, 40],
+        &[0; 36],
+    ]
+    .concat();
+    let length = u16::try_from(2 + 4 + message.len()).unwrap();
+    [&length.to_be_bytes()[..], &[0; 4], &message].concat()
+}

@@ -75,6 +75,12 @@ impl Tap {
         }
     }
 
+    /// The Message ID that a node's next request on an IKE SA will have, at its first start.
+    pub fn next_request(&self, node: usize, spis: (u64, u64)) -> u32 {
+        let last = self.windows.get(&((node, 0), spis)).and_then(|window| window.requested);
+        last.map_or(0, |last| last + 1)
+    }
+
     fn check_sent(&mut self, sender: Sender, raw: &[u8]) {
         let message = Message::decode(raw).expect("what is sent is well-formed");
         let Some(encrypted) = message.encrypted else { return };

@@ -20,6 +20,7 @@ mod promtool;
 mod refusals;
 mod refusals_at_start;
 mod reload;
+mod resources;
 mod restarts;
 mod route_based;
 mod sa_table;

@@ -48,19 +48,32 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// # Errors
 /// If a responder does not start or tunnels do not come up. What cannot be measured here is left out, which is no error.
 pub fn run() -> Result<Value> {
+    with_daemon(|report, artefacts, has_peer| {
+        cost(report, artefacts, has_peer)?;
+        latency(report, artefacts, has_peer)
+    })
+}
+
+/// Runs the suite about IKE SAs that do nothing.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_standing() -> Result<Value> {
+    with_daemon(many)
+}
+
+fn with_daemon(measure: impl FnOnce(&mut Report, &Artefacts, bool) -> Result<()>) -> Result<Value> {
     let mut report = Report::begin();
     if std::fs::metadata("/proc/self")?.uid() != 0 {
-        eprintln!("handshakes: left out: network namespaces and XDP need root");
+        eprintln!("left out: network namespaces and XDP need root");
         return Ok(report.to_json());
     }
     let artefacts = daemon::build()?;
     let has_peer = artefacts.strongswan().is_ok();
     if !has_peer {
-        eprintln!("handshakes: cases with strongSwan left out: cargo xtask setup makes it");
+        eprintln!("cases with strongSwan left out: cargo xtask setup makes it");
     }
-    cost(&mut report, &artefacts, has_peer)?;
-    latency(&mut report, &artefacts, has_peer)?;
-    many(&mut report, &artefacts, has_peer)?;
+    measure(&mut report, &artefacts, has_peer)?;
     Ok(report.to_json())
 }
 
@@ -140,7 +153,7 @@ fn many(report: &mut Report, artefacts: &Artefacts, has_peer: bool) -> Result<()
     let ours = Standing::measure(Kind::USUAL, MANY, artefacts)?;
     let mut figure = |case: &str, unit, value, against, against_value, goal| {
         report.add(Figure {
-            suite: "handshakes",
+            suite: "standing",
             case: format!("{case}, 50 000 IKE SAs"),
             unit,
             better: Better::Lower,

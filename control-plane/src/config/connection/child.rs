@@ -16,6 +16,8 @@ use crate::config::selector::{everything, pairable, prefix, selector};
 const DEFAULT_REKEY: Duration = Duration::from_secs(3600);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(75 * 60);
 const DEFAULT_LINGER: Duration = Duration::from_secs(5);
+/// Most Child SAs of one child with the same selectors.
+const MOST_RESOURCES: u8 = 64;
 /// What a child proposes unless its configuration says otherwise.
 const DEFAULT_PROPOSALS: [&str; 3] = ["aes256gcm16", "aes128gcm16", "chacha20poly1305"];
 
@@ -92,6 +94,7 @@ fn child(key: &str, entry: &Field<'_>) -> Option<Child> {
         if rekey_after >= lifetime {
             s.refuse::<()>("rekey_after has to be shorter than lifetime");
         }
+        let per_resource = s.or("per_resource", 1, |field| field.number(1, MOST_RESOURCES));
         let linger = s.or("linger", DEFAULT_LINGER, |field| field.read(duration));
         let limits = Limits {
             bytes: limit(s, "rekey_bytes", "lifetime_bytes", |field| field.read(size)),
@@ -109,6 +112,8 @@ fn child(key: &str, entry: &Field<'_>) -> Option<Child> {
             rekey_after,
             lifetime,
             linger,
+            per_resource,
+            resource: 0,
         };
         Some(Child { ike, interface, guard: guard?, limits, place: s.place() })
     })

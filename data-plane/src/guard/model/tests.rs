@@ -290,6 +290,22 @@ fn verdict(policies: &DesiredPolicies, direction: Direction, packet: &Packet) ->
     verdict_at(None, policies, direction, packet)
 }
 
+/// What a child adds does not grow with the number of the others: as many as this took minutes once, at every start.
+#[test]
+fn many_children_are_guarded_each_for_itself() {
+    const CHILDREN: u32 = 100_000;
+    let remote = |n: u32| format!("{}/32", std::net::Ipv4Addr::from_bits(0x1400_0000 + n));
+    let set = PolicySet {
+        policies: (0..CHILDREN).map(|n| protect("10.1.0.0/16", &remote(n))).collect(),
+        ..PolicySet::default()
+    };
+    let policies = desired(&GuardSpec::new(&set, [], [], [7]));
+    // Three directions, and what was opened at the unprotected interface.
+    assert_eq!(policies.len(), 4 * CHILDREN as usize);
+    let last = Packet::new("20.1.134.159", "10.1.0.1");
+    assert_eq!(verdict_at(Some(7), &policies, Direction::Out, &last), Some(Action::Block));
+}
+
 fn verdict_at(
     interface: Option<u32>,
     policies: &DesiredPolicies,
