@@ -162,7 +162,12 @@ impl Gateway {
             .expect("room");
         path.add_outbound(PEER_SPI, index);
         let child = common().child;
-        protects[&key()].use_outbound(spd::Outbound { child, index, selectors: common().selectors });
+        protects[&key()].use_outbound(spd::Outbound {
+            child,
+            index,
+            selectors: common().selectors,
+            resource: 0,
+        });
         let free = FrameCache::new(pool, 32);
         let worker = Worker::new(0, shared.clone(), umem.clone(), free, ports, owned.remove(0));
         let material = KeyMaterial::from_keymat(ALGORITHM, &keymat()).expect("key material");
@@ -368,6 +373,7 @@ fn policies() -> PolicySet {
 fn common() -> SaCommon {
     SaCommon {
         child: ChildId(1),
+        resource: 0,
         path: PATH,
         policy: key(),
         algorithm: ALGORITHM,
