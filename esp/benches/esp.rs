@@ -7,6 +7,8 @@
 
 #[path = "../../xtask/src/bench/figure.rs"]
 mod figure;
+#[path = "esp/providers.rs"]
+mod providers;
 
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
             report.add(figure("open", algorithm, len, goal, measure(|| Opening::new(algorithm, len))));
         }
     }
+    providers::compare(&mut report);
     report.finish()
 }
 
