@@ -6,6 +6,9 @@
 
 #[path = "../../xtask/src/bench/figure.rs"]
 mod figure;
+#[allow(dead_code, reason = "for the suite `gateway`")]
+#[path = "gateway/frames.rs"]
+mod frames;
 #[path = "../tests/gateway/mod.rs"]
 mod gateway;
 #[path = "flood/generator.rs"]
@@ -20,7 +23,8 @@ use std::time::Instant;
 use figure::{Better, Figure, Report, median};
 use portcullis_data_plane::packet::checksum;
 
-use gateway::{Namespace, wait_until};
+use frames::{index, mac};
+use gateway::wait_until;
 use generator::{DROP, Flood, Program};
 use tunnel::flows::tcp;
 use tunnel::{Tunnel, XDP};
@@ -121,23 +125,4 @@ fn frame(to: &[u8; 6], (protocol, payload): &Payload) -> Vec<u8> {
     checksum::set_ipv4_header(ip);
     frame.extend(payload);
     frame
-}
-
-fn index(namespace: &Namespace, interface: &str) -> u32 {
-    read(namespace, interface, "ifindex").parse().unwrap()
-}
-
-fn mac(namespace: &Namespace, interface: &str) -> [u8; 6] {
-    let text = read(namespace, interface, "address");
-    let octets: Vec<_> = text.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
-    octets.try_into().unwrap()
-}
-
-fn read(namespace: &Namespace, interface: &str, what: &str) -> String {
-    let shown = namespace.ip(&["-o", "link", "show", "dev", interface]);
-    let found = match what {
-        "ifindex" => shown.split(':').next(),
-        _ => shown.split("link/ether ").nth(1).and_then(|rest| rest.split_whitespace().next()),
-    };
-    found.unwrap_or_else(|| panic!("{what} of {interface} in {shown}")).trim().to_owned()
 }

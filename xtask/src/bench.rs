@@ -19,7 +19,7 @@ use crate::{build_ebpf, workspace};
 /// Runs benchmark suites.
 #[derive(Args, Debug)]
 pub struct Bench {
-    /// Only this suite: esp, ike, handshakes, standing, esp-in-tcp, worker, xdp, scale, tunnel, flood, memory, scrape or soak.
+    /// Only this suite: esp, ike, handshakes, standing, esp-in-tcp, worker, xdp, scale, tunnel, gateway, flood, memory, scrape or soak.
     suite: Option<String>,
     /// Write all figures to this file, an array of objects.
     #[arg(long, value_name = "FILE")]
@@ -80,6 +80,11 @@ const SUITES: &[Suite] = &[
         name: "tunnel",
         what: "TCP and UDP from host to host through two gateways, against boringtun and strongSwan's user-space ESP",
         run: |_| tunnel::run(),
+    },
+    Suite {
+        name: "gateway",
+        what: "one worker between two AF_XDP interfaces, beside the same rings without its work",
+        run: gateway,
     },
     Suite {
         name: "flood",
@@ -149,6 +154,11 @@ fn program(package: &str, target: &str, features: &[&str], json: &Path) -> Resul
 fn xdp(json: &Path) -> Result<Value> {
     build_ebpf::run()?;
     program("portcullis-data-plane", "xdp", &["root-tests"], json)
+}
+
+fn gateway(json: &Path) -> Result<Value> {
+    build_ebpf::run()?;
+    program("portcullis-data-plane", "gateway", &["root-tests"], json)
 }
 
 fn flood(json: &Path) -> Result<Value> {

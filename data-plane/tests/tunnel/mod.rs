@@ -266,14 +266,12 @@ impl Side {
     }
 
     fn common(&self, child: ChildId, sender: u8, lifetime: Lifetime) -> SaCommon {
-        let mut key = vec![sender; Algorithm::Aes256Gcm16.keymat_len()];
-        key[0] = child.0 as u8;
         SaCommon {
             child,
             path: PATH,
             policy: key_of_policy(),
             algorithm: Algorithm::Aes256Gcm16,
-            key: SaKey(key.into()),
+            key: SaKey(keymat(sender, child).into()),
             resource: u8::try_from(child.0.saturating_sub(FURTHER)).unwrap(),
             esn: true,
             selectors: SaSelectors { local: nets(self.number).into(), remote: nets(3 - self.number).into() },
@@ -288,6 +286,13 @@ impl Drop for Side {
         // Pins outlive processes and namespaces.
         let _ = portcullis_data_plane::bpf::release(&self.instance);
     }
+}
+
+/// Key and salt of what this side sends.
+pub fn keymat(sender: u8, child: ChildId) -> Vec<u8> {
+    let mut key = vec![sender; Algorithm::Aes256Gcm16.keymat_len()];
+    key[0] = child.0 as u8;
+    key
 }
 
 pub fn key() -> PolicyKey {

@@ -1,0 +1,148 @@
+//! The limit: the same rings, and a loop that does nothing but give each packet to the other side.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use portcullis_data_plane::bpf::{
+    InterfacePlan, LanClasses, Steering, XdpInstance, XdpInterface, find_object, release,
+};
+use portcullis_data_plane::config::{OpeningLimits, Role};
+use portcullis_data_plane::xsk::{BindMode, FrameCache, FramePool, Received, Socket, SocketConfig, Umem};
+
+use crate::frames::{ethernet, index, inner, mac};
+use crate::gateway::Namespace;
+use crate::generator::{Attached, DROP, Flood, Program};
+use crate::tunnel::{HOST_A, HOST_B, policies, veth};
+use crate::{MEASURED, WARM_UP};
+
+const RING: u32 = 4096;
+const FRAMES: u32 = 4 * RING;
+const BATCH: usize = 64;
+
+pub struct Bare {
+    gateway: Namespace,
+    /// One on either side.
+    hosts: [Namespace; 2],
+    _dropping: [Attached; 2],
+    ends: std::sync::Mutex<Ends>,
+    instance: String,
+    _programs: Vec<XdpInterface>,
+    _maps: XdpInstance,
+}
+
+struct Ends {
+    sockets: [Socket; 2],
+    cache: FrameCache,
+}
+
+impl Bare {
+    pub fn new() -> Self {
+        let gateway = Namespace::new();
+        let hosts = [Namespace::new(), Namespace::new()];
+        let names = ["left0", "right0"];
+        for (name, host) in names.iter().zip(&hosts) {
+            veth((&gateway, name), (host, "eth0"), 1);
+        }
+        let dropping =
+            hosts.each_ref().map(|host| host.run(|| Program::load(&DROP).attach(index(host, "eth0"))));
+        let instance = format!("bare-{}", std::process::id());
+        let (ends, programs, maps) = gateway.run(|| open(&instance, names));
+        Self {
+            gateway,
+            hosts,
+            _dropping: dropping,
+            ends: std::sync::Mutex::new(ends),
+            instance,
+            _programs: programs,
+            _maps: maps,
+        }
+    }
+
+    /// Packets that leave in a second, of an inner packet's length.
+    pub fn measure(&self, both: bool, len: usize) -> f64 {
+        let flood = |side: usize, name: &str, from: &str, to: &str| {
+            let frame = ethernet(&mac(&self.gateway, name), &inner(from, to, len));
+            Flood::start(&self.hosts[side], index(&self.hosts[side], "eth0"), frame)
+        };
+        let _left = flood(0, "left0", HOST_A, HOST_B);
+        let _right = both.then(|| flood(1, "right0", HOST_B, HOST_A));
+        let (is_over, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.ends.lock().unwrap().forward(&is_over, &sent));
+            std::thread::sleep(WARM_UP);
+            let (start, before) = (Instant::now(), sent.load(Ordering::Relaxed));
+            std::thread::sleep(MEASURED);
+            let rate = (sent.load(Ordering::Relaxed) - before) as f64 / start.elapsed().as_secs_f64();
+            is_over.store(true, Ordering::Relaxed);
+            rate
+        })
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = release(&self.instance);
+    }
+}
+
+impl Ends {
+    fn forward(&mut self, is_over: &AtomicBool, sent: &AtomicU64) {
+        let mut received: Vec<Received> = Vec::new();
+        while !is_over.load(Ordering::Relaxed) {
+            for from in 0..2 {
+                self.sockets[from].receive(&mut received, BATCH);
+                self.sockets[from].refill(&mut self.cache);
+                let other = &mut self.sockets[1 - from];
+                let count = received.len() as u64;
+                for packet in received.drain(..) {
+                    if let Err(frame) = other.transmit(packet.frame, packet.start, packet.len) {
+                        self.cache.put(frame);
+                    }
+                }
+                if count > 0 {
+                    let _ = other.flush();
+                    sent.fetch_add(count, Ordering::Relaxed);
+                }
+                other.reap(&mut self.cache);
+            }
+        }
+    }
+}
+
+fn open(instance: &str, names: [&str; 2]) -> (Ends, Vec<XdpInterface>, XdpInstance) {
+    let object = find_object(None).unwrap();
+    let mut maps = XdpInstance::open(instance, &object, 64, &OpeningLimits::default()).unwrap();
+    let (umem, frames) = Umem::new(FRAMES, 4096).unwrap();
+    let umem = Arc::new(umem);
+    let mut cache = FrameCache::new(FramePool::new(frames), 512);
+    let (mut sockets, mut programs) = (Vec::<Socket>::new(), Vec::new());
+    for name in names {
+        let plan = InterfacePlan {
+            name: name.into(),
+            role: Role::Lan,
+            steering: Steering::Redirect,
+            protected: true,
+        };
+        let mut program = maps.load(&plan).unwrap();
+        program.attach(true).unwrap();
+        let config = SocketConfig {
+            ifindex: program.index(),
+            queue: 0,
+            ring_size: RING,
+            mode: BindMode::Copy,
+            busy_retry: Duration::from_secs(5),
+        };
+        let mut socket = Socket::bind(&config, umem.clone(), sockets.first()).unwrap();
+        program.set_socket(0, &socket.fd().unwrap()).unwrap();
+        socket.refill(&mut cache);
+        sockets.push(socket);
+        programs.push(program);
+    }
+    // Both sides' networks are a worker's to decide on.
+    let mut set = policies(1);
+    set.policies.extend(policies(2).policies);
+    maps.shared().unwrap().set_lan_classes(LanClasses::new(&set)).unwrap();
+    let sockets = sockets.try_into().unwrap_or_else(|_| panic!("two sockets"));
+    (Ends { sockets, cache }, programs, maps)
+}
