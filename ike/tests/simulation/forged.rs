@@ -130,6 +130,32 @@ fn a_cookie_stays_when_the_key_exchange_method_changes() {
     world.shut_down_and_check();
 }
 
+/// draft-ietf-ipsecme-ikev2-reliable-transport section 3.3: once on TCP, IKE over UDP is dropped before anything is decrypted.
+#[test]
+fn ike_over_udp_is_dropped_once_it_is_on_tcp() {
+    let mut world = Pair::new(StartTransport::UdpThenTcp).world(1);
+    world.run_for(Duration::from_secs(5));
+    world.assert_settled(1);
+    let (spi_i, spi_r) = world.status(0).ike_sas[0].spis;
+    let rejected = |world: &World, node: usize, why| {
+        world.nodes[node].endpoint.counters().rejected.get(why).copied().unwrap_or_default()
+    };
+    for (node, flags) in [(0, 0), (1, 0x08)] {
+        let message = [
+            &spi_i.to_be_bytes()[..],
+            &spi_r.to_be_bytes(),
+            &[46, 0x20, 37, flags, 0, 0, 0, 3, 0, 0, 0, 28 + 40, 0, 0, 0, 40],
+            &[0; 36],
+        ]
+        .concat();
+        let before = rejected(&world, node, "wrong_transport");
+        is_ignored(&mut world, &message);
+        assert_eq!(rejected(&world, node, "wrong_transport"), before + 1, "node {node}");
+        assert_eq!(rejected(&world, node, "not_authentic"), 0, "node {node}");
+    }
+    ends(world);
+}
+
 /// RFC 3948 section 4: NAT keepalives are no sign of life.
 #[test]
 fn keepalives_do_not_keep_a_silent_peer_alive() {
