@@ -4,7 +4,7 @@
 //! ```text
 //! cause ──> another IKE SA beside the old one, without INITIAL_CONTACT ──> its children ──> traffic comes in on these
 //!                                                                                               │
-//!                                                             the old one is deleted <──────────┘
+//!                                              the old one is deleted a second later <──────────┘
 //! ```
 //!
 //! Only the original initiator does this. The responder has two IKE SAs of one peer meanwhile, and sends on the newer.
@@ -24,6 +24,9 @@ use crate::time::Time;
 
 /// An old IKE SA is deleted this long after its successor is there, even if nothing has come in on that.
 pub(super) const LEAVE_AFTER: Duration = Duration::from_secs(5);
+/// And this long after something has: what we sent on the old one may be on its way yet, or wait at the peer, which drops it
+/// once the DELETE has overtaken it.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Another IKE SA has to take the place of those that there are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,9 +126,14 @@ impl Endpoint {
     pub(super) fn traffic_has_moved(&mut self, now: Time, id: IkeSaId) {
         let Some(name) = self.live.get(&id).map(|live| live.config.name.clone()) else { return };
         let successor = self.connections.get(&name).and_then(|connection| connection.successor);
-        if successor.is_some_and(|successor| successor.id == id) && self.has_every_child(&name, id) {
-            self.leave_old(now, &name);
+        let is_sooner = |successor: &Successor| successor.id == id && successor.at > now + DRAIN;
+        let Some(successor) = successor.filter(is_sooner).filter(|_| self.has_every_child(&name, id)) else {
+            return;
+        };
+        if let Some(connection) = self.connections.get_mut(&name) {
+            connection.successor = Some(Successor { at: now + DRAIN, ..successor });
         }
+        self.reschedule_connection(&name);
     }
 
     /// The time for the old ones is over. They are kept while they carry what the new one does not, unless they cannot: on an

@@ -35,6 +35,25 @@ fn authentication_is_repeated_without_loss() {
     }
 }
 
+/// What is on its way on the old one when traffic moves has a second to arrive: a DELETE that overtakes it would end the SA that
+/// opens it.
+#[test]
+fn the_old_ike_sa_is_left_alone_until_it_has_drained() {
+    let mut pair = Pair::new(StartTransport::UdpThenTcp);
+    pair.a.ike.reauth_after = Some(10 * MINUTE);
+    let mut world = pair.world(1);
+    world.traffic = Some(Duration::from_millis(20));
+    world.run_for(MINUTE);
+    world.assert_settled(1);
+    let has = |count: usize| move |world: &World| world.status(1).ike_sas.len() == count;
+    assert!(world.run_until_holds(10 * MINUTE, has(2)), "another one beside the old one");
+    let both = world.now;
+    assert!(world.run_until_holds(MINUTE, has(1)), "the old one goes");
+    let time = world.now.since(both);
+    assert!((Duration::from_secs(1)..Duration::from_secs(3)).contains(&time), "after {time:?}");
+    world.shut_down_and_check();
+}
+
 /// Whatever the old IKE SA has found out about carriers holds for the new one.
 #[test]
 fn what_carries_esp_is_kept() {
