@@ -48,10 +48,6 @@ const GOALS: &[(&str, Case, &str, Option<f64>)] = &[
     (ours::TUN, Case::FourFlows, boringtun::NAME, Some(4.0)),
     (ours::TUN, Case::Datagrams, boringtun::NAME, None),
     (ours::TUN, Case::PerCore, boringtun::NAME, None),
-    (ours::TUN_BARE, Case::OneFlow, boringtun::NAME, None),
-    (ours::TUN_BARE, Case::OneFlow, charon::NAME, None),
-    (ours::TUN_BARE, Case::FourFlows, boringtun::NAME, None),
-    (ours::TUN_BARE, Case::PerCore, boringtun::NAME, None),
     (ours::TUN_IP, Case::OneFlow, boringtun::NAME, None),
     (ours::XDP, Case::OneFlow, boringtun::NAME, Some(1.4)),
     (ours::XDP, Case::FourFlows, boringtun::NAME, None),
@@ -71,12 +67,7 @@ pub fn run() -> Result<Value> {
         return Ok(report.to_json());
     }
     let artefacts = daemon::build()?;
-    let mut contenders = vec![
-        ours::tun(&artefacts)?,
-        ours::tun_bare(&artefacts)?,
-        ours::tun_ip(&artefacts)?,
-        ours::xdp(&artefacts)?,
-    ];
+    let mut contenders = vec![ours::tun(&artefacts)?, ours::tun_ip(&artefacts)?, ours::xdp(&artefacts)?];
     let others = [
         (boringtun::NAME, setup::boringtun::install().and_then(|program| boringtun::start(&program))),
         (charon::NAME, setup::strongswan::install().and_then(|()| charon::start(&setup::strongswan::root()))),

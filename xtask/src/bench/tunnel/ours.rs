@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::Contender;
 
 pub const TUN: &str = "Portcullis, TUN, ESP in UDP";
-pub const TUN_BARE: &str = "Portcullis, TUN, ESP in UDP, no XDP";
 pub const TUN_IP: &str = "Portcullis, TUN, ESP over IP";
 pub const XDP: &str = "Portcullis, AF_XDP copy";
 const LIMIT: Duration = Duration::from_secs(30);
@@ -17,15 +16,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// # Errors
 /// If they do not come up.
 pub fn tun(artefacts: &Artefacts) -> Result<Contender> {
-    start(artefacts, TUN, DataPlaneMode::Tun, "auto", "[udp]")
-}
-
-/// On the TUN path without the XDP program of the protected interface, which on a veth costs more than anything else.
-///
-/// # Errors
-/// If they do not come up.
-pub fn tun_bare(artefacts: &Artefacts) -> Result<Contender> {
-    start(artefacts, TUN_BARE, DataPlaneMode::Tun, "off", "[udp]")
+    start(artefacts, TUN, DataPlaneMode::Tun, "[udp]")
 }
 
 /// On the TUN path, by the carrier that the kernel neither cuts nor joins.
@@ -33,7 +24,7 @@ pub fn tun_bare(artefacts: &Artefacts) -> Result<Contender> {
 /// # Errors
 /// If they do not come up.
 pub fn tun_ip(artefacts: &Artefacts) -> Result<Contender> {
-    start(artefacts, TUN_IP, DataPlaneMode::Tun, "auto", "[ip]")
+    start(artefacts, TUN_IP, DataPlaneMode::Tun, "[ip]")
 }
 
 /// On AF_XDP, which copies on these links.
@@ -41,14 +32,13 @@ pub fn tun_ip(artefacts: &Artefacts) -> Result<Contender> {
 /// # Errors
 /// If they do not come up.
 pub fn xdp(artefacts: &Artefacts) -> Result<Contender> {
-    start(artefacts, XDP, DataPlaneMode::Xdp, "auto", "[udp]")
+    start(artefacts, XDP, DataPlaneMode::Xdp, "[udp]")
 }
 
 fn start(
     artefacts: &Artefacts,
     name: &'static str,
     mode: DataPlaneMode,
-    xdp: &str,
     transports: &str,
 ) -> Result<Contender> {
     let mut pair = Pair::new(PairOptions { mode, ..PairOptions::USUAL }, artefacts)?;
@@ -56,7 +46,6 @@ fn start(
         let gateway = pair.gateway_mut(side);
         let mut config = gateway.configuration()?;
         config.set_yaml(&format!("connections/{}/esp/transports", side.connection()), transports)?;
-        config.set("data_plane/xdp", xdp);
         gateway.configure(config)?;
         gateway.start()?;
     }
