@@ -33,9 +33,9 @@ pub(super) fn attend(inner: &Arc<Inner>, changes: Receiver<Change>) -> io::Resul
 }
 
 fn follow(inner: &Weak<Inner>, changes: &Receiver<Change>) {
-    let mut is_whole = true;
+    let (mut is_whole, mut is_routing_due) = (true, false);
     loop {
-        let mut change = if is_whole {
+        let change = if is_whole {
             changes.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
             changes.recv_timeout(RETRY_INTERVAL)
@@ -44,16 +44,15 @@ fn follow(inner: &Weak<Inner>, changes: &Receiver<Change>) {
             return;
         }
         // One look for all that waits.
-        while let Ok(next) = changes.try_recv() {
-            if next == Change::Routing {
-                change = Ok(next);
-            }
+        for change in change.into_iter().chain(changes.try_iter()) {
+            is_routing_due |= change == Change::Routing;
         }
         let Some(inner) = inner.upgrade() else { return };
         inner.look_after_interfaces();
         let mut restored = inner.look_after_tuns();
-        if restored.is_ok() && change == Ok(Change::Routing) {
+        if restored.is_ok() && is_routing_due {
             restored = inner.look_after_routing();
+            is_routing_due = restored.is_err();
         }
         match restored {
             Ok(()) => is_whole = true,
