@@ -17,6 +17,7 @@ use portcullis_data_plane::packet::inner::Ports;
 use portcullis_data_plane::policy::{Disposition, Policy, Selector};
 use portcullis_data_plane::sa::{Carrier, ChildId, SaSelectors};
 use portcullis_data_plane::spd::{Decision, Flow};
+use portcullis_data_plane::tap::{Point, TapOptions};
 
 use gateway::{PATIENCE, address, bind, wait_until};
 use tunnel::{
@@ -193,6 +194,38 @@ fn an_explanation_says_what_becomes_of_a_packet() {
     assert!(answer(mtu + 1).contains(&format!("mtu = {mtu}")), "{}", answer(mtu + 1));
     let stranger = explain("203.0.113.9");
     assert!(matches!(stranger.decision, Decision::NoPolicy) && stranger.tunnel.is_none());
+}
+
+/// Every packet is seen in clear and as ESP on either end, and a second reader is refused without an end for the first.
+#[test]
+fn one_reader_at_a_time_sees_every_packet_on_both_sides_of_esp() {
+    let tunnel = Tunnel::new(XDP);
+    tunnel.exchange(HOST_A, HOST_B, 1);
+    let all = || TapOptions { connection: None, snaplen: 9000 };
+    let mut first = tunnel.a.plane.capture(all()).unwrap();
+    assert!(tunnel.a.plane.capture(all()).is_none());
+    tunnel.exchange(HOST_A, HOST_B, 5);
+    tunnel.exchange(HOST_B, HOST_A, 5);
+    let mut seen = |count: usize| {
+        let mut points = Vec::new();
+        wait_until("the packets are seen", || {
+            while let Some(packet) = first.try_next() {
+                assert_eq!(packet.len, packet.packet.len());
+                points.push(packet.point);
+            }
+            points.len() >= count
+        });
+        points
+    };
+    let points = seen(20);
+    for point in [Point::ClearOut, Point::EspOut, Point::EspIn, Point::ClearIn] {
+        assert_eq!(points.iter().filter(|seen| **seen == point).count(), 5, "{point:?}");
+    }
+    drop(first);
+    let other = TapOptions { connection: Some("other".into()), ..all() };
+    let mut second = tunnel.a.plane.capture(other).unwrap();
+    tunnel.exchange(HOST_A, HOST_B, 5);
+    assert!(second.try_next().is_none() && second.missed() == 0);
 }
 
 /// RFC 4301 section 4.4.1: the final policy of a protected interface is DISCARD.

@@ -63,10 +63,13 @@ pub async fn stream(State(api): State<Arc<Api>>, change: Change, uri: Uri) -> Re
         return Err(Problem::new(Kind::UnknownConnection, format!("no connection {name}")));
     }
     let snaplen = wanted.snaplen.map_or(DEFAULT_SNAPLEN, u32::from) as usize;
-    api.changes.record(&change.request(format!("{wanted:?}")), "accepted")?;
+    let request = change.request(format!("{wanted:?}"));
+    api.changes.record(&request, "accepted")?;
     let options = TapOptions { connection: wanted.connection.as_deref().map(Arc::from), snaplen };
     let Some(capture) = api.running.capture(options) else {
-        return Err(Problem::new(Kind::Conflict, "somebody captures already"));
+        const REASON: &str = "somebody captures already";
+        api.changes.record_outcome(&request, &format!("failed: {REASON}"));
+        return Err(Problem::new(Kind::Conflict, REASON));
     };
     let file = stream::iter([capture::head(snaplen)]).chain(packets(capture, &wanted));
     let body = Body::from_stream(file.map(Ok::<_, Infallible>));

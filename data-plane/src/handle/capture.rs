@@ -22,7 +22,8 @@ impl DataPlane {
         let (tap, seen) = Tap::new(options);
         let tap = Arc::new(tap);
         let before = shared.tap.compare_and_swap(&None::<Arc<Tap>>, Some(tap.clone()));
-        before.is_none().then_some(Capture { tap, seen, shared })
+        // Not made at all if there is one: its end would be the end of the other.
+        before.is_none().then(|| Capture { tap, seen, shared })
     }
 }
 
@@ -30,6 +31,11 @@ impl Capture {
     /// The next packet; never `None` while the capture lives.
     pub async fn next(&mut self) -> Option<Seen> {
         self.seen.recv().await
+    }
+
+    /// The next packet, if it is there.
+    pub fn try_next(&mut self) -> Option<Seen> {
+        self.seen.try_recv().ok()
     }
 
     /// Packets that came faster than they were read.

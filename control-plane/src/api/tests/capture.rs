@@ -9,9 +9,11 @@ fn one_captures_at_a_time_and_the_audit_log_says_who() {
         let answer = bench.ask("GET", "/v1/capture?connection=plain&packets=3", "").await;
         assert_eq!((answer.status, &*answer.problem()), (StatusCode::CONFLICT, "failed"));
         let audit = bench.audit();
-        let entry = audit.last().unwrap();
-        assert_eq!((&entry["action"], &entry["result"]), (&json!("GET /v1/capture"), &json!("accepted")));
-        assert!(entry["detail"].as_str().unwrap().contains("plain"), "{entry}");
+        for (entry, result) in audit.iter().zip(["accepted", "failed: somebody captures already"]) {
+            assert_eq!((&entry["action"], &entry["result"]), (&json!("GET /v1/capture"), &json!(result)));
+            assert!(entry["detail"].as_str().unwrap().contains("plain"), "{entry}");
+        }
+        assert_eq!(audit.len(), 2);
     });
 }
 
