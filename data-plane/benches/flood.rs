@@ -13,6 +13,9 @@ mod frames;
 mod gateway;
 #[path = "flood/generator.rs"]
 mod generator;
+#[allow(dead_code, reason = "the suite `xdp` uses the rest")]
+#[path = "bpf/program.rs"]
+mod program;
 #[path = "../tests/tunnel/mod.rs"]
 mod tunnel;
 
@@ -25,7 +28,8 @@ use portcullis_data_plane::packet::checksum;
 
 use frames::{index, mac};
 use gateway::wait_until;
-use generator::{DROP, Flood, Program};
+use generator::Flood;
+use program::{DROP, Program};
 use tunnel::flows::tcp;
 use tunnel::{Tunnel, XDP};
 
@@ -66,7 +70,7 @@ fn measure(report: &mut Report, tunnel: &Tunnel, case: &str, payload: &Payload, 
             wait_until("the flood has begun", || flood.sent() > 0);
             let (start, before) = (Instant::now(), flood.sent());
             speeds.push(speed(tunnel));
-            rates.push((flood.sent() - before) as f64 / start.elapsed().as_secs_f64() / 1e6);
+            rates.push((flood.sent() - before) as f64 / start.elapsed().as_secs_f64());
         }
     }
     println!("{case}: without any flood the flow has {:.0} Mbit/s", median(calm));
@@ -83,7 +87,7 @@ fn measure(report: &mut Report, tunnel: &Tunnel, case: &str, payload: &Payload, 
     report.add(Figure {
         suite: "flood",
         case: format!("{case}, frames of the flood"),
-        unit: "Mpackets/s",
+        unit: "packets/s",
         better: Better::Higher,
         runs: rate,
         against: "the same flood at a program that only drops",

@@ -10,6 +10,9 @@ mod figure;
 mod gateway;
 #[path = "flood/generator.rs"]
 mod generator;
+#[allow(dead_code, reason = "the suite `xdp` uses the rest")]
+#[path = "bpf/program.rs"]
+mod program;
 #[path = "../tests/tunnel/mod.rs"]
 mod tunnel;
 
@@ -29,7 +32,8 @@ use portcullis_data_plane::sa::{Carrier, ChildId, InboundSa};
 use bare::Bare;
 use frames::{index, mac};
 use gateway::wait_until;
-use generator::{Attached, DROP, Flood, Program};
+use generator::Flood;
+use program::{Attached, DROP, Program};
 use tunnel::{HOST_A, HOST_B, NO_LIMITS, Tunnel, XDP};
 
 const RUNS: usize = 5;

@@ -5,13 +5,14 @@
 //! the destination changes from run to run the kernel is asked for each frame by itself, as for the program that drops, and the
 //! difference of the medians counts.
 
-#[path = "xdp/drop_only.rs"]
-mod drop_only;
 #[path = "../../xtask/src/bench/figure.rs"]
 mod figure;
 #[path = "../tests/xdp_verdicts/frames.rs"]
 #[allow(dead_code, reason = "the tests use all of it")]
 mod frames;
+#[allow(dead_code, reason = "other suites use all of it")]
+#[path = "bpf/program.rs"]
+mod program;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt;
@@ -19,7 +20,6 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aya::maps::{Array, Map, MapData};
-use drop_only::DropOnly;
 use figure::{Better, Figure, Report, median};
 use portcullis_common::limit::Rate;
 use portcullis_common::steer::SlotState;
@@ -29,6 +29,7 @@ use portcullis_data_plane::bpf::{
 };
 use portcullis_data_plane::config::{OpeningLimits, Role};
 use portcullis_data_plane::policy::{Disposition, Policy, PolicyKey, PolicySet, Selector};
+use program::DROP;
 
 const RUNS: usize = 7;
 const REPEAT: u32 = 1_000_000;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
         eprintln!("xdp: left out: programs need root to be loaded");
         return report.finish();
     }
-    let drop_only = DropOnly::load();
+    let drop_only = program::Program::load(&DROP);
     wan(&mut report, &drop_only);
     flood(&mut report, &drop_only);
     for prefixes in [1_000, 65_000] {
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
 }
 
 /// ESP of one SA, of any of a million, and of none.
-fn wan(report: &mut Report, drop_only: &DropOnly) {
+fn wan(report: &mut Report, drop_only: &program::Program) {
     let mut program = Program::new(Role::Wan);
     let live = |slot| Spi::from_slot(slot, 1 + slot as u16 % 4000).expect("an SPI");
     program.steer((0..SLOTS).map(|slot| SteerWord::new(live(slot), 0, SlotState::Live, 0)));
@@ -70,7 +71,7 @@ fn wan(report: &mut Report, drop_only: &DropOnly) {
 }
 
 /// IKE_SA_INIT requests and TCP SYNs when their prefixes have had what they may.
-fn flood(report: &mut Report, drop_only: &DropOnly) {
+fn flood(report: &mut Report, drop_only: &program::Program) {
     let program = Program::new(Role::Wan);
     let init = |prefix: u32| {
         let message = frames::ike(34, 0x08, [0; 8], 33, &[0x5a; 400]);
@@ -90,7 +91,7 @@ fn flood(report: &mut Report, drop_only: &DropOnly) {
 }
 
 /// Packets to protected destinations.
-fn lan(report: &mut Report, drop_only: &DropOnly, prefixes: u32) {
+fn lan(report: &mut Report, drop_only: &program::Program, prefixes: u32) {
     let mut program = Program::new(Role::Lan);
     program.protect(prefixes);
     let frame = |number: u32| {
@@ -148,7 +149,7 @@ impl Program {
     }
 
     /// The same frame again and again.
-    fn same(&self, report: &mut Report, drop_only: &DropOnly, case: &str, frame: &[u8], limit: f64) {
+    fn same(&self, report: &mut Report, drop_only: &program::Program, case: &str, frame: &[u8], limit: f64) {
         let time = |_| {
             let bare = drop_only.time(frame, REPEAT);
             self.program.time_run(frame, REPEAT).unwrap().as_nanos() as f64 - bare
@@ -160,7 +161,7 @@ impl Program {
     fn each(
         &self,
         report: &mut Report,
-        drop_only: &DropOnly,
+        drop_only: &program::Program,
         case: &str,
         frame: impl Fn(u32) -> Vec<u8>,
         limit: f64,

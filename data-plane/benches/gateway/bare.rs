@@ -12,7 +12,8 @@ use portcullis_data_plane::xsk::{BindMode, FrameCache, FramePool, Received, Sock
 
 use crate::frames::{ethernet, index, inner, mac};
 use crate::gateway::Namespace;
-use crate::generator::{Attached, DROP, Flood, Program};
+use crate::generator::Flood;
+use crate::program::{Attached, DROP, Program};
 use crate::tunnel::{HOST_A, HOST_B, policies, veth};
 use crate::{MEASURED, WARM_UP};
 
