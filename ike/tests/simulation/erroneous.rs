@@ -11,7 +11,7 @@ use portcullis_ike::status::{Reason, State};
 use crate::configuration::Pair;
 use crate::created::rewritten;
 use crate::said::{is, notified, preceded, said};
-use crate::world::{Rewrite, World};
+use crate::world::World;
 
 const AUTH: ExchangeType = ExchangeType::IKE_AUTH;
 const CREATE: ExchangeType = ExchangeType::CREATE_CHILD_SA;
@@ -23,7 +23,7 @@ const UNKNOWN: u8 = 200;
 #[test]
 fn an_unknown_critical_payload_in_ike_auth_fails_the_set_up() {
     let mut world = pair().world(1);
-    begins_with(&mut world, |node, message, ledger| {
+    world.begin_saying(|node, message, ledger| {
         (node == 0 && is(message, AUTH, false)).then(|| {
             rewritten(message, ledger, |first, content| preceded((first, content), UNKNOWN, true, &[]))
         })
@@ -40,7 +40,7 @@ fn an_unknown_critical_payload_in_ike_auth_fails_the_set_up() {
 #[test]
 fn a_malformed_ike_auth_is_answered_with_invalid_syntax() {
     let mut world = pair().world(1);
-    begins_with(&mut world, |node, message, ledger| {
+    world.begin_saying(|node, message, ledger| {
         (node == 0 && is(message, AUTH, false)).then(|| rewritten(message, ledger, malformed))
     });
     assert_eq!(answers(&world, AUTH, NotifyType::INVALID_SYNTAX).len(), 1);
@@ -71,7 +71,7 @@ fn an_unknown_critical_payload_fails_its_request_alone() {
 #[test]
 fn an_unknown_payload_that_is_not_critical_is_passed_over() {
     let mut world = pair().world(1);
-    begins_with(&mut world, |_, message, ledger| {
+    world.begin_saying(|_, message, ledger| {
         is(message, AUTH, false).then(|| {
             rewritten(message, ledger, |first, content| preceded((first, content), UNKNOWN, false, &[7; 9]))
         })
@@ -118,7 +118,7 @@ fn a_malformed_response_ends_the_ike_sa_without_a_word() {
 #[test]
 fn transport_mode_compression_and_configuration_are_not_returned() {
     let mut world = pair().world(1);
-    begins_with(&mut world, |node, message, ledger| {
+    world.begin_saying(|node, message, ledger| {
         (node == 0 && is(message, AUTH, false)).then(|| {
             rewritten(message, ledger, |first, content| {
                 let chain = notified((first, content), NotifyType::USE_TRANSPORT_MODE, &[]);
@@ -185,13 +185,6 @@ fn pair() -> Pair {
         connection.ike.retry_min = Duration::from_secs(20);
         connection.ike.retry_max = Duration::from_secs(20);
     })
-}
-
-fn begins_with(world: &mut World, rewrite: Rewrite) {
-    world.ledger.is_disturbed = true;
-    world.sent_datagrams = Some(Vec::new());
-    world.rewrite = Some(rewrite);
-    world.run_for(Duration::from_secs(3));
 }
 
 fn running() -> World {

@@ -56,7 +56,7 @@ fn a_wrong_request_in_ike_intermediate_fails_the_set_up() {
         [("another method", another_method), ("unreduced", unreduced), ("no more", no_more)]
     {
         let mut world = pair().world(1);
-        begins_with(&mut world, rewrite);
+        world.begin_saying(rewrite);
         assert_eq!(answers(&world, INTERMEDIATE, NotifyType::INVALID_SYNTAX), 1, "{name}");
         assert_eq!(world.nodes[1].endpoint.counters().half_open, 0, "{name}");
         assert_eq!(world.state(0), State::Blocked, "{name}");
@@ -70,7 +70,7 @@ fn a_wrong_request_in_ike_intermediate_fails_the_set_up() {
 #[test]
 fn a_ciphertext_of_a_wrong_length_fails_the_set_up() {
     let mut world = pair().world(1);
-    begins_with(&mut world, |node, message, ledger| {
+    world.begin_saying(|node, message, ledger| {
         (node == 1 && is(message, INTERMEDIATE, true)).then(|| rewritten(message, ledger, wrong_length))
     });
     let failed = |event: &Event| matches!(event, Event::IkeFailed { is_initiator: true, .. });
@@ -275,13 +275,6 @@ fn pair() -> Pair {
         connection.ike.retry_min = Duration::from_secs(20);
         connection.ike.retry_max = Duration::from_secs(20);
     })
-}
-
-fn begins_with(world: &mut World, rewrite: Rewrite) {
-    world.ledger.is_disturbed = true;
-    world.sent_datagrams = Some(Vec::new());
-    world.rewrite = Some(rewrite);
-    world.run_for(Duration::from_secs(3));
 }
 
 fn running(esp: &str) -> World {

@@ -143,6 +143,14 @@ impl World {
         self.run_until(self.now + duration);
     }
 
+    /// The first seconds of a world in which a node says something else, and what was sent is kept.
+    pub fn begin_saying(&mut self, rewrite: Rewrite) {
+        self.ledger.is_disturbed = true;
+        self.sent_datagrams = Some(Vec::new());
+        self.rewrite = Some(rewrite);
+        self.run_for(Duration::from_secs(3));
+    }
+
     /// Time passes until something holds; false if it does not within `most`.
     pub fn run_until_holds(&mut self, most: Duration, holds: impl Fn(&Self) -> bool) -> bool {
         let end = self.now + most;
