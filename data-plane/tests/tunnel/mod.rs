@@ -66,6 +66,8 @@ pub struct Shape {
     pub offloads: bool,
     pub workers: u8,
     pub queues: u32,
+    /// SAs move by load; otherwise where a test moves them.
+    pub balance: bool,
 }
 
 pub const NO_LIMITS: Lifetime = Lifetime {
@@ -76,8 +78,14 @@ pub const NO_LIMITS: Lifetime = Lifetime {
     hard_time: std::time::Duration::from_secs(3600),
 };
 
-pub const XDP: Shape =
-    Shape { mode: Mode::Xdp, classification: Classification::On, offloads: true, workers: 1, queues: 1 };
+pub const XDP: Shape = Shape {
+    mode: Mode::Xdp,
+    classification: Classification::On,
+    offloads: true,
+    workers: 1,
+    queues: 1,
+    balance: false,
+};
 pub const TUN: Shape = Shape { mode: Mode::Tun, ..XDP };
 /// As it is configured by default.
 pub const TUN_ALONE: Shape = Shape { classification: Classification::Auto, ..TUN };
@@ -333,6 +341,7 @@ fn config(number: u8, shape: Shape, state: &std::path::Path) -> DataPlaneConfig 
         classification: shape.classification,
         offloads: shape.offloads,
         workers: shape.workers,
+        balance: shape.balance,
         interfaces: vec![interface("wan0", Role::Wan, false), interface("lan0", Role::Lan, true)],
         xdp_object: None,
         sa_slots: 1024,
