@@ -142,6 +142,15 @@ pub struct OutboundSa {
     pub common: SaCommon,
     /// The peer's SPI.
     pub spi: Spi,
+    /// Every worker seals with it: packets leave in no order among flows, so that the peer needs a replay window of several batches
+    /// of each worker.
+    pub by_all_workers: bool,
+}
+
+/// The replay window in packets that a peer needs if so many workers seal with one SA: what one of them has sealed may leave when
+/// each of the others has sent a batch, and there are queues on the way.
+pub const fn least_peer_window(workers: u8) -> u32 {
+    4 * crate::worker::run::BATCH as u32 * workers as u32
 }
 
 /// What an SA has done so far.

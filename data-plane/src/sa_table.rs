@@ -12,6 +12,7 @@
 //! and is the only one that can seal or open with the SAs that it owns. Nobody else holds a reference to them,
 //! so there is no lock and no shared ownership on the path of packets.
 //!
+//! An outbound SA may be every worker's ([`SaTable::share_outbound`]): each has a value of its own over the same numbers.
 //! An SA may move from one worker to another ([`SaTable::move_sa`]): whole, with no packet of it in between.
 //!
 //! A slot is free, reserved, live, dead, and free again only after its owner has dropped the SA and every
@@ -36,6 +37,9 @@ pub use moves::{Leaving, MoveRefused, Moving, SaName};
 pub use slots::TableFull;
 pub use table::{InstallError, SaTable, TableConfig, TableCounters, create};
 pub use worker::{Found, InboundSlot, OutboundSlot, OwnedInbound, OwnedOutbound, SaInfo, WorkerSas};
+
+/// In the place of an owner's number: every worker has the SA.
+const EVERYONE: u8 = u8::MAX;
 
 /// Names an outbound SA: slot index and a tag that changes with every use of the slot, as in our SPIs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -37,7 +37,7 @@ mod pin;
 mod port;
 mod rate;
 mod receive;
-mod run;
+pub(crate) mod run;
 pub mod sas;
 mod seal;
 pub mod sending;

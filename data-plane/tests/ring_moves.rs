@@ -165,7 +165,12 @@ impl Setting {
         let path = shared.paths.get(PATH).unwrap();
         let extra = OutboundExtra { path, reported: OncePerSecond::default() };
         let index = table
-            .install_outbound(&OutboundSa { common: common(), spi: Spi(0x1234_5678) }, 0, extra, 0)
+            .install_outbound(
+                &OutboundSa { common: common(), spi: Spi(0x1234_5678), by_all_workers: false },
+                0,
+                extra,
+                0,
+            )
             .unwrap();
         let selectors = common().selectors;
         protects[&key()].use_outbound(spd::Outbound { child: CHILD, index, selectors, resource: 0 });

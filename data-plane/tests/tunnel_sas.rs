@@ -10,9 +10,10 @@ use std::thread;
 use portcullis_common::DropReason;
 use portcullis_data_plane::counters::Sink;
 use portcullis_data_plane::event::DataPlaneEvent;
+use portcullis_data_plane::handle::{Direction, MoveRefused};
 use portcullis_data_plane::packet::inner::Ports;
 use portcullis_data_plane::packet::protocol;
-use portcullis_data_plane::sa::{Carrier, ChildId, Lifetime};
+use portcullis_data_plane::sa::{Carrier, ChildId, Lifetime, OutboundSa};
 
 use gateway::{PATIENCE, bind, wait_until};
 use tunnel::{CHILD, FURTHER, HOST_A, HOST_B, NO_LIMITS, Shape, Side, TUN, Tunnel, XDP};
@@ -153,6 +154,53 @@ fn flows_are_spread_over_the_sas_of_several_resources() {
             assert_eq!(opened, sent);
         }
         tunnel.assert_balanced();
+    }
+}
+
+/// Every worker seals what comes to it with one SA: no number is used twice, which the peer would drop as a replay, and each
+/// flow stays in order.
+#[test]
+fn all_workers_seal_with_one_sa_where_the_peers_window_allows() {
+    for shape in [Shape { workers: 3, ..TUN }, Shape { workers: 3, queues: 3, ..XDP }] {
+        let tunnel = Tunnel::without_sas(shape);
+        tunnel.set_path(Carrier::Udp, false);
+        let spis = [&tunnel.a, &tunnel.b].map(|side| side.plane.allocate_spi().unwrap());
+        for (side, [own, other]) in [(&tunnel.a, spis), (&tunnel.b, [spis[1], spis[0]])] {
+            side.plane.install_inbound(side.inbound(CHILD, own, NO_LIMITS)).unwrap();
+            let outbound = OutboundSa { by_all_workers: true, ..side.outbound(CHILD, other, NO_LIMITS) };
+            side.plane.install_outbound(outbound).unwrap();
+        }
+        assert!(tunnel.a.plane.use_outbound(CHILD) && tunnel.b.plane.use_outbound(CHILD));
+        tunnel.exchange_all(1);
+        let (_, receiver) = sockets(&tunnel);
+        let flows: Vec<_> = (0..48).map(|_| tunnel.a.host.run(|| bind(HOST_A))).collect();
+        for round in 0..40_u32 {
+            for flow in &flows {
+                flow.send_to(&round.to_be_bytes(), receiver.local_addr().unwrap()).unwrap();
+            }
+            // A window at a time, so that no queue is overrun.
+            for _ in &flows {
+                let mut received = [0; 4];
+                let (_, from) = receiver.recv_from(&mut received).unwrap();
+                assert_eq!(u32::from_be_bytes(received), round, "in order within {from}");
+            }
+        }
+        let refused = tunnel.a.plane.move_sa(CHILD, Direction::Outbound, 1);
+        assert!(matches!(refused, Err(MoveRefused::Shared | MoveRefused::Veth)), "{refused:?}");
+        let workers = tunnel.a.plane.report().workers;
+        let sealed: Vec<_> =
+            workers.iter().map(|w| w.esp_sent.iter().map(|count| count.0).sum::<u64>()).collect();
+        assert!(sealed.iter().filter(|count| **count > 100).count() > 1, "{sealed:?}");
+        let usage = tunnel.a.plane.usage(CHILD).unwrap().1;
+        assert_eq!((usage.packets, usage.sequence), (sealed.iter().sum(), usage.packets));
+        assert_eq!(dropped(&tunnel.b, DropReason::Replay), 0);
+        tunnel.assert_balanced();
+        tunnel.a.plane.remove_outbound(CHILD);
+        wait_until("no worker has it", || {
+            // Whoever asks for a slot frees those that can be.
+            tunnel.a.plane.release_spi(tunnel.a.plane.allocate_spi().unwrap());
+            tunnel.a.plane.report().sas.outbound == 0
+        });
     }
 }
 

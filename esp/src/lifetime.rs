@@ -59,6 +59,11 @@ impl LifetimeState {
         Self { limits, soft_reported: false, hard_reported: false }
     }
 
+    /// The hard limits.
+    pub(crate) fn hard(&self) -> Limits {
+        self.limits.hard
+    }
+
     /// Whether one more packet of `len` octets may pass after `packets` packets and `bytes` octets.
     #[inline]
     pub(crate) fn admit(&mut self, packets: u64, bytes: u64, len: u64, now_ns: u64) -> Result<(), Expired> {

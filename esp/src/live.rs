@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::LifetimeEvent;
+
 /// Mutable state of an outbound SA. All zeros is an SA that has sent nothing.
 ///
 /// Only the [`crate::Outbound`] made over it writes; a second one over the same memory would use nonces
-/// twice.
+/// twice, unless both are made by [`crate::Outbound::shared`].
 #[derive(Default, Debug)]
 #[repr(C, align(64))]
 pub struct OutboundLive {
@@ -14,6 +16,8 @@ pub struct OutboundLive {
     pub(crate) packets: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) last_ns: AtomicU64,
+    /// Which lifetimes were reported by one of several owners.
+    reported: AtomicU64,
 }
 
 /// Mutable state of an inbound SA. All zeros is an SA that has received nothing.
@@ -78,9 +82,20 @@ impl OutboundLive {
 
     /// Makes the memory ready for another SA. The caller answers for it that the last one is gone.
     pub fn reset(&self) {
-        for field in [&self.sequence, &self.packets, &self.bytes, &self.last_ns] {
+        let Self { sequence, packets, bytes, last_ns, reported } = self;
+        for field in [sequence, packets, bytes, last_ns, reported] {
             write(field, 0);
         }
+    }
+
+    /// True for the first of several owners that asks about this event.
+    #[cold]
+    pub(crate) fn is_first(&self, event: LifetimeEvent) -> bool {
+        let bit = match event {
+            LifetimeEvent::Soft => 1,
+            LifetimeEvent::Hard => 2,
+        };
+        self.reported.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 }
 
@@ -139,6 +154,19 @@ pub(crate) fn add(field: &AtomicU64, n: u64) -> u64 {
     let sum = read(field).wrapping_add(n);
     write(field, sum);
     sum
+}
+
+/// Adds for one of several writers, unless the sum would pass `limit`; returns the sum.
+#[inline]
+pub(crate) fn claim(field: &AtomicU64, n: u64, limit: u64) -> Option<u64> {
+    let sum = |value: u64| value.checked_add(n).filter(|sum| *sum <= limit);
+    field.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).ok().map(|before| before.wrapping_add(n))
+}
+
+/// Takes back what was claimed.
+#[cold]
+pub(crate) fn give_back(field: &AtomicU64, n: u64) {
+    field.fetch_sub(n, Ordering::Relaxed);
 }
 
 #[cfg(test)]

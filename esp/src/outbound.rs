@@ -11,7 +11,7 @@ use crate::header::{
 };
 use crate::key::ExpandedKeymat;
 use crate::lifetime::{Expired, Lifetime, LifetimeEvent, LifetimeState};
-use crate::live::{OutboundMemory, add, read, write};
+use crate::live::{OutboundMemory, add, claim, give_back, read, write};
 use crate::{Algorithm, OutboundLive};
 
 /// What an outbound SA is made of, besides its key.
@@ -25,10 +25,11 @@ pub struct OutboundParameters {
     pub lifetime: Lifetime,
 }
 
-/// An outbound SA. Its owner alone seals with it.
+/// An outbound SA. Its owner alone seals with it; an SA with several owners has one value for each ([`Outbound::shared`]).
 pub struct Outbound<M> {
     spi: Spi,
     esn: bool,
+    is_shared: bool,
     key: ExpandedKeymat,
     lifetime: LifetimeState,
     memory: M,
@@ -54,7 +55,16 @@ impl<M: OutboundMemory> Outbound<M> {
         let OutboundParameters { spi, esn, mut lifetime } = parameters;
         // A rekey is asked for before the numbers run out, whatever is configured.
         lifetime.soft.packets = lifetime.soft.packets.min(last_sequence(esn) / 4 * 3);
-        Self { spi, esn, key, lifetime: LifetimeState::new(lifetime), memory }
+        Self { spi, esn, is_shared: false, key, lifetime: LifetimeState::new(lifetime), memory }
+    }
+
+    /// One of several values with the same parameters and key over the same `memory`, which seal at the same time: each claims
+    /// its numbers, packets and octets one by one, so that none is used twice and hard limits hold exactly. Packets of different
+    /// owners leave in any order: the peer's window has to be wide enough (RFC 4303 section 3.4.3).
+    ///
+    /// As for [`Outbound::new`]; and every value over this memory is made by this function.
+    pub fn shared(parameters: OutboundParameters, key: ExpandedKeymat, memory: M) -> Self {
+        Self { is_shared: true, ..Self::new(parameters, key, memory) }
     }
 
     /// The peer's SPI.
@@ -141,17 +151,7 @@ impl<M: OutboundMemory> Outbound<M> {
         let (head, rest) = bytes.split_first_chunk_mut::<HEAD_LEN>().ok_or(SealError::NoRoom)?;
         let (text, icv) = rest.split_last_chunk_mut::<{ Algorithm::ICV_LEN }>().ok_or(SealError::NoRoom)?;
 
-        let live = self.memory.live();
-        let (packets, octets) = (read(&live.packets), read(&live.bytes));
-        self.lifetime.admit(packets, octets, inner_len as u64, now_ns)?;
-
-        // RFC 4303 section 3.3.3: the counter never cycles. The number is stored before its nonce exists.
-        let sequence = match read(&live.sequence) {
-            last if last < last_sequence(self.esn) => last + 1,
-            _ => return Err(SealError::SequenceExhausted { first: self.lifetime.expire().first }),
-        };
-        write(&live.sequence, sequence);
-
+        let Claim { sequence, packets, octets } = self.claim(inner_len as u64, now_ns)?;
         let aad = aad(self.spi, sequence, self.esn);
         // The IV is the sequence number, which no packet of this key had before (RFC 4106 section 3.1).
         let iv = sequence;
@@ -164,12 +164,60 @@ impl<M: OutboundMemory> Outbound<M> {
         // The only failure of the provider is a text of tens of gigabytes.
         *icv = self.key.key.seal(self.key.nonce(iv), aad.bytes(), text).map_err(|_| SealError::NoRoom)?;
 
-        let packets = add(&live.packets, 1);
-        let octets = add(&live.bytes, inner_len as u64);
+        let live = self.memory.live();
         write(&live.last_ns, now_ns);
         let event = self.lifetime.reached(packets, octets, now_ns);
+        let event = event.filter(|event| !self.is_shared || live.is_first(*event));
         Ok(Sealed { packet, sequence, event })
     }
+
+    /// Takes the next number for a packet of `len` octets, and counts it. The number is stored before its nonce exists.
+    #[inline]
+    fn claim(&mut self, len: u64, now_ns: u64) -> Result<Claim, SealError> {
+        if self.is_shared {
+            return self.claim_among_others(len, now_ns);
+        }
+        let live = self.memory.live();
+        self.lifetime.admit(read(&live.packets), read(&live.bytes), len, now_ns)?;
+        // RFC 4303 section 3.3.3: the counter never cycles.
+        let sequence = match read(&live.sequence) {
+            last if last < last_sequence(self.esn) => last + 1,
+            _ => return Err(SealError::SequenceExhausted { first: self.lifetime.expire().first }),
+        };
+        write(&live.sequence, sequence);
+        Ok(Claim { sequence, packets: add(&live.packets, 1), octets: add(&live.bytes, len) })
+    }
+
+    #[inline(never)]
+    fn claim_among_others(&mut self, len: u64, now_ns: u64) -> Result<Claim, SealError> {
+        let live = self.memory.live();
+        let first = |expired: Expired| expired.first && live.is_first(LifetimeEvent::Hard);
+        let expired =
+            |lifetime: &mut LifetimeState| SealError::LifetimeExpired { first: first(lifetime.expire()) };
+        let admitted = self.lifetime.admit(read(&live.packets), read(&live.bytes), len, now_ns);
+        admitted.map_err(|expired| SealError::LifetimeExpired { first: first(expired) })?;
+        let hard = self.lifetime.hard();
+        let Some(packets) = claim(&live.packets, 1, hard.packets) else {
+            return Err(expired(&mut self.lifetime));
+        };
+        let Some(octets) = claim(&live.bytes, len, hard.bytes) else {
+            give_back(&live.packets, 1);
+            return Err(expired(&mut self.lifetime));
+        };
+        let Some(sequence) = claim(&live.sequence, 1, last_sequence(self.esn)) else {
+            give_back(&live.packets, 1);
+            give_back(&live.bytes, len);
+            return Err(SealError::SequenceExhausted { first: first(self.lifetime.expire()) });
+        };
+        Ok(Claim { sequence, packets, octets })
+    }
+}
+
+/// A packet's number, and the totals that include it.
+struct Claim {
+    sequence: u64,
+    packets: u64,
+    octets: u64,
 }
 
 impl From<Expired> for SealError {

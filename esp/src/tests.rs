@@ -5,6 +5,7 @@ mod esn;
 mod hostile;
 mod lifetimes;
 mod round_trip;
+mod shared;
 mod vectors;
 
 use std::sync::Arc;

@@ -158,7 +158,12 @@ impl Gateway {
         table.install_inbound(&sa, 0, extra, 0).expect("room");
         let extra = OutboundExtra { path: path.clone(), reported: OncePerSecond::default() };
         let index = table
-            .install_outbound(&OutboundSa { common: common(), spi: PEER_SPI }, 0, extra, 0)
+            .install_outbound(
+                &OutboundSa { common: common(), spi: PEER_SPI, by_all_workers: false },
+                0,
+                extra,
+                0,
+            )
             .expect("room");
         path.add_outbound(PEER_SPI, index);
         let child = common().child;

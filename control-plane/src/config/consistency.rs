@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use portcullis_data_plane::sa::least_peer_window;
 use portcullis_ike::codec::TrafficSelector;
 use portcullis_ike::config::RemoteAddress;
 use portcullis_ike::shared::Shared;
@@ -24,6 +25,25 @@ pub fn check(config: &Config, problems: &Problems) {
         .collect();
     same_packets(&children, problems);
     same_interfaces(config, &children, problems);
+    narrow_windows(config, &children, problems);
+}
+
+/// Packets of several sealers arrive in no order: a peer whose window is too narrow drops them.
+fn narrow_windows(config: &Config, children: &[Named<'_>], problems: &Problems) {
+    let workers = config.data_plane.workers;
+    let least = least_peer_window(workers);
+    for (_, child) in children {
+        let Some(window) = child.parallel_seal else { continue };
+        if workers == 1 {
+            let message = "parallel_seal does nothing with one worker: see data_plane.workers".to_owned();
+            problems.push(child.place.problem(Severity::Warning, message));
+        } else if window < least {
+            let message = format!(
+                "parallel_seal with {workers} workers needs a peer whose replay window has at least {least} packets, not {window}"
+            );
+            problems.push(child.place.problem(Severity::Error, message));
+        }
+    }
 }
 
 /// A responder finds the connection by the two identities (RFC 7296 section 2.15) and, before them, by address.

@@ -381,6 +381,26 @@ fn bypass_and_discard_come_before_the_children_and_defaults_hold() {
     assert_eq!(set.peers, [Some("192.0.2.2".parse().unwrap())]);
     assert_eq!(config.connections[0].ike.children[0].per_resource, 4);
     assert!(parse(&text.replace("resource: 4", "resource: 0"), None, &Secrets::Skip).is_err());
+    assert_eq!(config.connections[0].children[0].parallel_seal, None);
+}
+
+/// Four batches of 64 packets for each worker.
+#[test]
+fn sealing_in_parallel_needs_a_peer_with_a_wide_window() {
+    let parsed = |workers: u32, window: u32| {
+        let child = format!(
+            "{{ net: {{ local_ts: 10.1.0.0/16, remote_ts: 10.2.0.0/16, parallel_seal: {{ peer_window: {window} }} }} }}"
+        );
+        let data_plane = format!("data_plane: {{ workers: {workers}, ");
+        let text = connection("dc", "192.0.2.2", &child).replacen("data_plane: { ", &data_plane, 1);
+        parse(&text, None, &Secrets::Skip)
+    };
+    let accepted = parsed(4, 1024).unwrap_or_else(|(errors, _)| panic!("{errors:?}"));
+    assert_eq!(accepted.config.connections[0].children[0].parallel_seal, Some(1024));
+    let (errors, _) = parsed(4, 1023).unwrap_err();
+    assert!(errors[0].message.contains("at least 1024 packets, not 1023"), "{errors:?}");
+    let useless = parsed(1, 1024).unwrap_or_else(|(errors, _)| panic!("{errors:?}"));
+    assert!(useless.warnings[0].message.contains("one worker"), "{:?}", useless.warnings);
 }
 
 #[test]

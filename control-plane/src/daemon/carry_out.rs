@@ -125,7 +125,10 @@ impl Hands {
             }
             Action::InstallOutbound(sa) => {
                 let child = sa.common.child;
-                let sa = OutboundSa { common: self.common(&sa.common), spi: Spi(sa.spi) };
+                let configured = self.config.connection(&sa.common.connection);
+                let configured = configured.and_then(|connection| connection.child(&sa.common.child_name));
+                let by_all_workers = configured.is_some_and(|child| child.parallel_seal.is_some());
+                let sa = OutboundSa { common: self.common(&sa.common), spi: Spi(sa.spi), by_all_workers };
                 return installed(child, self.data_plane.install_outbound(sa));
             }
             Action::UseOutbound { child } => {

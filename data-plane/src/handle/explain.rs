@@ -33,7 +33,7 @@ pub struct Tunnel {
     pub child: ChildId,
     /// The outbound SA's SPI, the peer's.
     pub spi_out: Spi,
-    /// The worker that seals.
+    /// The worker that seals; `None` if each does, what comes to it.
     pub worker_out: Option<u8>,
     /// The inbound SA's SPI, ours: answers come on it.
     pub spi_in: Option<Spi>,
@@ -100,7 +100,7 @@ impl DataPlane {
         let spi_out = path.spi_of(index).unwrap_or(Spi(0));
         let tunnel = Tunnel {
             spi_out,
-            worker_out: self.inner.table.outbound_owner(index),
+            worker_out: self.inner.table.outbound_owner(index).filter(|_| !self.inner.table.is_shared(index)),
             worker_in: spi_in.and_then(|spi| self.inner.table.inbound_owner(spi)),
             spi_in,
             ..self.tunnel(child, &path)

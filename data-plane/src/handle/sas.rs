@@ -112,7 +112,13 @@ impl DataPlane {
         let owner = owner.unwrap_or_else(|| children.least_loaded(inner.shared.workers.len()));
         let extra = OutboundExtra { path: path.clone(), reported: OncePerSecond::default() };
         children.share(&mut sa.common);
-        let index = inner.table.install_outbound(&sa, owner, extra, self.now_ns())?;
+        let is_shared = sa.by_all_workers && inner.shared.workers.len() > 1;
+        let index = if is_shared {
+            inner.table.share_outbound(&sa, || extra.clone(), self.now_ns())?
+        } else {
+            inner.table.install_outbound(&sa, owner, extra, self.now_ns())?
+        };
+        let owner = if is_shared { 0 } else { owner };
         children.count(owner, 1);
         children.note_rekey(predecessor, sa.common.child);
         path.add_outbound(sa.spi, index);
@@ -140,7 +146,11 @@ impl DataPlane {
         }
         part.path.remove_outbound(part.index);
         let holders = self.holders(SaName::Outbound(part.index));
+        let is_shared = self.inner.table.is_shared(part.index);
         self.inner.table.remove_outbound(part.index);
+        if is_shared {
+            self.inner.shared.workers.iter().for_each(|worker| worker.wake.wake());
+        }
         self.forget(child, holders, |pair| pair.outbound = None);
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use super::EVERYONE;
+
 /// Set in a worker's word while it sleeps and holds no packet.
 const PARKED: u64 = 1 << 63;
 
@@ -31,11 +33,11 @@ impl Epochs {
     }
 
     /// Whether `owner` has come to a batch boundary since `epoch` began, and every other worker has too or
-    /// sleeps. A sleeping owner does not count as passed: it still has the SA.
+    /// sleeps. A sleeping owner does not count as passed: it still has the SA. With [`EVERYONE`] all are owners.
     pub(super) fn has_passed(&self, epoch: u64, owner: u8) -> bool {
         self.workers.iter().enumerate().all(|(worker, word)| {
             let word = word.0.load(Ordering::Acquire);
-            let is_idle = word & PARKED != 0 && worker != usize::from(owner);
+            let is_idle = word & PARKED != 0 && worker != usize::from(owner) && owner != EVERYONE;
             is_idle || word & !PARKED >= epoch
         })
     }

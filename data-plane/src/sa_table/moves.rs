@@ -21,7 +21,7 @@ use super::slots::lookup;
 use super::table::State;
 use super::wipe::WipeBox;
 use super::worker::{Command, OwnedInbound, OwnedOutbound, WorkerSas, is_at, put};
-use super::{OutboundIndex, SaTable};
+use super::{EVERYONE, OutboundIndex, SaTable};
 
 /// Names an SA of either direction.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -51,6 +51,9 @@ pub enum MoveRefused {
     /// change.
     #[error("it is being rekeyed")]
     Rekeyed,
+    /// Every worker has it.
+    #[error("every worker seals with it")]
+    Shared,
     /// Packets of two queues of this device overtake each other: on a veth the queue that one sends by is the one that the
     /// other end receives by, whatever flow it is.
     #[error("packets of a flow would overtake each other between two queues of a veth")]
@@ -115,6 +118,9 @@ impl<I, O> SaTable<I, O> {
             return Err(MoveRefused::Unknown);
         }
         let from = lookup(words, spi).map(|word| word.worker()).ok_or(MoveRefused::Unknown)?;
+        if from == EVERYONE {
+            return Err(MoveRefused::Shared);
+        }
         if moving.contains_key(&name) {
             return Err(MoveRefused::OnItsWay);
         }

@@ -14,7 +14,6 @@ use portcullis_esp::{
     WindowSize,
 };
 
-use super::OutboundIndex;
 use super::arena::{Arena, WindowBits};
 use super::epoch::Epochs;
 use super::key_wrap::KeyWrap;
@@ -25,6 +24,7 @@ use super::slots::{Slots, TableFull, lookup};
 use super::worker::{
     Command, InboundSlot, NewInbound, NewOutbound, OutboundSlot, SaInfo, WorkerSas, WorkerShared,
 };
+use super::{EVERYONE, OutboundIndex};
 use crate::sa::{self, InboundSa, OutboundSa};
 
 /// Size of the table.
@@ -113,10 +113,10 @@ pub fn create<I, O>(
     backing: Backing,
 ) -> io::Result<(SaTable<I, O>, Vec<WorkerSas<I, O>>)> {
     let TableConfig { slots, workers } = config;
-    if !(1..=MAX_SLOTS).contains(&slots) || workers == 0 {
+    if !(1..=MAX_SLOTS).contains(&slots) || workers == 0 || workers == EVERYONE {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "SA table: 1 to 2^20 slots, 1 to 255 workers",
+            "SA table: 1 to 2^20 slots, 1 to 254 workers",
         ));
     }
     let len = slots as usize;
@@ -232,24 +232,42 @@ impl<I, O> SaTable<I, O> {
     ) -> Result<OutboundIndex, InstallError> {
         let queue = self.queue(owner)?;
         let mut state = self.state_after_reclaim();
+        let named = self.write_outbound(&mut state, sa)?;
+        queue.push(Command::InstallOutbound(Box::new(new_outbound(&state, sa, named, false, extra, now_ns))));
+        state.outbound.publish(named, owner);
+        Ok(OutboundIndex(named.0))
+    }
+
+    /// Installs an outbound SA and hands it to every worker: all seal with it, and claim its numbers from each other. `extra` makes what
+    /// each keeps beside it. Else as [`SaTable::install_outbound`].
+    ///
+    /// # Errors
+    /// See [`InstallError`].
+    pub fn share_outbound(
+        &self,
+        sa: &OutboundSa,
+        extra: impl Fn() -> O,
+        now_ns: u64,
+    ) -> Result<OutboundIndex, InstallError> {
+        let mut state = self.state_after_reclaim();
+        let named = self.write_outbound(&mut state, sa)?;
+        for queue in &self.shared.queues {
+            let new = new_outbound(&state, sa, named, true, extra(), now_ns);
+            queue.push(Command::InstallOutbound(Box::new(new)));
+        }
+        state.outbound.publish(named, EVERYONE);
+        Ok(OutboundIndex(named.0))
+    }
+
+    /// A slot for an outbound SA, with its key.
+    fn write_outbound(&self, state: &mut State, sa: &OutboundSa) -> Result<Spi, InstallError> {
         let named = state.outbound.reserve().inspect_err(|_| state.full += 1)?;
         if !self.shared.keys.write(Direction::Outbound, named, sa.common.algorithm, &sa.common.key.0) {
             state.outbound.release(named);
             return Err(InstallError::KeyLength);
         }
-        let (slot, index) = (named.index(), OutboundIndex(named.0));
-        let live = Arc::clone(&state.outbound_live);
-        live[slot as usize].reset();
-        let lifetime = lifetime(&sa.common.lifetime, now_ns);
-        queue.push(Command::InstallOutbound(Box::new(NewOutbound {
-            parameters: OutboundParameters { spi: sa.spi, esn: sa.common.esn, lifetime },
-            index,
-            memory: OutboundSlot { live, slot },
-            info: SaInfo::from(&sa.common),
-            extra,
-        })));
-        state.outbound.publish(named, owner);
-        Ok(index)
+        state.outbound_live[named.index() as usize].reset();
+        Ok(named)
     }
 
     /// Removes an inbound SA: packets with its SPI are unknown from now on. Its slot is freed when its owner
@@ -272,7 +290,11 @@ impl<I, O> SaTable<I, O> {
         let named = Spi(index.0);
         let Some(owner) = state.outbound.kill(named) else { return false };
         let other = state.moving.remove(&SaName::Outbound(index));
-        for worker in [Some(owner), other].into_iter().flatten() {
+        let workers = match owner {
+            EVERYONE => 0..self.shared.queues.len() as u8,
+            owner => owner..owner + 1,
+        };
+        for worker in workers.chain(other) {
             self.push(worker, Command::RemoveOutbound(index));
         }
         let epoch = self.shared.epochs.advance();
@@ -305,8 +327,17 @@ impl<I, O> SaTable<I, O> {
         lookup(&self.shared.inbound, spi).filter(|word| word.is_live(spi)).map(|word| word.worker())
     }
 
-    /// The worker that owns a live outbound SA.
+    /// The worker that owns a live outbound SA; worker 0 of one that all own.
     pub fn outbound_owner(&self, index: OutboundIndex) -> Option<u8> {
+        self.outbound_word(index).map(|owner| if owner == EVERYONE { 0 } else { owner })
+    }
+
+    /// True for a live outbound SA that all workers own.
+    pub fn is_shared(&self, index: OutboundIndex) -> bool {
+        self.outbound_word(index) == Some(EVERYONE)
+    }
+
+    fn outbound_word(&self, index: OutboundIndex) -> Option<u8> {
         let named = Spi(index.0);
         lookup(&self.shared.outbound, named).filter(|word| word.is_live(named)).map(|word| word.worker())
     }
@@ -368,6 +399,25 @@ impl<I, O> Clone for SaTable<I, O> {
             state: Arc::clone(&self.state),
             steering: Arc::clone(&self.steering),
         }
+    }
+}
+
+fn new_outbound<O>(
+    state: &State,
+    sa: &OutboundSa,
+    named: Spi,
+    is_shared: bool,
+    extra: O,
+    now_ns: u64,
+) -> NewOutbound<O> {
+    let lifetime = lifetime(&sa.common.lifetime, now_ns);
+    NewOutbound {
+        parameters: OutboundParameters { spi: sa.spi, esn: sa.common.esn, lifetime },
+        is_shared,
+        index: OutboundIndex(named.0),
+        memory: OutboundSlot { live: Arc::clone(&state.outbound_live), slot: named.index() },
+        info: SaInfo::from(&sa.common),
+        extra,
     }
 }
 

@@ -279,7 +279,7 @@ fn inbound(spi: Spi, child: u64) -> InboundSa {
 }
 
 fn outbound(child: u64) -> OutboundSa {
-    OutboundSa { common: common(child), spi: Spi(0x1234_5678) }
+    OutboundSa { common: common(child), spi: Spi(0x1234_5678), by_all_workers: false }
 }
 
 fn common(child: u64) -> SaCommon {

@@ -10,7 +10,6 @@ use portcullis_esp::{
     OutboundMemory, OutboundParameters,
 };
 
-use super::OutboundIndex;
 use super::arena::WindowBits;
 use super::epoch::Epochs;
 use super::keys::{Direction, Keys};
@@ -18,6 +17,7 @@ use super::memory::SharedArray;
 use super::moves::{Leaving, Moving, SaName};
 use super::slots::{SteerWords, lookup};
 use super::wipe::WipeBox;
+use super::{EVERYONE, OutboundIndex};
 use crate::policy::PolicyKey;
 use crate::prefetch::prefetch;
 use crate::sa::{ChildId, PathId, SaCommon, SaSelectors};
@@ -138,6 +138,8 @@ pub(super) struct NewInbound<I> {
 
 pub(super) struct NewOutbound<O> {
     pub(super) parameters: OutboundParameters,
+    /// Other workers have it too.
+    pub(super) is_shared: bool,
     pub(super) index: OutboundIndex,
     pub(super) memory: OutboundSlot,
     pub(super) info: SaInfo,
@@ -267,8 +269,9 @@ impl<I, O> WorkerSas<I, O> {
             Direction::Outbound => &self.shared.outbound,
         };
         let owner = lookup(words, spi).filter(|word| word.is_live(spi)).map(|word| word.worker());
-        let other = owner.filter(|owner| *owner != self.worker);
-        if owner == Some(self.worker) {
+        let is_ours = |owner: &u8| *owner == self.worker || *owner == EVERYONE;
+        let other = owner.filter(|owner| !is_ours(owner));
+        if owner.is_some() && other.is_none() {
             while let Some(command) = self.next_command() {
                 self.carry_out(command);
             }
@@ -319,12 +322,13 @@ impl<I, O> WorkerSas<I, O> {
     }
 
     fn install_outbound(&mut self, new: NewOutbound<O>) {
-        let NewOutbound { parameters, index, memory, info, extra } = new;
+        let NewOutbound { parameters, is_shared, index, memory, info, extra } = new;
         let slot = memory.slot as usize;
         let Some(key) = self.expanded(Direction::Outbound, Spi(index.0)) else {
             return self.count_failure(&info);
         };
-        let esp = Outbound::new(parameters, key, memory);
+        let make = if is_shared { Outbound::shared } else { Outbound::new };
+        let esp = make(parameters, key, memory);
         put(&mut self.outbound, slot, WipeBox::new(OwnedOutbound { esp, index, info, extra }));
     }
 

@@ -11,7 +11,7 @@ use crate::config::Role;
 use crate::xsk::Umem;
 
 /// Packets taken from one source before the next gets its turn.
-pub(super) const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 /// While rings are busy, the kernel's sources get their turn once in so many rounds: asking them costs system
 /// calls, and what they bring is the exception there.
 const ROUNDS_PER_KERNEL_TURN: u32 = 8;

@@ -26,6 +26,7 @@ pub struct InboundExtra {
 }
 
 /// Beside an outbound SA.
+#[derive(Clone)]
 pub struct OutboundExtra {
     /// The path of its IKE SA.
     pub path: Arc<PathState>,

@@ -270,7 +270,7 @@ impl Side {
     }
 
     pub fn outbound(&self, child: ChildId, spi: Spi, lifetime: Lifetime) -> OutboundSa {
-        OutboundSa { common: self.common(child, self.number, lifetime), spi }
+        OutboundSa { common: self.common(child, self.number, lifetime), spi, by_all_workers: false }
     }
 
     fn common(&self, child: ChildId, sender: u8, lifetime: Lifetime) -> SaCommon {

@@ -32,6 +32,8 @@ pub struct Child {
     pub guard: Vec<(IpAddr, u8)>,
     /// Lifetimes that the data plane counts.
     pub limits: Limits,
+    /// All workers seal with an SA at once, since its peer's replay window has so many packets.
+    pub parallel_seal: Option<u32>,
     /// Where it is in the file.
     pub place: Place,
 }
@@ -95,6 +97,7 @@ fn child(key: &str, entry: &Field<'_>) -> Option<Child> {
             s.refuse::<()>("rekey_after has to be shorter than lifetime");
         }
         let per_resource = s.or("per_resource", 1, |field| field.number(1, MOST_RESOURCES));
+        let parallel_seal = s.get("parallel_seal").and_then(|field| field.section(parallel_seal));
         let linger = s.or("linger", DEFAULT_LINGER, |field| field.read(duration));
         let limits = Limits {
             bytes: limit(s, "rekey_bytes", "lifetime_bytes", |field| field.read(size)),
@@ -115,8 +118,13 @@ fn child(key: &str, entry: &Field<'_>) -> Option<Child> {
             per_resource,
             resource: 0,
         };
-        Some(Child { ike, interface, guard: guard?, limits, place: s.place() })
+        Some(Child { ike, interface, guard: guard?, limits, parallel_seal, place: s.place() })
     })
+}
+
+/// The peer's replay window in packets, which its operator has to know.
+fn parallel_seal(s: &mut Section<'_>) -> Option<u32> {
+    s.need("peer_window")?.number(64, u32::MAX)
 }
 
 /// Selectors of one side. A route-based child has 0/0 of both families unless it says otherwise.
