@@ -66,6 +66,7 @@ pub struct Shape {
     pub offloads: bool,
     pub workers: u8,
     pub queues: u32,
+    pub sa_slots: u32,
 }
 
 pub const NO_LIMITS: Lifetime = Lifetime {
@@ -76,8 +77,14 @@ pub const NO_LIMITS: Lifetime = Lifetime {
     hard_time: std::time::Duration::from_secs(3600),
 };
 
-pub const XDP: Shape =
-    Shape { mode: Mode::Xdp, classification: Classification::On, offloads: true, workers: 1, queues: 1 };
+pub const XDP: Shape = Shape {
+    mode: Mode::Xdp,
+    classification: Classification::On,
+    offloads: true,
+    workers: 1,
+    queues: 1,
+    sa_slots: 1024,
+};
 pub const TUN: Shape = Shape { mode: Mode::Tun, ..XDP };
 /// As it is configured by default.
 pub const TUN_ALONE: Shape = Shape { classification: Classification::Auto, ..TUN };
@@ -335,7 +342,7 @@ fn config(number: u8, shape: Shape, state: &std::path::Path) -> DataPlaneConfig 
         workers: shape.workers,
         interfaces: vec![interface("wan0", Role::Wan, false), interface("lan0", Role::Lan, true)],
         xdp_object: None,
-        sa_slots: 1024,
+        sa_slots: shape.sa_slots,
         tun: "pc0".into(),
         tunnel: TunnelOptions::default(),
         replay_window: 4096,
