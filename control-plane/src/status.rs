@@ -284,6 +284,8 @@ pub struct Worker {
     pub held: u64,
     /// Packets passed to the worker that owns their SA.
     pub handed_over: u64,
+    /// SAs that it gave to another worker.
+    pub moved_sas: u64,
     /// Packets that were given to the kernel together with others of their flow, by sink.
     pub joined: BTreeMap<String, u64>,
     /// Rounds in which it found packets.

@@ -129,6 +129,8 @@ pub struct DataPlaneConfig {
     pub offloads: bool,
     /// Workers; each owns the queue of its number on every interface.
     pub workers: u8,
+    /// SAs move from busy workers to idle ones.
+    pub balance: bool,
     /// Interfaces.
     pub interfaces: Vec<InterfaceConfig>,
     /// The object with the XDP programs, or the default search.

@@ -1,6 +1,7 @@
 //! The data plane as the control plane sees it: one handle that starts everything, takes SAs, paths and policies,
 //! and reports.
 
+mod balance;
 mod capture;
 mod devices;
 mod exempt;
@@ -14,12 +15,15 @@ mod start;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::config::DataPlaneConfig;
 use crate::guard::Guard;
 use crate::netlink::{Network, Snapshot, TunRoutes};
+pub use crate::sa_table::MoveRefused;
+pub use crate::worker::load::Direction;
 use crate::worker::sas::SaTable;
 use crate::worker::shared::Shared;
 pub use capture::Capture;
@@ -53,6 +57,8 @@ pub(crate) struct Inner {
     interfaces: Vec<BoundInterface>,
     xdp: Option<Arc<Xdp>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Ends the thread that spreads SAs over workers.
+    balance: Mutex<Option<Sender<()>>>,
 }
 
 impl DataPlane {
@@ -95,8 +101,14 @@ impl DataPlane {
 }
 
 impl Inner {
+    /// True if workers send by queues of a veth.
+    fn is_on_veth(&self) -> bool {
+        self.interfaces.iter().any(BoundInterface::is_on_veth)
+    }
+
     fn stop(&self) {
         self.shared.stop();
+        lock(&self.balance).take();
         let threads = std::mem::take(&mut *lock(&self.threads));
         if threads.is_empty() {
             return;

@@ -12,6 +12,8 @@
 //! and is the only one that can seal or open with the SAs that it owns. Nobody else holds a reference to them,
 //! so there is no lock and no shared ownership on the path of packets.
 //!
+//! An SA may move from one worker to another ([`SaTable::move_sa`]): whole, with no packet of it in between.
+//!
 //! A slot is free, reserved, live, dead, and free again only after its owner has dropped the SA and every
 //! other worker has passed a batch boundary; its key is wiped before that. The tag above the index in an SPI
 //! changes with every use of a slot, so a late packet never meets the next SA.
@@ -21,6 +23,7 @@ mod epoch;
 mod key_wrap;
 mod keys;
 mod memory;
+mod moves;
 mod slots;
 mod table;
 #[cfg(test)]
@@ -29,6 +32,7 @@ mod wipe;
 mod worker;
 
 pub use memory::Backing;
+pub use moves::{Leaving, MoveRefused, Moving, SaName};
 pub use slots::TableFull;
 pub use table::{InstallError, SaTable, TableConfig, TableCounters, create};
 pub use worker::{Found, InboundSlot, OutboundSlot, OwnedInbound, OwnedOutbound, SaInfo, WorkerSas};

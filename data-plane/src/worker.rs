@@ -26,6 +26,8 @@ mod held;
 pub mod hold;
 mod kernel_drops;
 pub mod kernel_path;
+pub mod load;
+mod moving;
 mod next_hop;
 mod open;
 mod path_errors;
@@ -56,6 +58,8 @@ use esp_run::EspRun;
 use held::Held;
 use hold::HoldQueues;
 use kernel_drops::KernelDrops;
+use load::LoadSampler;
+use moving::Moves;
 use next_hop::NextHopCache;
 use path_errors::PathErrors;
 pub use pin::pin;
@@ -90,6 +94,8 @@ pub struct Worker {
     kernel_drops_due: Duration,
     rounds: u32,
     path_errors: PathErrors,
+    moves: Moves,
+    load: LoadSampler,
     /// Streams that got packets in this batch.
     streams: Vec<Arc<StreamQueue>>,
     received: Vec<Received>,
@@ -130,6 +136,8 @@ impl Worker {
             kernel_drops_due: Duration::ZERO,
             rounds: 0,
             path_errors: PathErrors::default(),
+            moves: Moves::default(),
+            load: LoadSampler::default(),
             streams: Vec::new(),
             received: Vec::with_capacity(run::BATCH),
             esp_run: EspRun::default(),

@@ -6,13 +6,17 @@ mod tunnel;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use portcullis_common::DropReason;
 use portcullis_data_plane::counters::{Sink, Source, WorkerSnapshot};
+use portcullis_data_plane::handle::{Direction, MoveRefused};
 use portcullis_data_plane::sa::{Carrier, ChildId};
 
 use gateway::{PATIENCE, address, bind, wait_until};
-use tunnel::{CHILD, HOST_A, HOST_A_V6, HOST_B, HOST_B_V6, NO_LIMITS, Shape, Side, TUN, TUN_ALONE, Tunnel};
+use tunnel::{
+    CHILD, FURTHER, HOST_A, HOST_A_V6, HOST_B, HOST_B_V6, NO_LIMITS, Shape, Side, TUN, TUN_ALONE, Tunnel, XDP,
+};
 
 const CARRIERS: [(Carrier, bool); 4] =
     [(Carrier::Udp, false), (Carrier::Ip, false), (Carrier::Udp, true), (Carrier::Ip, true)];
@@ -94,6 +98,106 @@ fn workers_share_the_tun_device_and_keep_each_flow_in_order() {
     let readers = workers.iter().filter(|worker| worker.received[Source::Tun as usize] > 0).count();
     assert!(readers > 1, "{workers:?}");
     assert!(workers.iter().any(|worker| worker.handed_over > 0), "{workers:?}");
+}
+
+/// SAs of both directions go round among the workers while numbered packets flow both ways: none is lost, none overtakes another,
+/// and no number is used twice, which would be a replay at the other end.
+#[test]
+fn sas_move_between_workers_and_each_flow_stays_in_order() {
+    for shape in [Shape { workers: 3, ..TUN_ALONE }, Shape { workers: 3, ..TUN }] {
+        let tunnel = Tunnel::new(shape);
+        tunnel.exchange_all(1);
+        let (done, moves) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            let flows = [(HOST_A, HOST_B), (HOST_A_V6, HOST_B_V6), (HOST_B, HOST_A), (HOST_B_V6, HOST_A_V6)];
+            let flows: Vec<_> = flows
+                .into_iter()
+                .map(|(from, to)| {
+                    let (source, sink) = if from == HOST_A || from == HOST_A_V6 {
+                        (&tunnel.a, &tunnel.b)
+                    } else {
+                        (&tunnel.b, &tunnel.a)
+                    };
+                    let sender = source.host.run(|| bind(from));
+                    let receiver = sink.host.run(|| bind(to));
+                    scope.spawn(move || in_order(&sender, &receiver, 4000))
+                })
+                .collect();
+            scope.spawn(|| {
+                for (number, side) in (0..).zip([&tunnel.a, &tunnel.b].into_iter().cycle()) {
+                    if done.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let direction =
+                        if number / 2 % 2 == 0 { Direction::Inbound } else { Direction::Outbound };
+                    if side.plane.move_sa(CHILD, direction, (number / 4 % 3) as u8).is_ok() {
+                        moves.fetch_add(1, Ordering::Relaxed);
+                    }
+                    std::thread::yield_now();
+                }
+            });
+            let results: Vec<_> = flows.into_iter().map(|flow| flow.join()).collect();
+            done.store(true, Ordering::Relaxed);
+            results.into_iter().for_each(|result| {
+                result.unwrap_or_else(|_| panic!("{shape:?}\n{}\n{}", tunnel.a.drops(), tunnel.b.drops()));
+            });
+        });
+        assert!(moves.load(Ordering::Relaxed) > 20, "{moves:?}");
+        tunnel.assert_balanced();
+        for side in [&tunnel.a, &tunnel.b] {
+            let moved: u64 = side.plane.report().workers.iter().map(|worker| worker.sas_moved).sum();
+            assert!(moved > 10, "{moved}");
+            for reason in
+                [DropReason::Replay, DropReason::StaleSa, DropReason::HandOverFull, DropReason::IcvFailure]
+            {
+                assert_eq!(side.plane.report().accounting().dropped(reason), 0, "{}", side.drops());
+            }
+        }
+        // What an SA does is still all done where it is: lifetimes, echo, removal.
+        transfer(&tunnel, HOST_A, HOST_B, &[1, 2, 3, 4]);
+        for (side, spi) in [(&tunnel.a, tunnel.first_spis.0), (&tunnel.b, tunnel.first_spis.1)] {
+            side.plane.remove_outbound(CHILD);
+            side.plane.remove_inbound(CHILD, spi);
+            wait_until("the slots are free", || {
+                // Whoever asks for a slot frees those that can be.
+                side.plane.release_spi(side.plane.allocate_spi().unwrap());
+                side.plane.report().sas.inbound + side.plane.report().sas.outbound == 0
+            });
+        }
+    }
+}
+
+/// Two SAs of one policy (RFC 9611) begin at one worker, and full load finds them one each.
+#[test]
+fn a_busy_worker_gives_an_sa_to_an_idle_one() {
+    let tunnel = Tunnel::new(Shape { workers: 2, balance: true, ..TUN_ALONE });
+    let second = ChildId(FURTHER + 1);
+    tunnel.install(second, NO_LIMITS);
+    for child in [CHILD, second] {
+        // It may be there, or have been moved before.
+        let _ = tunnel.a.plane.move_sa(child, Direction::Outbound, 0);
+    }
+    let moved = |side: &Side| side.plane.report().workers.iter().map(|worker| worker.sas_moved).sum::<u64>();
+    wait_until("no SA is on its way", || {
+        let before = moved(&tunnel.a);
+        tunnel.exchange_all(10);
+        moved(&tunnel.a) == before
+    });
+    let before = moved(&tunnel.a);
+    wait_until("an SA has moved", || {
+        transfer(&tunnel, HOST_A, HOST_B, &[1, 2, 3, 4, 5, 6, 7, 8]);
+        moved(&tunnel.a) > before
+    });
+    tunnel.exchange_all(10);
+    tunnel.assert_balanced();
+}
+
+/// Whatever goes by queue 1 of a veth may overtake what went by queue 0: SAs stay.
+#[test]
+fn on_a_veth_with_several_queues_sas_stay() {
+    let tunnel = Tunnel::new(Shape { workers: 2, queues: 2, ..XDP });
+    assert_eq!(tunnel.a.plane.move_sa(CHILD, Direction::Outbound, 1), Err(MoveRefused::Veth));
+    tunnel.exchange_all(1);
 }
 
 /// Sends numbered datagrams, a window at a time so that no queue on the way is overrun, and expects each in its turn.

@@ -143,6 +143,30 @@ fn esp_for_a_broken_stream_is_dropped_and_a_new_one_carries_on() {
     tunnel.assert_balanced();
 }
 
+/// RFC 9293 section 3.6.1: a socket that is closed with octets unread resets the connection, which loses what was said last.
+#[test]
+fn what_ike_says_last_arrives_although_the_peer_still_sends() {
+    let tunnel = Tunnel::new(TUN);
+    let runtime = runtime();
+    let (near, mut far) = connect(&tunnel);
+    far.set_read_timeout(Some(PATIENCE)).unwrap();
+    let End { port: _, say, heard: _heard, mut task, .. } = End::new(&tunnel.a, near, false, &runtime);
+    let last = ike_message(7, 60_000);
+    say.send(last.clone()).unwrap();
+    drop(say);
+    let mut received = vec![0; last.len()];
+    let (first, rest) = received.split_at_mut(10);
+    far.read_exact(first).unwrap();
+    for number in 0..100 {
+        far.write_all(&ike_message(number, 1000)).unwrap();
+    }
+    far.read_exact(rest).unwrap();
+    assert_eq!(received, last);
+    assert_eq!(far.read(&mut [0]).unwrap(), 0, "it ends in order");
+    drop(far);
+    assert!(matches!(runtime.block_on(&mut task).unwrap(), Ended::ByIke));
+}
+
 /// Transport policy rule 7: ESP in a stream is opened only where the control plane has said so.
 #[test]
 fn esp_that_is_not_accepted_stays_with_the_control_plane() {

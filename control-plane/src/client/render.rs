@@ -60,11 +60,12 @@ fn write_workers(page: &mut String, data_plane: &DataPlane) -> std::fmt::Result 
         writeln!(page, "  given to the kernel with others of their flow: {}", counts(&worker.joined))?;
         writeln!(
             page,
-            "  {} batches, {:.1} packets each, {:.0} ns for each packet; {} handed to other workers, {} waiting",
+            "  {} batches, {:.1} packets each, {:.0} ns for each packet; {} handed to other workers, and {} SAs; {} waiting",
             worker.batches,
             each(packets as f64, worker.batches),
             each(worker.busy_seconds * 1e9, packets),
             worker.handed_over,
+            worker.moved_sas,
             worker.held
         )?;
         writeln!(page, "  dropped: {}", counts(&worker.drops))?;

@@ -150,6 +150,7 @@ mod tests {
                 drops: counts(received / 100),
                 held: 0,
                 handed_over: 0,
+                moved_sas: 0,
                 joined: counts(received / 2),
                 batches: received / 50,
                 busy_seconds,

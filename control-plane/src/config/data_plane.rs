@@ -48,6 +48,7 @@ fn section(
     });
     let offloads = s.or("offloads", true, Field::flag);
     let workers = s.or("workers", 1, |field| field.number(1, 64));
+    let balance = s.or("balance", true, Field::flag);
     let sa_slots = s.or("sa_slots", 65_536, |field| field.number(256, 1 << 20));
     let replay_window = s.or("replay_window", 4096, |field| {
         field.number(64, 65_536).and_then(|window: u32| {
@@ -71,6 +72,7 @@ fn section(
         classification,
         offloads,
         workers,
+        balance,
         interfaces,
         xdp_object,
         sa_slots,

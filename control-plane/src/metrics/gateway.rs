@@ -99,6 +99,10 @@ fn workers(page: &mut Page, snapshot: &Snapshot) {
     for (index, worker) in workers.iter().enumerate() {
         handed_over.sample([("worker", number(index))], worker.handed_over);
     }
+    let moved = page.counter("worker_moved_sas", "SAs that it gave to another worker");
+    for (index, worker) in workers.iter().enumerate() {
+        moved.sample([("worker", number(index))], worker.sas_moved);
+    }
     let joined = page.counter(
         "worker_joined_packets",
         "Packets that were given to the kernel together with others of their flow",

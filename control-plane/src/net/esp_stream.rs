@@ -12,7 +12,7 @@ use portcullis_ike::endpoint::StreamDown;
 use portcullis_ike::path::StreamId;
 use tokio::net::TcpStream;
 
-use super::stream::{Queue, StreamHandle, ToStream, cause, close, down};
+use super::stream::{Queue, StreamHandle, ToStream, cause, down};
 use crate::daemon::{Input, InputSender};
 
 impl StreamHandle {
@@ -61,7 +61,7 @@ pub(super) async fn carry(
     match portcullis_data_plane::stream::carry(&tcp, end, incoming, &mut speaker).await {
         Ended::ByPeer => down(&speaker.shard, stream, StreamDown::Closed).await,
         Ended::Broken(error) => down(&speaker.shard, stream, cause(&error)).await,
-        Ended::ByIke => close(tcp).await,
+        Ended::ByIke => {}
     }
 }
 

@@ -17,6 +17,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::bind::stream_options;
 use super::esp_stream;
@@ -34,6 +35,8 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 /// How long a closed stream may take to deliver what was sent before.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Streams that wait for that at the same time; further ones are closed at once.
+static CLOSING: Semaphore = Semaphore::const_new(1024);
 
 /// A shard's end of a stream. Dropping it ends the stream after what was sent has left.
 #[derive(Debug)]
@@ -240,9 +243,24 @@ fn poll_ready(
     }
 }
 
-/// Closes a stream after what was written.
-pub(super) async fn close(mut tcp: TcpStream) {
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, tcp.shutdown()).await;
+/// Closes a stream after what was written, and reads until the peer has closed it too: a socket that is closed with octets
+/// unread resets the connection, and what was written last may never arrive (RFC 9293 section 3.6.1).
+async fn close(mut tcp: TcpStream) {
+    // Strangers could fill the descriptors with streams that wait here.
+    let Ok(_place) = CLOSING.try_acquire() else { return };
+    let until_the_end = async {
+        tcp.shutdown().await?;
+        loop {
+            tcp.readable().await?;
+            match read_ready(&tcp) {
+                Ok(bytes) if bytes.is_empty() => return io::Result::Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+    };
+    // Nobody is left to be told of an error.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, until_the_end).await;
 }
 
 /// Writes from `sent` on and returns how far it got.
@@ -276,12 +294,34 @@ pub(super) fn cause(error: &io::Error) -> StreamDown {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
 
     /// There is one for each open stream (10 000 of them within 4 KiB each).
     #[test]
     fn the_task_of_an_idle_stream_is_small() {
         assert!(size_of_future(&carry) <= 544, "{}", size_of_future(&carry));
+    }
+
+    #[tokio::test]
+    async fn what_was_written_last_arrives_although_the_peer_still_writes() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut near, _) = listener.accept().await.unwrap();
+        near.write_all(&[1; 10_000]).await.unwrap();
+        let closing = tokio::spawn(close(near));
+        // The sending side has ended: an implementation that closes does it now.
+        far.peek(&mut [0]).await.unwrap();
+        for _ in 0..3 {
+            far.write_all(&[2; 1000]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut received = Vec::new();
+        far.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, [1; 10_000]);
+        drop(far);
+        closing.await.unwrap();
     }
 
     fn size_of_future<A, B, C, D, E, F>(_: &impl Fn(A, B, C, D, E) -> F) -> usize {

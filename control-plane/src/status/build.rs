@@ -212,6 +212,7 @@ fn worker(index: usize, counts: &WorkerSnapshot) -> Worker {
             .collect(),
         held: counts.held,
         handed_over: counts.handed_over,
+        moved_sas: counts.sas_moved,
         joined: by_label(&[Sink::Tun, Sink::Udp].map(Sink::label), &[counts.tun_joined, counts.esp_joined]),
         batches: counts.batches,
         busy_seconds: counts.busy_ns as f64 / 1e9,

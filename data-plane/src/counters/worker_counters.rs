@@ -118,6 +118,8 @@ pub struct WorkerCounters {
     pub esp_sent: [EspCounter; 2],
     /// Packets passed to the worker that owns their SA.
     pub handed_over: Counter,
+    /// SAs given to another worker.
+    pub sas_moved: Counter,
     /// Packets that went through the TUN device together with others of their flow.
     pub tun_joined: Counter,
     /// ESP packets that were given to the kernel together with others of their peer.
@@ -181,6 +183,8 @@ pub struct WorkerSnapshot {
     pub esp_sent: [(u64, u64); 2],
     /// Packets passed to another worker.
     pub handed_over: u64,
+    /// SAs given to another worker.
+    pub sas_moved: u64,
     /// Packets that went through the TUN device together with others of their flow.
     pub tun_joined: u64,
     /// ESP packets that were given to the kernel together with others of their peer.
@@ -237,6 +241,7 @@ impl WorkerCounters {
             esp_received: [0, 1].map(|carrier| self.esp_received[carrier].get()),
             esp_sent: [0, 1].map(|carrier| self.esp_sent[carrier].get()),
             handed_over: self.handed_over.get(),
+            sas_moved: self.sas_moved.get(),
             tun_joined: self.tun_joined.get(),
             esp_joined: self.esp_joined.get(),
             batches: self.batches.get(),

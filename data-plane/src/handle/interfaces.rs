@@ -50,6 +50,7 @@ pub(super) struct BoundInterface {
     config: InterfaceConfig,
     path: InterfacePath,
     reason: String,
+    is_veth: bool,
     program: Mutex<Option<XdpInterface>>,
     /// Index of the device, while there is one.
     index: Mutex<Option<u32>>,
@@ -263,9 +264,7 @@ fn worth_classifying(config: &DataPlaneConfig, interface: &InterfaceConfig) -> R
 /// Says where packets of a flow reach the TUN path one by one although they need not.
 fn advise(config: &DataPlaneConfig) {
     for InterfaceConfig { name, .. } in config.interfaces.iter().filter(|_| config.offloads) {
-        if ethtool::joins_received(name).is_ok_and(|joins| !joins)
-            && ethtool::driver(name).is_ok_and(|driver| driver != "veth")
-        {
+        if ethtool::joins_received(name).is_ok_and(|joins| !joins) && !is_veth(name) {
             tracing::warn!(
                 interface = %name,
                 "generic receive offload is off: packets of a flow reach the TUN path one by one; `ethtool -K {name} gro on` makes it several times as fast"
@@ -339,6 +338,10 @@ fn umem(frames: u32) -> Result<(Arc<Umem>, Vec<Frame>), StartError> {
     Ok((Arc::new(umem), frames))
 }
 
+fn is_veth(name: &str) -> bool {
+    ethtool::driver(name).is_ok_and(|driver| driver == "veth")
+}
+
 impl BoundInterface {
     fn new(
         config: InterfaceConfig,
@@ -348,7 +351,13 @@ impl BoundInterface {
         index: Option<u32>,
     ) -> Self {
         let (program, index) = (Mutex::new(program), Mutex::new(index));
-        Self { config, path, reason, program, index, is_orphaned: AtomicBool::new(false) }
+        let is_veth = is_veth(&config.name);
+        Self { config, path, reason, is_veth, program, index, is_orphaned: AtomicBool::new(false) }
+    }
+
+    /// True if it sends by several queues of a veth.
+    pub(super) fn is_on_veth(&self) -> bool {
+        self.is_veth && self.path != InterfacePath::Tun
     }
 
     /// How its packets travel.

@@ -1,6 +1,6 @@
 //! SAs and paths, as the control plane names them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use portcullis_common::Spi;
@@ -10,11 +10,12 @@ use super::{DataPlane, lock};
 use crate::echo::EchoRequest;
 use crate::policy::PolicyKey;
 use crate::sa::{ChildId, InboundSa, OutboundSa, Path, PathId, SaCommon, SaSelectors, SaUsage};
-use crate::sa_table::{self, OutboundIndex, TableFull};
+use crate::sa_table::{self, MoveRefused, OutboundIndex, SaName, TableFull};
 use crate::spd;
 use crate::worker::command::Command;
 use crate::worker::echo::{EchoState, Order};
 use crate::worker::facts::{InboundFacts, OncePerSecond};
+use crate::worker::load::Direction;
 use crate::worker::paths::PathState;
 use crate::worker::sas::{InboundExtra, OutboundExtra};
 
@@ -33,8 +34,12 @@ pub enum InstallError {
 #[derive(Default)]
 pub(super) struct Children {
     pairs: HashMap<ChildId, Pair>,
-    /// SAs by owner, so that the next goes where fewest are.
+    /// SAs by owner.
     owned: Vec<usize>,
+    /// How busy the workers are, in tenths: the next SA goes where that is least, and then where fewest are.
+    busy: Vec<u8>,
+    /// Pairs of which one replaces the other, in both directions. Among one worker nobody asks.
+    rekeys: BTreeMap<ChildId, ChildId>,
 }
 
 #[derive(Default)]
@@ -85,6 +90,7 @@ impl DataPlane {
         let extra = InboundExtra { path, tun, facts: InboundFacts::default(), echo: EchoState::default() };
         children.share(&mut sa.common);
         inner.table.install_inbound(&sa, owner, extra, self.now_ns())?;
+        children.note_rekey(predecessor, sa.common.child);
         children.count(owner, 1);
         let pair = children.pairs.entry(sa.common.child).or_default();
         pair.inbound = Some(sa.spi);
@@ -108,6 +114,7 @@ impl DataPlane {
         children.share(&mut sa.common);
         let index = inner.table.install_outbound(&sa, owner, extra, self.now_ns())?;
         children.count(owner, 1);
+        children.note_rekey(predecessor, sa.common.child);
         path.add_outbound(sa.spi, index);
         let SaCommon { policy, selectors, resource, .. } = sa.common;
         let part = OutboundPart { index, path, policy, selectors, resource };
@@ -132,16 +139,51 @@ impl DataPlane {
             protect.remove_outbound(child);
         }
         part.path.remove_outbound(part.index);
-        let owner = self.inner.table.outbound_owner(part.index);
+        let holders = self.holders(SaName::Outbound(part.index));
         self.inner.table.remove_outbound(part.index);
-        self.forget(child, owner, |pair| pair.outbound = None);
+        self.forget(child, holders, |pair| pair.outbound = None);
     }
 
     /// Forgets the pair's inbound SA: packets with its SPI are unknown from now on.
     pub fn remove_inbound(&self, child: ChildId, spi: Spi) {
-        let owner = self.inner.table.inbound_owner(spi);
+        let holders = self.holders(SaName::Inbound(spi));
         self.inner.table.remove_inbound(spi);
-        self.forget(child, owner, |pair| pair.inbound = None);
+        self.forget(child, holders, |pair| pair.inbound = None);
+    }
+
+    /// Moves one direction of a pair to another worker, without loss, and with packets of each flow in their order.
+    ///
+    /// # Errors
+    /// See [`MoveRefused`]; the SA then stays where it is.
+    pub fn move_sa(&self, child: ChildId, direction: Direction, to: u8) -> Result<(), MoveRefused> {
+        let inner = &*self.inner;
+        if inner.is_on_veth() {
+            return Err(MoveRefused::Veth);
+        }
+        let mut children = lock(&inner.children);
+        let pair = children.pairs.get(&child).ok_or(MoveRefused::Unknown)?;
+        let name = match direction {
+            Direction::Inbound => pair.inbound.map(SaName::Inbound),
+            Direction::Outbound => pair.outbound.as_ref().map(|part| SaName::Outbound(part.index)),
+        };
+        let name = name.ok_or(MoveRefused::Unknown)?;
+        if children.rekeys.contains_key(&child) {
+            return Err(MoveRefused::Rekeyed);
+        }
+        let from = inner.table.move_sa(name, to)?;
+        children.count(from, -1);
+        children.count(to, 1);
+        for worker in [from, to] {
+            if let Some(mailbox) = inner.shared.workers.get(usize::from(worker)) {
+                mailbox.wake.wake();
+            }
+        }
+        Ok(())
+    }
+
+    /// How busy workers are, in tenths.
+    pub(super) fn set_busy(&self, busy: Vec<u8>) {
+        lock(&self.inner.children).busy = busy;
     }
 
     /// Sets how ESP of an IKE SA travels. Always precedes the first SA of it.
@@ -234,18 +276,32 @@ impl DataPlane {
         lock(&self.inner.children).pairs.get(&child)?.outbound.clone()
     }
 
-    /// Takes an SA out of the books and lets its owner, who may sleep, drop it.
-    fn forget(&self, child: ChildId, owner: Option<u8>, forget: impl FnOnce(&mut Pair)) {
+    /// The owner of an SA, and the worker that has it still if it is on its way.
+    fn holders(&self, name: SaName) -> [Option<u8>; 2] {
+        let table = &self.inner.table;
+        let owner = match name {
+            SaName::Inbound(spi) => table.inbound_owner(spi),
+            SaName::Outbound(index) => table.outbound_owner(index),
+        };
+        let may_move = self.inner.shared.workers.len() > 1;
+        [owner, if may_move { table.mover(name) } else { None }]
+    }
+
+    /// Takes an SA out of the books and lets those who hold it, who may sleep, drop it. The first is its owner.
+    fn forget(&self, child: ChildId, holders: [Option<u8>; 2], forget: impl FnOnce(&mut Pair)) {
         let mut children = lock(&self.inner.children);
         if let Some(pair) = children.pairs.get_mut(&child) {
             forget(pair);
             if pair.inbound.is_none() && pair.outbound.is_none() {
                 children.pairs.remove(&child);
+                children.end_rekey(child);
             }
         }
-        if let Some(owner) = owner {
+        if let Some(owner) = holders[0] {
             children.count(owner, -1);
-            if let Some(mailbox) = self.inner.shared.workers.get(usize::from(owner)) {
+        }
+        for worker in holders.into_iter().flatten() {
+            if let Some(mailbox) = self.inner.shared.workers.get(usize::from(worker)) {
                 mailbox.wake.wake();
             }
         }
@@ -267,8 +323,25 @@ impl Children {
 
     fn least_loaded(&mut self, workers: usize) -> u8 {
         self.owned.resize(workers, 0);
-        let least = self.owned.iter().enumerate().min_by_key(|(_, owned)| **owned);
-        least.map_or(0, |(worker, _)| worker as u8)
+        let load = |worker: &usize| {
+            (self.busy.get(*worker).copied().unwrap_or(0), self.owned.get(*worker).copied().unwrap_or(0))
+        };
+        (0..workers).min_by_key(load).map_or(0, |worker| worker as u8)
+    }
+
+    fn note_rekey(&mut self, predecessor: Option<ChildId>, successor: ChildId) {
+        if let Some(predecessor) = predecessor {
+            self.rekeys.insert(predecessor, successor);
+            self.rekeys.insert(successor, predecessor);
+        }
+    }
+
+    fn end_rekey(&mut self, child: ChildId) {
+        if let Some(other) = self.rekeys.remove(&child)
+            && self.rekeys.get(&other) == Some(&child)
+        {
+            self.rekeys.remove(&other);
+        }
     }
 
     fn count(&mut self, owner: u8, change: isize) {

@@ -13,14 +13,14 @@ use super::devices::Change;
 use super::interfaces::{self, Devices, Xdp};
 use super::policies::{self, Policies};
 use super::routing::tun_routing;
-use super::{DataPlane, Inner, devices};
+use super::{DataPlane, Inner, balance, devices, lock};
 use crate::bpf::BpfError;
 use crate::config::{DataPlaneConfig, InterfaceConfig, Role};
 use crate::event::{DataPlaneEvent, IkeDatagram};
 use crate::guard::{BackendKind, Guard, GuardConfig, GuardError, GuardEvent, GuardSpec};
 use crate::netlink::{Network, NetworkEvent, RouteError, Snapshot, TunRoutes};
 use crate::policy::PolicySet;
-use crate::sa_table::{self, TableConfig};
+use crate::sa_table::{self, MoveRefused, TableConfig};
 use crate::sockets::{IpSender, RawEsp, Udp4500};
 use crate::stream::Streams;
 use crate::tun::{Tun, TunError};
@@ -155,7 +155,14 @@ impl DataPlane {
             interfaces: bound,
             xdp,
             threads: Mutex::new(threads),
+            balance: Mutex::default(),
         });
+        if inner.config.balance && inner.shared.workers.len() > 1 {
+            *lock(&inner.balance) = Some(balance::keep(&inner).map_err(system("balance thread"))?);
+            if inner.is_on_veth() {
+                tracing::info!("SAs stay with the workers that they are given to: {}", MoveRefused::Veth);
+            }
+        }
         devices::attend(&inner, changed).map_err(system("device thread"))?;
         let receivers = Receivers { ike: ike_receiver, events: event_receiver };
         Ok((Self { inner }, receivers))

@@ -36,6 +36,8 @@ pub(super) struct Slots {
 struct Retired {
     slot: u32,
     epoch: u64,
+    /// Another worker that may have had the SA in its hands: it was on its way from one to the other.
+    other: Option<u8>,
 }
 
 impl Slots {
@@ -85,6 +87,14 @@ impl Slots {
         self.store(spi.index(), SteerWord::new(spi, owner, SlotState::Live, generation));
     }
 
+    /// Names another owner of a live slot.
+    pub(super) fn steer(&self, spi: Spi, owner: u8) {
+        self.store(
+            spi.index(),
+            SteerWord::new(spi, owner, SlotState::Live, self.load(spi.index()).generation()),
+        );
+    }
+
     /// Makes a live slot dead and returns its owner; `None` if it is not live.
     pub(super) fn kill(&self, spi: Spi) -> Option<u8> {
         let word = lookup(&self.words, spi).filter(|word| word.is_live(spi))?;
@@ -92,9 +102,9 @@ impl Slots {
         Some(word.worker())
     }
 
-    /// Remembers that a dead slot may be freed once `epoch` has passed.
-    pub(super) fn retire(&mut self, spi: Spi, owner: u8, epoch: u64) {
-        self.retired.entry(owner).or_default().push_back(Retired { slot: spi.index(), epoch });
+    /// Remembers that a dead slot may be freed once `epoch` has passed, for `owner` and for `other` who may have it as well.
+    pub(super) fn retire(&mut self, spi: Spi, owner: u8, other: Option<u8>, epoch: u64) {
+        self.retired.entry(owner).or_default().push_back(Retired { slot: spi.index(), epoch, other });
     }
 
     /// Frees every dead slot whose epoch has passed, each after `wipe` was called for it.
@@ -103,6 +113,7 @@ impl Slots {
         for (owner, queue) in &mut retired {
             while let Some(first) = queue.front()
                 && epochs.has_passed(first.epoch, *owner)
+                && first.other.is_none_or(|other| epochs.has_passed(first.epoch, other))
             {
                 wipe(first.slot);
                 self.free(first.slot);
@@ -206,7 +217,7 @@ mod tests {
         assert!(lookup(&slots.words, spi).unwrap().is_live(spi));
         assert!(!slots.release(spi), "a live SA is not released");
         assert_eq!((slots.kill(spi), slots.kill(spi)), (Some(0), None));
-        slots.retire(spi, 0, epochs.advance());
+        slots.retire(spi, 0, None, epochs.advance());
 
         let mut wiped = Vec::new();
         slots.reclaim(&epochs, |slot| wiped.push(slot));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crossbeam_queue::SegQueue;
 use portcullis_common::Spi;
@@ -20,6 +20,7 @@ use super::epoch::Epochs;
 use super::key_wrap::KeyWrap;
 use super::keys::{Direction, Keys, WORDS};
 use super::memory::{Backing, SharedArray};
+use super::moves::SaName;
 use super::slots::{Slots, TableFull, lookup};
 use super::worker::{
     Command, InboundSlot, NewInbound, NewOutbound, OutboundSlot, SaInfo, WorkerSas, WorkerShared,
@@ -83,13 +84,17 @@ pub struct TableCounters {
 /// The SA table as the control plane uses it; clones are the same table. `I` and `O` are what a worker keeps
 /// beside each SA.
 pub struct SaTable<I, O> {
-    shared: Arc<WorkerShared<I, O>>,
+    pub(super) shared: Arc<WorkerShared<I, O>>,
     state: Arc<Mutex<State>>,
+    /// Held for reading by who finds an owner and then gives it a packet, and is no worker: see [`SaTable::at_owner`].
+    pub(super) steering: Arc<RwLock<()>>,
 }
 
-struct State {
-    inbound: Slots,
-    outbound: Slots,
+pub(super) struct State {
+    pub(super) inbound: Slots,
+    pub(super) outbound: Slots,
+    /// SAs on their way from a worker, which is named here, to their owner.
+    pub(super) moving: HashMap<SaName, u8>,
     inbound_live: Arc<SharedArray<InboundLive>>,
     outbound_live: Arc<SharedArray<OutboundLive>>,
     arena: Arena,
@@ -131,6 +136,7 @@ pub fn create<I, O>(
     let state = State {
         inbound: Slots::new(Arc::clone(&inbound)),
         outbound: Slots::new(Arc::clone(&outbound)),
+        moving: HashMap::new(),
         inbound_live: Arc::new(SharedArray::anonymous(c"portcullis-live-in", len)?),
         outbound_live: Arc::new(SharedArray::anonymous(c"portcullis-live-out", len)?),
         arena: Arena::new(slots)?,
@@ -143,10 +149,12 @@ pub fn create<I, O>(
         keys,
         epochs: Epochs::new(workers),
         queues: (0..workers).map(|_| SegQueue::new()).collect(),
+        moved: SegQueue::new(),
         unwrap_failures: AtomicU64::new(0),
     });
     let sas = (0..workers).map(|worker| WorkerSas::new(worker, Arc::clone(&shared))).collect();
-    Ok((SaTable { shared, state: Arc::new(Mutex::new(state)) }, sas))
+    let (state, steering) = (Arc::new(Mutex::new(state)), Arc::default());
+    Ok((SaTable { shared, state, steering }, sas))
 }
 
 impl<I, O> SaTable<I, O> {
@@ -249,9 +257,12 @@ impl<I, O> SaTable<I, O> {
     pub fn remove_inbound(&self, spi: Spi) -> bool {
         let mut state = self.state_after_reclaim();
         let Some(owner) = state.inbound.kill(spi) else { return false };
-        self.push(owner, Command::RemoveInbound(spi));
+        let other = state.moving.remove(&SaName::Inbound(spi));
+        for worker in [Some(owner), other].into_iter().flatten() {
+            self.push(worker, Command::RemoveInbound(spi));
+        }
         let epoch = self.shared.epochs.advance();
-        state.inbound.retire(spi, owner, epoch);
+        state.inbound.retire(spi, owner, other, epoch);
         true
     }
 
@@ -260,9 +271,12 @@ impl<I, O> SaTable<I, O> {
         let mut state = self.state_after_reclaim();
         let named = Spi(index.0);
         let Some(owner) = state.outbound.kill(named) else { return false };
-        self.push(owner, Command::RemoveOutbound(index));
+        let other = state.moving.remove(&SaName::Outbound(index));
+        for worker in [Some(owner), other].into_iter().flatten() {
+            self.push(worker, Command::RemoveOutbound(index));
+        }
         let epoch = self.shared.epochs.advance();
-        state.outbound.retire(named, owner, epoch);
+        state.outbound.retire(named, owner, other, epoch);
         true
     }
 
@@ -315,8 +329,11 @@ impl<I, O> SaTable<I, O> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn state_after_reclaim(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state_after_reclaim(&self) -> MutexGuard<'_, State> {
         let mut guard = self.state();
+        while let Some(name) = self.shared.moved.pop() {
+            guard.moving.remove(&name);
+        }
         let State { inbound, outbound, arena, windows, inbound_live, outbound_live, .. } = &mut *guard;
         let WorkerShared { keys, epochs, .. } = &*self.shared;
         inbound.reclaim(epochs, |slot| {
@@ -337,7 +354,7 @@ impl<I, O> SaTable<I, O> {
         self.shared.queues.get(usize::from(owner)).ok_or(InstallError::NoSuchWorker(owner))
     }
 
-    fn push(&self, owner: u8, command: Command<I, O>) {
+    pub(super) fn push(&self, owner: u8, command: Command<I, O>) {
         if let Ok(queue) = self.queue(owner) {
             queue.push(command);
         }
@@ -346,7 +363,11 @@ impl<I, O> SaTable<I, O> {
 
 impl<I, O> Clone for SaTable<I, O> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), state: Arc::clone(&self.state) }
+        Self {
+            shared: Arc::clone(&self.shared),
+            state: Arc::clone(&self.state),
+            steering: Arc::clone(&self.steering),
+        }
     }
 }
 

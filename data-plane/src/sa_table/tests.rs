@@ -1,5 +1,6 @@
 //! The table and its workers together: packets through it, reuse, reclamation, races.
 
+mod moves;
 mod races;
 
 use std::collections::HashSet;

@@ -15,6 +15,7 @@ use super::arena::WindowBits;
 use super::epoch::Epochs;
 use super::keys::{Direction, Keys};
 use super::memory::SharedArray;
+use super::moves::{Leaving, Moving, SaName};
 use super::slots::{SteerWords, lookup};
 use super::wipe::WipeBox;
 use crate::policy::PolicyKey;
@@ -27,10 +28,18 @@ const COMMANDS_PER_BATCH: usize = 256;
 
 /// The SAs of one worker. It stays with the worker's thread; every method is for that thread alone.
 pub struct WorkerSas<I, O> {
-    worker: u8,
-    shared: Arc<WorkerShared<I, O>>,
-    inbound: Vec<Option<WipeBox<OwnedInbound<I>>>>,
-    outbound: Vec<Option<WipeBox<OwnedOutbound<O>>>>,
+    pub(super) worker: u8,
+    pub(super) shared: Arc<WorkerShared<I, O>>,
+    pub(super) inbound: Vec<Option<WipeBox<OwnedInbound<I>>>>,
+    pub(super) outbound: Vec<Option<WipeBox<OwnedOutbound<O>>>>,
+    /// SAs that other workers have not given up yet, although packets are sent here already.
+    pub(super) coming: Vec<SaName>,
+    /// SAs that came in the middle of a batch, and are put in place at its end.
+    pub(super) arrivals: Vec<Moving<I, O>>,
+    /// Those of `coming` that are in place, or gone: packets that waited for them have their turn.
+    pub(super) settled: Vec<SaName>,
+    /// SAs that are to be given to other workers.
+    pub(super) leaving: Vec<Leaving>,
 }
 
 /// Where an SA was found.
@@ -39,6 +48,8 @@ pub enum Found<'a, T> {
     Mine(&'a mut T),
     /// With the worker of this number: hand the packet over.
     Other(u8),
+    /// On its way here: keep the packet until [`WorkerSas::next_settled`] names the SA.
+    Coming,
     /// Nowhere.
     Unknown,
 }
@@ -98,6 +109,8 @@ pub(super) struct WorkerShared<I, O> {
     pub(super) keys: Keys,
     pub(super) epochs: Epochs,
     pub(super) queues: Box<[SegQueue<Command<I, O>>]>,
+    /// Moves that are complete.
+    pub(super) moved: SegQueue<SaName>,
     /// Installs whose key did not unwrap.
     pub(super) unwrap_failures: AtomicU64,
 }
@@ -108,6 +121,12 @@ pub(super) enum Command<I, O> {
     RemoveInbound(Spi),
     InstallOutbound(Box<NewOutbound<O>>),
     RemoveOutbound(OutboundIndex),
+    /// An SA will come from another worker, which has not given it up yet.
+    Expect(SaName),
+    /// Give an SA to another worker.
+    Leave(Leaving),
+    /// An SA of another worker's.
+    Take(Moving<I, O>),
 }
 
 pub(super) struct NewInbound<I> {
@@ -127,7 +146,9 @@ pub(super) struct NewOutbound<O> {
 
 impl<I, O> WorkerSas<I, O> {
     pub(super) fn new(worker: u8, shared: Arc<WorkerShared<I, O>>) -> Self {
-        Self { worker, shared, inbound: Vec::new(), outbound: Vec::new() }
+        let (inbound, outbound, coming) = (Vec::new(), Vec::new(), Vec::new());
+        let (arrivals, settled, leaving) = (Vec::new(), Vec::new(), Vec::new());
+        Self { worker, shared, inbound, outbound, coming, arrivals, settled, leaving }
     }
 
     /// This worker's number.
@@ -139,12 +160,17 @@ impl<I, O> WorkerSas<I, O> {
     /// slots of removed SAs be freed.
     pub fn begin_batch(&mut self) {
         let epoch = self.shared.epochs.current();
+        let mut is_done = false;
         for _ in 0..COMMANDS_PER_BATCH {
             let Some(command) = self.next_command() else {
-                self.shared.epochs.announce(self.worker, epoch);
-                return;
+                is_done = true;
+                break;
             };
             self.carry_out(command);
+        }
+        self.settle();
+        if is_done {
+            self.shared.epochs.announce(self.worker, epoch);
         }
     }
 
@@ -154,7 +180,7 @@ impl<I, O> WorkerSas<I, O> {
     pub fn park(&mut self) -> bool {
         self.begin_batch();
         self.shared.epochs.park(self.worker);
-        self.queue_is_empty()
+        self.queue_is_empty() && self.settled.is_empty() && self.leaving.is_empty()
     }
 
     /// Finds the inbound SA with exactly this SPI.
@@ -164,6 +190,7 @@ impl<I, O> WorkerSas<I, O> {
         if !is_at(&self.inbound, slot, |sa| sa.esp.spi() == spi) {
             match self.elsewhere(Direction::Inbound, spi) {
                 Some(owner) => return Found::Other(owner),
+                None if self.is_coming(SaName::Inbound(spi)) => return Found::Coming,
                 None if !is_at(&self.inbound, slot, |sa| sa.esp.spi() == spi) => return Found::Unknown,
                 None => {}
             }
@@ -214,6 +241,7 @@ impl<I, O> WorkerSas<I, O> {
         if !is_at(&self.outbound, slot, |sa| sa.index == index) {
             match self.elsewhere(Direction::Outbound, spi) {
                 Some(owner) => return Found::Other(owner),
+                None if self.is_coming(SaName::Outbound(index)) => return Found::Coming,
                 None if !is_at(&self.outbound, slot, |sa| sa.index == index) => return Found::Unknown,
                 None => {}
             }
@@ -265,13 +293,18 @@ impl<I, O> WorkerSas<I, O> {
                 if is_at(&self.inbound, slot, |sa| sa.esp.spi() == spi) {
                     self.inbound[slot] = None;
                 }
+                self.come_no_more(SaName::Inbound(spi));
             }
             Command::RemoveOutbound(index) => {
                 let slot = Spi(index.0).index() as usize;
                 if is_at(&self.outbound, slot, |sa| sa.index == index) {
                     self.outbound[slot] = None;
                 }
+                self.come_no_more(SaName::Outbound(index));
             }
+            Command::Expect(name) => self.coming.push(name),
+            Command::Leave(leaving) => self.leaving.push(leaving),
+            Command::Take(sa) => self.arrivals.push(sa),
         }
     }
 
@@ -336,7 +369,7 @@ impl OutboundMemory for OutboundSlot {
 }
 
 #[inline]
-fn is_at<T>(table: &[Option<WipeBox<T>>], slot: usize, matches: impl Fn(&T) -> bool) -> bool {
+pub(super) fn is_at<T>(table: &[Option<WipeBox<T>>], slot: usize, matches: impl Fn(&T) -> bool) -> bool {
     matches!(table.get(slot), Some(Some(sa)) if matches(sa))
 }
 
@@ -348,7 +381,7 @@ fn found<T>(table: &mut [Option<WipeBox<T>>], slot: usize) -> Found<'_, T> {
     }
 }
 
-fn put<T>(table: &mut Vec<Option<WipeBox<T>>>, slot: usize, sa: WipeBox<T>) {
+pub(super) fn put<T>(table: &mut Vec<Option<WipeBox<T>>>, slot: usize, sa: WipeBox<T>) {
     if table.len() <= slot {
         table.resize_with(slot + 1, || None);
     }

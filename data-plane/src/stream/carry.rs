@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -15,6 +16,8 @@ use super::{Incoming, NOT_SENT_BYTES, PATIENCE, StreamEnd};
 
 /// Octets read at a time.
 const READ_BYTES: usize = 128 * 1024;
+/// How long the peer may take to end its side of a stream that the control plane has ended.
+const LINGER: Duration = Duration::from_secs(5);
 /// Portions written before what has arrived gets its turn.
 const WRITES_PER_TURN: usize = 16;
 
@@ -40,7 +43,7 @@ pub trait Ike {
 pub enum Ended {
     /// The peer closed it.
     ByPeer,
-    /// The one who speaks IKE did; everything that it said has been given to the kernel.
+    /// The one who speaks IKE did; everything that it said has been given to the kernel, and the peer has had time to take it.
     ByIke,
     /// It broke.
     Broken(io::Error),
@@ -55,7 +58,7 @@ pub async fn carry(tcp: &TcpStream, mut end: StreamEnd, mut incoming: Incoming, 
     end.up();
     loop {
         let written = match write(tcp, &mut end, ike).await {
-            Ok(Written::AllForIke) => return Ended::ByIke,
+            Ok(Written::AllForIke) => return linger(tcp, end, incoming, ends).await,
             Ok(written) => written,
             Err(error) => return Ended::Broken(error),
         };
@@ -83,13 +86,31 @@ pub async fn carry(tcp: &TcpStream, mut end: StreamEnd, mut incoming: Incoming, 
             },
             next = poll_fn(|context| ike.poll_next(context)), if wants_ike => match next {
                 Some(octets) => end.outgoing.push_ike(octets),
-                None => return Ended::ByIke,
+                None => return linger(tcp, end, incoming, ends).await,
             },
             () = poll_fn(|context| end.packets.poll(context)), if !is_blocked => {}
             // What waits behind a peer that reads nothing is of no use, and others need the memory.
             () = tokio::time::sleep(PATIENCE), if is_blocked => end.packets.expire(end.now()),
         }
     }
+}
+
+/// Ends the sending side and reads on until the peer has done the same: a socket that is closed with octets unread resets the
+/// connection, and what was said last may never arrive (RFC 9293 section 3.6.1). ESP on its way is opened as before.
+async fn linger(tcp: &TcpStream, end: StreamEnd, mut incoming: Incoming, ends: Ends) -> Ended {
+    end.closing();
+    let until_the_end = async {
+        SockRef::from(tcp).shutdown(std::net::Shutdown::Write)?;
+        loop {
+            tcp.readable().await?;
+            if let Read::End = read(tcp, &end, &mut incoming, ends)? {
+                return io::Result::Ok(());
+            }
+        }
+    };
+    // Nobody is left to be told of an error.
+    let _ = tokio::time::timeout(LINGER, until_the_end).await;
+    Ended::ByIke
 }
 
 /// Keeps the kernel's part of the queue short.

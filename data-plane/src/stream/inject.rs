@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portcullis_common::DropReason;
+use portcullis_common::{DropReason, Spi};
 use portcullis_esp::packet_spi;
 
 use super::StreamQueue;
@@ -47,10 +47,17 @@ impl<'a> Inject<'a> {
     }
 
     fn hand_over(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
-        let shared = &self.plane.shared;
         let path = self.path.ok_or(DropReason::CarrierRefused)?;
         let spi = packet_spi(bytes).ok_or(DropReason::EspTooShort)?;
-        let owner = self.plane.table.inbound_owner(spi).ok_or(DropReason::UnknownSpi)?;
+        let give = |owner| self.give(owner, bytes, spi, path);
+        let owner = self.plane.table.at_owner(spi, give).ok_or(DropReason::UnknownSpi)??;
+        self.touched[usize::from(owner >> 6)] |= 1 << (owner & 63);
+        Ok(())
+    }
+
+    /// Puts a packet into the inbox of a worker, and returns the worker.
+    fn give(&self, owner: u8, bytes: &[u8], spi: Spi, path: PathId) -> Result<u8, DropReason> {
+        let shared = &self.plane.shared;
         let mailbox = shared.workers.get(usize::from(owner)).ok_or(DropReason::UnknownSpi)?;
         let packet = shared.streams.packet_of(bytes)?;
         let from_stream = FromStream { open: Open { packet, spi, arrival: self.arrival }, path };
@@ -58,8 +65,7 @@ impl<'a> Inject<'a> {
             shared.streams.free(from_stream.open.packet);
             DropReason::HandOverFull
         })?;
-        self.touched[usize::from(owner >> 6)] |= 1 << (owner & 63);
-        Ok(())
+        Ok(owner)
     }
 }
 

@@ -71,6 +71,11 @@ impl StreamEnd {
         self.packets.queue().up();
     }
 
+    /// Nothing more is sent.
+    pub(super) fn closing(&self) {
+        self.plane.shared.streams.close(self.packets.queue());
+    }
+
     /// See [`StreamPort::accept`].
     pub(super) fn accepts(&self) -> bool {
         self.packets.queue().accepts().is_some()

@@ -4,12 +4,13 @@ use portcullis_common::DropReason;
 
 use super::Worker;
 use super::batch::Batch;
+use super::moving::Deferred;
 use super::work::{Packet, Seal, Sender, Work};
 use crate::event::DataPlaneEvent;
 use crate::packet::icmp::IcmpError;
 use crate::packet::inner::{self, Fragment};
 use crate::packet::{Inner, checksum};
-use crate::sa_table::{Found, OutboundIndex};
+use crate::sa_table::{Found, OutboundIndex, SaName};
 use crate::spd::{CachedFlow, Decision, Flow, Protect, SelectorMatch};
 
 /// Between two requests for an SA of one policy.
@@ -112,8 +113,8 @@ impl Worker {
         self.take_to_owner(batch, Seal { packet, inner, outbound, sender });
     }
 
-    /// The SA that was chosen for a packet went, or moved to another worker, while the packet waited for its owner: what
-    /// the policy uses by now takes it, so that a rekey loses nothing however late a worker is.
+    /// The SA that was chosen for a packet went while the packet waited for its owner: what the policy uses by now takes it, so
+    /// that a rekey loses nothing however late a worker is.
     pub(super) fn choose_again(&mut self, batch: &Batch<'_>, seal: Seal) {
         match self.verdict(batch, &Flow::outbound(&seal.inner), seal.sender, true) {
             Verdict::Seal(outbound) if outbound != seal.outbound => {
@@ -127,6 +128,9 @@ impl Worker {
         match self.sas.outbound(seal.outbound) {
             Found::Mine(_) => self.seal(batch, seal),
             Found::Other(owner) => self.hand_over(batch, owner, Work::Seal(seal)),
+            Found::Coming => {
+                self.defer(batch, SaName::Outbound(seal.outbound), Deferred::Work(Work::Seal(seal)));
+            }
             Found::Unknown => self.discard(batch, seal.packet, DropReason::StaleSa),
         }
     }

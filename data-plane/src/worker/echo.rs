@@ -121,12 +121,7 @@ impl Worker {
             Verdict::Answer(outbound) => {
                 batch.counters().count_drop(DropReason::EchoAnswered);
                 batch.counters().originated.add(1);
-                let reply = Reply { packet, outbound, arrival };
-                match self.sas.outbound(outbound) {
-                    Found::Mine(_) => self.send_reply(batch, reply),
-                    Found::Other(owner) => self.hand_over(batch, owner, Work::Reply(reply)),
-                    Found::Unknown => self.discard(batch, reply.packet, DropReason::StaleSa),
-                }
+                self.serve(batch, Work::Reply(Reply { packet, outbound, arrival }));
             }
             Verdict::Report { identifier, sequence, nonce } => {
                 let Arrival { carrier, source, local, .. } = arrival;

@@ -7,6 +7,7 @@ use portcullis_common::DropReason;
 use super::Worker;
 use super::batch::Batch;
 use super::next_hop::NextHop;
+use super::tun_runs::TunPlace;
 use super::work::{Packet, Sender};
 use crate::config::Role;
 use crate::packet::icmp::{self, IcmpError};
@@ -87,9 +88,9 @@ impl Worker {
         match sender {
             Sender::Neighbour { ifindex, mac } => match self.port_of(ifindex) {
                 Some(port) => self.send_on_port(batch, answer, port, mac, inner.version),
-                None => self.write_to_tun(batch, answer, 0),
+                None => self.write_to_tun(batch, answer, TunPlace { tun: 0, queue: 0 }),
             },
-            Sender::Kernel { tun } => self.write_to_tun(batch, answer, tun),
+            Sender::Kernel { tun } => self.write_to_tun(batch, answer, TunPlace { tun, queue: 0 }),
             Sender::Tunnel | Sender::Own => self.take_clear(batch, answer, Sender::Own, true),
         }
     }

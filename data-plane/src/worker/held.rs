@@ -7,7 +7,7 @@ use super::batch::Batch;
 use super::work::{Seal, Sender, Work};
 use crate::packet::Inner;
 use crate::sa::{Carrier, PathId};
-use crate::sa_table::{Found, OutboundIndex};
+use crate::sa_table::OutboundIndex;
 
 /// A held packet: a copy outside the frames, so that what waits cannot starve what flows.
 pub(super) struct Held {
@@ -52,12 +52,7 @@ impl Worker {
                 batch.counters().count_drop(DropReason::TxFull);
                 continue;
             };
-            let seal = Seal { packet, inner, outbound, sender };
-            match self.sas.outbound(outbound) {
-                Found::Mine(_) => self.seal(batch, seal),
-                Found::Other(owner) => self.hand_over(batch, owner, Work::Seal(seal)),
-                Found::Unknown => self.discard(batch, seal.packet, DropReason::StaleSa),
-            }
+            self.serve(batch, Work::Seal(Seal { packet, inner, outbound, sender }));
         }
         batch.counters().held.set(self.held.len() as u64);
     }

@@ -6,13 +6,15 @@ use portcullis_esp::{NextHeader, OpenError, packet_spi};
 use super::Worker;
 use super::batch::Batch;
 use super::facts::Arrival;
+use super::load::Direction;
+use super::moving::Deferred;
 use super::seal::clamp_mss;
 use super::work::{Open, Packet, Work};
 use crate::event::DataPlaneEvent;
 use crate::packet::inner::set_traffic_class;
 use crate::packet::{Inner, IpVersion, ecn, mss};
 use crate::sa::Carrier;
-use crate::sa_table::{Found, SaInfo};
+use crate::sa_table::{Found, SaInfo, SaName};
 use crate::spd::{Flow, SelectorMatch, matches_sa};
 use crate::tap::{Place, Point};
 
@@ -27,6 +29,10 @@ impl Worker {
         match self.sas.inbound(spi) {
             Found::Mine(_) => self.open(batch, Open { packet, spi, arrival }),
             Found::Other(owner) => self.hand_over(batch, owner, Work::Open(Open { packet, spi, arrival })),
+            Found::Coming => {
+                let work = Work::Open(Open { packet, spi, arrival });
+                self.defer(batch, SaName::Inbound(spi), Deferred::Work(work));
+            }
             Found::Unknown => self.discard(batch, packet, DropReason::StaleSa),
         }
     }
@@ -38,6 +44,7 @@ impl Worker {
             return self.discard(batch, packet, DropReason::StaleSa);
         };
         let child = sa.info.child;
+        self.load.note(batch.mailbox, child, Direction::Inbound, packet.len());
         if let Some(tap) = batch.tap {
             let place = place(Point::EspIn, &sa.info, spi, arrival.carrier);
             tap.see_arrived(&place, packet.bytes(batch.umem), &arrival);

@@ -3,16 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_common::DropReason;
-
 use super::Worker;
 use super::batch::Batch;
-use super::command::Command;
 use super::fetch;
 use super::shared::Shared;
-use super::work::{FromStream, Work};
 use crate::config::Role;
-use crate::sa_table::Found;
 use crate::xsk::Umem;
 
 /// Packets taken from one source before the next gets its turn.
@@ -45,8 +40,12 @@ impl Worker {
     /// One round of [`Worker::run`] on the caller's thread: for benchmarks of what is done for a packet. Returns how many
     /// packets there were.
     pub fn round(&mut self) -> usize {
+        self.round_at(self.shared.now())
+    }
+
+    /// As [`Worker::round`], at this time since the workers' epoch.
+    pub fn round_at(&mut self, now: Duration) -> usize {
         let (shared, umem) = (self.shared.clone(), self.umem.clone());
-        let now = shared.now();
         self.turn(&shared, &umem, now)
     }
 
@@ -57,7 +56,8 @@ impl Worker {
         let (spd, network, tap) = (shared.spd.load(), shared.network.load(), shared.tap.load());
         let batch = Batch { umem, spd: &spd, network: &network, shared, mailbox, now, tap: tap.as_deref() };
         self.sas.begin_batch();
-        let mut worked = self.obey(&batch);
+        let mut worked = self.settle_moves(&batch);
+        worked += self.obey(&batch);
         for port in 0..self.ports.len() {
             worked += self.take_batch(&batch, port);
         }
@@ -107,33 +107,21 @@ impl Worker {
             && let Some(work) = batch.mailbox.work.pop()
         {
             count += 1;
-            match work {
-                Work::Seal(seal) => match self.sas.outbound(seal.outbound) {
-                    Found::Mine(_) => self.seal(batch, seal),
-                    _ => self.choose_again(batch, seal),
-                },
-                Work::Open(open) => match self.sas.inbound(open.spi) {
-                    Found::Mine(_) => self.open(batch, open),
-                    _ => self.discard(batch, open.packet, DropReason::StaleSa),
-                },
-                Work::Reply(reply) => self.send_reply(batch, reply),
-            }
+            self.serve(batch, work);
         }
+        self.moves.taken.work += count as u64;
         count
     }
 
     fn take_from_streams(&mut self, batch: &Batch<'_>) -> usize {
         let mut count = 0;
         while count < BATCH
-            && let Some(FromStream { open, path }) = batch.mailbox.from_streams.pop()
+            && let Some(from_stream) = batch.mailbox.from_streams.pop()
         {
             count += 1;
-            match self.sas.inbound(open.spi) {
-                Found::Mine(sa) if sa.info.path == path => self.open(batch, open),
-                Found::Mine(_) => self.discard(batch, open.packet, DropReason::CarrierRefused),
-                _ => self.discard(batch, open.packet, DropReason::StaleSa),
-            }
+            self.serve_stream(batch, from_stream);
         }
+        self.moves.taken.from_streams += count as u64;
         count
     }
 
@@ -141,12 +129,7 @@ impl Worker {
         let mut count = 0;
         while let Some(command) = batch.mailbox.commands.pop() {
             count += 1;
-            match command {
-                Command::PathChanged(path) => self.release_held(batch, path),
-                Command::SendDummy(outbound) => self.send_dummy(batch, outbound),
-                Command::LowerPathMtu(path) => self.lower_path_mtu(batch, path),
-                Command::SendEcho(order) => self.send_echo(batch, &order),
-            }
+            self.carry_out(batch, command);
         }
         count
     }

@@ -8,6 +8,8 @@ use super::paths::PathState;
 
 /// The SAs of one worker.
 pub type WorkerSas = crate::sa_table::WorkerSas<InboundExtra, OutboundExtra>;
+/// An SA between two workers.
+pub type Moving = crate::sa_table::Moving<InboundExtra, OutboundExtra>;
 /// The SAs of all workers.
 pub type SaTable = crate::sa_table::SaTable<InboundExtra, OutboundExtra>;
 

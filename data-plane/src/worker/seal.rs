@@ -8,6 +8,7 @@ use portcullis_esp::{NextHeader, SealError};
 use super::Worker;
 use super::batch::Batch;
 use super::egress::find_next_hop;
+use super::load::Direction;
 use super::next_hop::NextHop;
 use super::paths::{PathSnapshot, PathState};
 use super::sas::OutboundExtra;
@@ -54,10 +55,11 @@ impl Worker {
     /// The usual case in one go: a packet that fits, to a neighbour on a ring of ours. Everything else is
     /// [`Worker::seal_by_parts`]'s.
     pub(super) fn seal(&mut self, batch: &Batch<'_>, mut seal: Seal) {
-        let Self { sas, hops, ports, .. } = self;
+        let Self { sas, hops, ports, load, .. } = self;
         let Found::Mine(sa) = sas.outbound(seal.outbound) else {
             return self.discard(batch, seal.packet, DropReason::StaleSa);
         };
+        load.note(batch.mailbox, sa.info.child, Direction::Outbound, seal.packet.len());
         let snapshot = sa.extra.path.current();
         let header = match (&snapshot.header, snapshot.path.carrier) {
             (Some(header), Carrier::Ip | Carrier::Udp) => header,

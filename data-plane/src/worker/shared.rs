@@ -1,23 +1,26 @@
 //! What all workers and the handle see of each other.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_queue::{ArrayQueue, SegQueue};
+use foldhash::quality::RandomState;
 use portcullis_esp::EchoSubTypes;
 use tokio::sync::mpsc;
 
 use super::command::Command;
+use super::load::LoadSamples;
 use super::paths::PathTable;
 use super::wake::Wake;
 use super::work::{FromStream, Work};
 use crate::counters::WorkerCounters;
 use crate::event::{DataPlaneEvent, IkeDatagram};
 use crate::netlink::{Network, Snapshot};
-use crate::packet::TunnelOptions;
-use crate::spd::Spd;
+use crate::packet::{Inner, TunnelOptions};
+use crate::spd::{Flow, Spd};
 use crate::stream::Streams;
 use crate::tap::Tap;
 
@@ -49,6 +52,7 @@ pub struct Shared {
     /// What workers count time from.
     pub epoch: Instant,
     stop: AtomicBool,
+    queues: RandomState,
 }
 
 /// What is decided at start.
@@ -73,6 +77,8 @@ pub struct Mailbox {
     pub wake: Wake,
     /// What it counts.
     pub counters: WorkerCounters,
+    /// Which SAs keep it busy.
+    pub load: LoadSamples,
 }
 
 /// Channels to the control plane; a full one never blocks a worker.
@@ -109,6 +115,7 @@ impl Shared {
             tap: ArcSwapOption::empty(),
             epoch,
             stop,
+            queues: RandomState::default(),
         }
     }
 
@@ -122,6 +129,15 @@ impl Shared {
         if let Some(mailbox) = self.workers.get(usize::from(worker)) {
             mailbox.commands.push(command);
             mailbox.wake.wake();
+        }
+    }
+
+    /// The queue of a TUN device by which packets of a flow go to the kernel: one and the same whichever worker writes them.
+    /// Packets of its other direction come out of that queue, and would overtake each other if it changed.
+    pub fn queue_of(&self, inner: &Inner) -> usize {
+        match self.workers.len() {
+            0 | 1 => 0,
+            queues => self.queues.hash_one(Flow::inbound(inner)) as usize % queues,
         }
     }
 
@@ -146,6 +162,7 @@ impl Mailbox {
             commands: SegQueue::new(),
             wake: Wake::new()?,
             counters: WorkerCounters::default(),
+            load: LoadSamples::default(),
         })
     }
 }

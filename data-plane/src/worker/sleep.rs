@@ -19,6 +19,7 @@ impl Worker {
         let queues_empty = mailbox.work.is_empty()
             && mailbox.from_streams.is_empty()
             && mailbox.commands.is_empty()
+            && !self.moves.are_pending()
             && self.sas.park();
         if queues_empty && !shared.is_stopping() {
             let sending = self.ports.iter().any(|p| p.dirty);

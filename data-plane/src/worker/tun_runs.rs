@@ -24,8 +24,17 @@ pub struct TunRuns {
     spare: Vec<Vec<Packet>>,
 }
 
+/// A queue of a TUN device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct TunPlace {
+    /// The number of the device.
+    pub(super) tun: usize,
+    /// The number of the queue.
+    pub(super) queue: usize,
+}
+
 struct TunRun {
-    tun: usize,
+    place: TunPlace,
     run: Run,
     packets: Vec<Packet>,
 }
@@ -34,12 +43,13 @@ impl Worker {
     /// Gives an IP packet, whose headers are `inner`, to the kernel, as if it had come from this TUN device: now, or with
     /// others of its flow at the end of the batch.
     pub(super) fn send_to_tun(&mut self, batch: &Batch<'_>, packet: Packet, inner: &Inner, tun: usize) {
+        let place = TunPlace { tun, queue: batch.shared.queue_of(inner) };
         if inner.protocol != protocol::TCP || !batch.shared.kernel.takes_joined(tun) {
-            return self.write_to_tun(batch, packet, tun);
+            return self.write_to_tun(batch, packet, place);
         }
         let bytes = packet.bytes(batch.umem);
         let joinable = Joinable::of(bytes, inner);
-        if let Some(at) = self.tun_runs.find(tun, bytes, inner) {
+        if let Some(at) = self.tun_runs.find(place, bytes, inner) {
             let Some(waiting) = self.tun_runs.runs.get_mut(at) else { return };
             if let Some(next) = joinable
                 && waiting.packets.len() < MOST
@@ -63,9 +73,9 @@ impl Worker {
                 }
                 let mut packets = self.tun_runs.spare.pop().unwrap_or_default();
                 packets.push(packet);
-                self.tun_runs.runs.push(TunRun { tun, run, packets });
+                self.tun_runs.runs.push(TunRun { place, run, packets });
             }
-            None => self.write_to_tun(batch, packet, tun),
+            None => self.write_to_tun(batch, packet, place),
         }
     }
 
@@ -77,9 +87,9 @@ impl Worker {
     }
 
     /// Gives an IP packet to the kernel, as if it had come from this TUN device.
-    pub(super) fn write_to_tun(&mut self, batch: &Batch<'_>, packet: Packet, tun: usize) {
+    pub(super) fn write_to_tun(&mut self, batch: &Batch<'_>, packet: Packet, place: TunPlace) {
         let bytes = packet.bytes(batch.umem);
-        match batch.shared.kernel.write_tun(tun, usize::from(self.id), bytes) {
+        match batch.shared.kernel.write_tun(place.tun, place.queue, bytes) {
             Ok(()) => {
                 batch.counters().count_sent(Sink::Tun, bytes.len());
                 self.free.put(packet.into_frame());
@@ -89,8 +99,8 @@ impl Worker {
     }
 
     fn flush_tun_run(&mut self, batch: &Batch<'_>, at: usize) {
-        let TunRun { tun, run, mut packets } = self.tun_runs.runs.remove(at);
-        if packets.len() > 1 && write_together(batch, (tun, usize::from(self.id)), run, &packets) {
+        let TunRun { place, run, mut packets } = self.tun_runs.runs.remove(at);
+        if packets.len() > 1 && write_together(batch, place, run, &packets) {
             batch.counters().tun_joined.add(packets.len() as u64);
             for packet in packets.drain(..) {
                 batch.counters().count_sent(Sink::Tun, packet.len());
@@ -98,20 +108,22 @@ impl Worker {
             }
         }
         for packet in packets.drain(..) {
-            self.write_to_tun(batch, packet, tun);
+            self.write_to_tun(batch, packet, place);
         }
         self.tun_runs.spare.push(packets);
     }
 }
 
 impl TunRuns {
-    fn find(&self, tun: usize, packet: &[u8], inner: &Inner) -> Option<usize> {
-        self.runs.iter().position(|waiting| waiting.tun == tun && waiting.run.is_flow_of(packet, inner))
+    fn find(&self, place: TunPlace, packet: &[u8], inner: &Inner) -> Option<usize> {
+        self.runs
+            .iter()
+            .position(|waiting| waiting.place.tun == place.tun && waiting.run.is_flow_of(packet, inner))
     }
 }
 
 /// Writes packets of a flow as one, by a queue of a device; false if the kernel did not take it.
-fn write_together(batch: &Batch<'_>, (tun, queue): (usize, usize), mut run: Run, packets: &[Packet]) -> bool {
+fn write_together(batch: &Batch<'_>, place: TunPlace, mut run: Run, packets: &[Packet]) -> bool {
     let (headers, offload) = run.finish();
     let offload = offload.to_bytes();
     let mut parts = [IoSlice::new(&[]); MOST + 2];
@@ -119,5 +131,5 @@ fn write_together(batch: &Batch<'_>, (tun, queue): (usize, usize), mut run: Run,
     let all = [&offload[..], headers].into_iter().chain(data);
     parts.iter_mut().zip(all).for_each(|(part, bytes)| *part = IoSlice::new(bytes));
     let parts = parts.get(..packets.len() + 2).unwrap_or_default();
-    batch.shared.kernel.write_tun_parts(tun, queue, parts).is_ok()
+    batch.shared.kernel.write_tun_parts(place.tun, place.queue, parts).is_ok()
 }

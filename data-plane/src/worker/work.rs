@@ -7,7 +7,7 @@ use portcullis_common::Spi;
 use super::facts::Arrival;
 use crate::packet::{Inner, PacketBuf};
 use crate::sa::PathId;
-use crate::sa_table::OutboundIndex;
+use crate::sa_table::{OutboundIndex, SaName};
 use crate::xsk::{Frame, Umem};
 
 /// A packet in a frame.
@@ -116,6 +116,16 @@ pub enum Work {
 }
 
 impl Work {
+    /// The SA that it needs.
+    pub fn sa(&self) -> SaName {
+        match self {
+            Self::Seal(Seal { outbound, .. }) | Self::Reply(Reply { outbound, .. }) => {
+                SaName::Outbound(*outbound)
+            }
+            Self::Open(open) => SaName::Inbound(open.spi),
+        }
+    }
+
     /// The packet.
     pub fn into_packet(self) -> Packet {
         match self {

@@ -103,6 +103,9 @@ pub struct Socket {
     fd: Option<OwnedFd>,
     zero_copy: bool,
     seen_drops: KernelDrops,
+    /// Descriptors that were queued for sending, and that came back.
+    queued: u64,
+    completed: u64,
 }
 
 impl Socket {
@@ -127,7 +130,8 @@ impl Socket {
                     let zero_copy = is_zero_copy(&fd).map_err(failed("option query"))?;
                     raise_transmit_budget(&fd, config.ring_size);
                     let seen_drops = KernelDrops::default();
-                    return Ok(Self { rings, umem, fd: Some(fd), zero_copy, seen_drops });
+                    let (queued, completed) = (0, 0);
+                    return Ok(Self { rings, umem, fd: Some(fd), zero_copy, seen_drops, queued, completed });
                 }
                 Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(20));
@@ -144,7 +148,8 @@ impl Socket {
         let (fill, far_fill) = in_memory_ring(ring_size)?;
         let (far_completion, completion) = in_memory_ring(ring_size)?;
         let rings = Rings { rx, tx, fill, completion };
-        let socket = Self { rings, umem, fd: None, zero_copy: true, seen_drops: KernelDrops::default() };
+        let (seen_drops, queued, completed) = (KernelDrops::default(), 0, 0);
+        let socket = Self { rings, umem, fd: None, zero_copy: true, seen_drops, queued, completed };
         Ok((socket, FarRings { rx: far_rx, tx: far_tx, fill: far_fill, completion: far_completion }))
     }
 
@@ -183,6 +188,7 @@ impl Socket {
         }
         let address = self.umem.surrender(frame) + start as u64;
         self.rings.tx.push(Descriptor { addr: address, len: len as u32, options: 0 });
+        self.queued += 1;
         Ok(())
     }
 
@@ -216,11 +222,22 @@ impl Socket {
         self.rings.tx.pending()
     }
 
+    /// Descriptors that were ever queued for sending.
+    pub fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    /// Descriptors that were ever sent: their frames came back.
+    pub fn completed(&self) -> u64 {
+        self.completed
+    }
+
     /// Takes the frames of sent packets back.
     pub fn reap(&mut self, cache: &mut FrameCache) {
         let mut reaped = false;
         while let Some(address) = self.rings.completion.pop() {
             reaped = true;
+            self.completed += 1;
             if let Some((frame, _)) = self.umem.reclaim(address) {
                 cache.put(frame);
             }

@@ -67,6 +67,8 @@ pub struct Shape {
     pub workers: u8,
     pub queues: u32,
     pub sa_slots: u32,
+    /// SAs move by load; otherwise where a test moves them.
+    pub balance: bool,
 }
 
 pub const NO_LIMITS: Lifetime = Lifetime {
@@ -84,6 +86,7 @@ pub const XDP: Shape = Shape {
     workers: 1,
     queues: 1,
     sa_slots: 1024,
+    balance: false,
 };
 pub const TUN: Shape = Shape { mode: Mode::Tun, ..XDP };
 /// As it is configured by default.
@@ -340,6 +343,7 @@ fn config(number: u8, shape: Shape, state: &std::path::Path) -> DataPlaneConfig 
         classification: shape.classification,
         offloads: shape.offloads,
         workers: shape.workers,
+        balance: shape.balance,
         interfaces: vec![interface("wan0", Role::Wan, false), interface("lan0", Role::Lan, true)],
         xdp_object: None,
         sa_slots: shape.sa_slots,

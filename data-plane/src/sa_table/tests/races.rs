@@ -76,7 +76,7 @@ fn run(
                         send(hand_over, owner, packet);
                         continue;
                     }
-                    Found::Unknown => continue,
+                    Found::Coming | Found::Unknown => continue,
                 }
             }
             let Some(bytes) = &packet.bytes else { panic!("an SA of our own did not seal") };
@@ -87,7 +87,7 @@ fn run(
                     opened.fetch_add(1, Ordering::AcqRel);
                 }
                 Found::Other(owner) => send(hand_over, owner, packet),
-                Found::Unknown => {}
+                Found::Coming | Found::Unknown => {}
             }
         }
     }
