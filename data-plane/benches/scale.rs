@@ -1,15 +1,24 @@
 //! What a gateway with very many SAs and policies pays for each: `cargo xtask bench scale`.
 //!
 //! The SA table and the policy database alone, in memory, on one thread: installing includes wrapping the key, unwrapping and
-//! expanding it at the worker.
+//! expanding it at the worker. And two data planes that rekey all of their Child SAs while traffic passes.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 #[path = "../../xtask/src/bench/figure.rs"]
 mod figure;
+#[path = "../tests/gateway/mod.rs"]
+mod gateway;
+#[path = "scale/numbered.rs"]
+mod numbered;
+#[path = "scale/storm.rs"]
+mod storm;
+#[path = "../tests/tunnel/mod.rs"]
+mod tunnel;
 
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -34,6 +43,11 @@ fn main() -> ExitCode {
         tables(&mut report, count);
     }
     decisions(&mut report);
+    if std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
+        storm::measure(&mut report);
+    } else {
+        eprintln!("scale: rekey storm left out: network namespaces and XDP need root");
+    }
     report.finish()
 }
 

@@ -3,12 +3,15 @@
 mod figure;
 mod handshakes;
 mod memory;
+mod plots;
 mod priority;
+mod schema;
 mod scrape;
 mod soak;
 mod tunnel;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -24,6 +27,9 @@ pub struct Bench {
     /// Write all figures to this file, an array of objects.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw what the suites `tunnel` and `worker` say into this directory, as SVG.
+    #[arg(long, value_name = "DIRECTORY")]
+    plots: Option<PathBuf>,
 }
 
 struct Suite {
@@ -73,8 +79,8 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "scale",
-        what: "SA table and policies with up to a million SAs",
-        run: |json| program("portcullis-data-plane", "scale", &[], json),
+        what: "SA table and policies with up to a million SAs, and a rekey storm under traffic",
+        run: scale,
     },
     Suite {
         name: "tunnel",
@@ -124,20 +130,33 @@ impl Bench {
         let directory = workspace::target_directory()?.join("bench");
         std::fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
         let _priority = priority::before_others();
-        let mut figures = Vec::new();
+        let (mut figures, mut times) = (Vec::new(), Vec::new());
         for suite in suites {
             println!("\n=== {}: {}", suite.name, suite.what);
+            let began = Instant::now();
             let of_suite = (suite.run)(&directory.join(suite.name).with_extension("json"))?;
-            match of_suite {
-                Value::Array(of_suite) => figures.extend(of_suite),
-                other => anyhow::bail!("suite {}: no array of figures but {other}", suite.name),
-            }
+            times.push((suite.name, began.elapsed()));
+            schema::check(suite.name, &of_suite)?;
+            figures.extend(of_suite.as_array().into_iter().flatten().cloned());
+        }
+        print_times(&times);
+        if let Some(directory) = self.plots {
+            plots::write(&directory, &figures)?;
         }
         if let Some(file) = self.json {
             let text = serde_json::to_string_pretty(&Value::Array(figures))?;
             std::fs::write(&file, text + "\n").with_context(|| format!("writing {}", file.display()))?;
         }
         Ok(())
+    }
+}
+
+/// How long each suite took, what it had to build included.
+fn print_times(times: &[(&str, Duration)]) {
+    println!("\n=== seconds");
+    let total = times.iter().map(|(_, time)| *time).sum();
+    for (name, time) in times.iter().chain(&[("all", total)]) {
+        println!("{name:<12} {:>6.0}", time.as_secs_f64());
     }
 }
 
@@ -154,6 +173,11 @@ fn program(package: &str, target: &str, features: &[&str], json: &Path) -> Resul
 fn xdp(json: &Path) -> Result<Value> {
     build_ebpf::run()?;
     program("portcullis-data-plane", "xdp", &["root-tests"], json)
+}
+
+fn scale(json: &Path) -> Result<Value> {
+    build_ebpf::run()?;
+    program("portcullis-data-plane", "scale", &["root-tests"], json)
 }
 
 fn gateway(json: &Path) -> Result<Value> {

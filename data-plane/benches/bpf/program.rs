@@ -1,4 +1,4 @@
-//! Programs of two instructions, by bpf(2) itself: the least that XDP can do.
+//! Programs of a few instructions, by bpf(2) itself: the least that XDP can do.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -77,9 +77,10 @@ struct Context {
 }
 
 impl Program {
-    pub fn load(code: &[u64; 2]) -> Self {
+    pub fn load(code: &[u64]) -> Self {
+        let instructions = code.len() as u32;
         let (code, licence) = (code.as_ptr() as u64, c"GPL".as_ptr() as u64);
-        let mut load = Load { kind: XDP_PROGRAM, instructions: 2, code, licence, rest: [0; 4] };
+        let mut load = Load { kind: XDP_PROGRAM, instructions, code, licence, rest: [0; 4] };
         let fd = bpf(BPF_PROG_LOAD, &mut load).unwrap();
         // SAFETY: a descriptor that bpf(2) has just made.
         Self(unsafe { OwnedFd::from_raw_fd(fd as i32) })
@@ -130,7 +131,7 @@ impl Program {
     }
 }
 
-fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
+pub fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: the attributes are as long as said, laid out for the command, and what they point to is alive.
     let answer =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };

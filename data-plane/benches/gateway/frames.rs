@@ -96,3 +96,10 @@ pub fn mac(namespace: &Namespace, interface: &str) -> [u8; 6] {
     let octets: Vec<_> = text.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
     octets.try_into().unwrap()
 }
+
+/// Packets that an interface dropped, in either direction.
+pub fn dropped(namespace: &Namespace, interface: &str) -> u64 {
+    let shown = namespace.ip(&["-s", "-json", "link", "show", "dev", interface]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    ["rx", "tx"].map(|way| shown[0]["stats64"][way]["dropped"].as_u64().unwrap()).iter().sum()
+}

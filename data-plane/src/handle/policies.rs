@@ -15,6 +15,8 @@ use crate::tun::Tun;
 #[derive(Default)]
 pub(super) struct Policies {
     protects: HashMap<PolicyKey, Arc<Protect>>,
+    /// The TUN devices of those that are route-based.
+    interfaces: HashMap<PolicyKey, Arc<str>>,
     set: PolicySet,
     version: u32,
 }
@@ -23,6 +25,11 @@ impl Policies {
     /// The SPD of a new set; SAs of policies that stay are kept.
     pub(super) fn build(&mut self, set: PolicySet) -> Spd {
         self.version += 1;
+        let interface = |policy: &Policy| match &policy.disposition {
+            Disposition::Protect { key, interface, .. } => Some((key.clone(), interface.clone()?)),
+            Disposition::Bypass | Disposition::Discard => None,
+        };
+        self.interfaces = set.policies.iter().filter_map(interface).collect();
         self.set = set;
         Spd::build(&self.set, &mut self.protects, self.version)
     }
@@ -39,10 +46,7 @@ impl Policies {
 
     /// The TUN device of a route-based policy.
     pub(super) fn interface(&self, key: &PolicyKey) -> Option<Arc<str>> {
-        self.set.policies.iter().find_map(|policy| match &policy.disposition {
-            Disposition::Protect { key: own, interface, .. } if own == key => interface.clone(),
-            _ => None,
-        })
+        self.interfaces.get(key).cloned()
     }
 }
 

@@ -66,6 +66,7 @@ pub struct Shape {
     pub offloads: bool,
     pub workers: u8,
     pub queues: u32,
+    pub sa_slots: u32,
     /// SAs move by load; otherwise where a test moves them.
     pub balance: bool,
 }
@@ -84,6 +85,7 @@ pub const XDP: Shape = Shape {
     offloads: true,
     workers: 1,
     queues: 1,
+    sa_slots: 1024,
     balance: false,
 };
 pub const TUN: Shape = Shape { mode: Mode::Tun, ..XDP };
@@ -344,7 +346,7 @@ fn config(number: u8, shape: Shape, state: &std::path::Path) -> DataPlaneConfig 
         balance: shape.balance,
         interfaces: vec![interface("wan0", Role::Wan, false), interface("lan0", Role::Lan, true)],
         xdp_object: None,
-        sa_slots: 1024,
+        sa_slots: shape.sa_slots,
         tun: "pc0".into(),
         tunnel: TunnelOptions::default(),
         replay_window: 4096,

@@ -95,7 +95,7 @@ impl Figure {
 
     /// The object for `--json`. `goal` is what `ratio` has to reach, at least if `better` is `higher`, at most if it is
     /// `lower`; null if there is none.
-    fn to_json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         let (min, max) = self.range();
         json!({
             "suite": self.suite,
