@@ -82,7 +82,7 @@ drop_reasons! {
     SendError = 26 => "send_error",
     /// AF_XDP, kernel side: the receive ring was full.
     XskRxFull = 27 => "xsk_rx_full",
-    /// AF_XDP, kernel side: no frame in the fill ring, or a frame too small.
+    /// AF_XDP: no frame was free to receive into, or the packet was longer than any.
     XskRxDropped = 28 => "xsk_rx_dropped",
     /// AF_XDP, kernel side: an invalid descriptor in the transmit or fill ring.
     XskInvalidDescriptor = 29 => "xsk_invalid_descriptor",

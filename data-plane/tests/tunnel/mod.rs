@@ -66,6 +66,8 @@ pub struct Shape {
     pub offloads: bool,
     pub workers: u8,
     pub queues: u32,
+    /// Of every link in bytes.
+    pub mtu: u32,
 }
 
 pub const NO_LIMITS: Lifetime = Lifetime {
@@ -76,8 +78,14 @@ pub const NO_LIMITS: Lifetime = Lifetime {
     hard_time: std::time::Duration::from_secs(3600),
 };
 
-pub const XDP: Shape =
-    Shape { mode: Mode::Xdp, classification: Classification::On, offloads: true, workers: 1, queues: 1 };
+pub const XDP: Shape = Shape {
+    mode: Mode::Xdp,
+    classification: Classification::On,
+    offloads: true,
+    workers: 1,
+    queues: 1,
+    mtu: 1500,
+};
 pub const TUN: Shape = Shape { mode: Mode::Tun, ..XDP };
 /// As it is configured by default.
 pub const TUN_ALONE: Shape = Shape { classification: Classification::Auto, ..TUN };
@@ -98,6 +106,10 @@ impl Tunnel {
         veth((&gateway_a, "wan0"), (&gateway_b, "wan0"), shape.queues);
         veth((&gateway_a, "lan0"), (&host_a, "eth0"), shape.queues);
         veth((&gateway_b, "lan0"), (&host_b, "eth0"), shape.queues);
+        let ends = [(&gateway_a, "wan0"), (&gateway_a, "lan0"), (&gateway_b, "wan0"), (&gateway_b, "lan0")];
+        for (namespace, name) in ends.into_iter().chain([(&host_a, "eth0"), (&host_b, "eth0")]) {
+            namespace.ip(&["link", "set", name, "mtu", &shape.mtu.to_string()]);
+        }
         let (a, b) = (Side::start(1, gateway_a, host_a, shape), Side::start(2, gateway_b, host_b, shape));
         Self { a, b, first_spis: (Spi(0), Spi(0)) }
     }
