@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::exempt::Exempt;
 use super::lock;
+use super::numa::Nodes;
 use super::report::{InterfacePath, InterfaceReport};
 use super::start::{StartError, system};
 use crate::bpf::{BpfError, InterfacePlan, LanClasses, Steering, XdpInstance, XdpInterface, find_object};
@@ -203,18 +204,22 @@ fn open_af_xdp(
     let mut programs = load(&mut instance, config.interfaces.iter(), Steering::Redirect)?;
     let backing = fill_maps(&mut instance, policies, network)?;
     let attached = programs.iter_mut().map(|program| program.attach(true)).collect::<Result<Vec<_>, _>>()?;
-    let sockets: u32 = queues.iter().sum();
-    let (umem, frames) = umem(sockets * FRAMES_PER_SOCKET, workers)?;
+    let nodes = Nodes::of(config.interfaces.iter().map(|interface| &*interface.name));
+    let (umem, frames) = umem(&in_rings(&nodes, &queues), workers)?;
     let mut ports: Vec<Vec<Port>> = (0..workers).map(|_| Vec::new()).collect();
     let mode = if zero_copy { BindMode::ZeroCopy } else { BindMode::Copy };
-    for ((interface, program), queues) in config.interfaces.iter().zip(&mut programs).zip(&queues) {
+    let slots = (0..).map(|interface| nodes.slot(interface));
+    for (((interface, program), queues), slot) in
+        config.interfaces.iter().zip(&mut programs).zip(&queues).zip(slots)
+    {
         let ifindex = program.index();
         let mac = network.interface(ifindex).map_or([0; 6], |i| i.mac);
         for queue in 0..*queues {
             let socket_config =
                 SocketConfig { ifindex, queue, ring_size: RING, mode, multi_buffer, busy_retry: BUSY_RETRY };
             let share = ports.iter().flatten().next().map(|port| &port.socket);
-            let socket = Socket::bind(&socket_config, umem.clone(), share)?;
+            let mut socket = Socket::bind(&socket_config, umem.clone(), share)?;
+            socket.receive_near(slot);
             if let Some(fd) = socket.fd() {
                 program.set_socket(queue, &fd)?;
             }
@@ -259,7 +264,7 @@ fn open_tun(
         let index = network.ifindex(&interface.name);
         BoundInterface::new(interface.clone(), InterfacePath::Tun, reason, program, index)
     });
-    let (umem, frames) = umem(0, *workers)?;
+    let (umem, frames) = umem(&[(None, 0)], *workers)?;
     let (bound, pool) = (bound.collect(), FramePool::new(frames));
     let ports = (0..*workers).map(|_| Vec::new()).collect();
     Ok(Devices { bound, xdp, umem, pool, ports, backing })
@@ -379,11 +384,30 @@ fn workers(config: &DataPlaneConfig, queues: &[u32]) -> u32 {
     workers
 }
 
-/// Memory for what is in rings, and for what is not.
-fn umem(in_rings: u32, workers: u32) -> Result<(Arc<Umem>, Vec<Frame>), StartError> {
-    let small = in_rings + workers * FRAMES_PER_WORKER + STREAM_FRAMES;
-    let share = Share { node: None, small, large: workers * LARGE_FRAMES_PER_WORKER };
-    let (umem, frames) = Umem::with_shares(&[share], FRAME_BYTES).map_err(system("packet memory"))?;
+/// The nodes by slot, and how many frames can be in the rings of their interfaces.
+fn in_rings(nodes: &Nodes, queues: &[u32]) -> Vec<(Option<u32>, u32)> {
+    let of_slot = |slot: usize| {
+        let queues = queues.iter().enumerate().filter(|(interface, _)| nodes.slot(*interface) == slot);
+        queues.map(|(_, queues)| queues * FRAMES_PER_SOCKET).sum()
+    };
+    nodes.slots().iter().enumerate().map(|(slot, node)| (*node, of_slot(slot))).collect()
+}
+
+/// Memory for what is in rings, by slot, and on the first node for what is not.
+fn umem(in_rings: &[(Option<u32>, u32)], workers: u32) -> Result<(Arc<Umem>, Vec<Frame>), StartError> {
+    let shares: Vec<_> = in_rings
+        .iter()
+        .enumerate()
+        .map(|(slot, (node, frames))| match slot {
+            0 => Share {
+                node: *node,
+                small: frames + workers * FRAMES_PER_WORKER + STREAM_FRAMES,
+                large: workers * LARGE_FRAMES_PER_WORKER,
+            },
+            _ => Share { node: *node, small: *frames, large: 0 },
+        })
+        .collect();
+    let (umem, frames) = Umem::with_shares(&shares, FRAME_BYTES).map_err(system("packet memory"))?;
     Ok((Arc::new(umem), frames))
 }
 
