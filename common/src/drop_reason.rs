@@ -82,7 +82,7 @@ drop_reasons! {
     SendError = 26 => "send_error",
     /// AF_XDP, kernel side: the receive ring was full.
     XskRxFull = 27 => "xsk_rx_full",
-    /// AF_XDP, kernel side: no frame in the fill ring, or a frame too small.
+    /// AF_XDP: no frame was free to receive into, or the packet was longer than any.
     XskRxDropped = 28 => "xsk_rx_dropped",
     /// AF_XDP, kernel side: an invalid descriptor in the transmit or fill ring.
     XskInvalidDescriptor = 29 => "xsk_invalid_descriptor",
@@ -131,6 +131,9 @@ drop_reasons! {
     CookieLimited = 57 => "cookie_limited",
     /// A TCP SYN to the port of IKE above what its source prefix may send.
     SynLimited = 58 => "syn_limited",
+    /// The checksum of an outer IPv4 header, or of the UDP datagram with ESP in it, is wrong (RFC 1122 sections 3.2.1.2 and
+    /// 4.1.3.4, RFC 8200 section 8.1). Where the kernel takes packets first, it drops them itself.
+    OuterChecksum = 59 => "outer_checksum",
 }
 
 impl DropReason {

@@ -7,6 +7,7 @@ mod devices;
 mod exempt;
 mod explain;
 mod interfaces;
+mod numa;
 mod policies;
 mod report;
 mod routing;

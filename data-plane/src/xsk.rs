@@ -16,4 +16,4 @@ pub use frames::{FrameCache, FramePool};
 pub(crate) use mapping::Mapping;
 pub use ring::{Consumer, Descriptor, Producer, RingEntry, in_memory_ring};
 pub use socket::{BindMode, FarRings, KernelDrops, Received, Rings, Socket, SocketConfig, XskError};
-pub use umem::{Frame, HEADROOM, Umem};
+pub use umem::{Frame, HEADROOM, MAX_SLOTS, Share, Umem, max_packet};

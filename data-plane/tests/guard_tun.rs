@@ -120,7 +120,7 @@ fn what_a_worker_sends_by_af_xdp_is_not_touched() {
         let (umem, frames) = Umem::new(64, 2048).unwrap();
         let umem = Arc::new(umem);
         let (mode, busy_retry) = (BindMode::Copy, PATIENCE);
-        let config = SocketConfig { ifindex, queue: 0, ring_size: 64, mode, busy_retry };
+        let config = SocketConfig { ifindex, queue: 0, ring_size: 64, mode, multi_buffer: false, busy_retry };
         let mut socket = Socket::bind(&config, umem.clone(), None).unwrap();
         let mut free = FrameCache::new(FramePool::new(frames), 16).take().unwrap();
         let own_mac = network.interface(ifindex).unwrap().mac;

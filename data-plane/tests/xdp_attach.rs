@@ -184,6 +184,30 @@ fn interfaces_of_an_instance_share_the_table() {
     });
 }
 
+/// Linux 6.6 has packets in several descriptors; before, a socket that wants them does not bind, and one that does without does.
+#[test]
+fn packets_in_several_descriptors_are_refused_by_kernels_that_have_none() {
+    in_new_namespace(|instance| {
+        veth("wan0", "peer0");
+        let (_owner, program) = load(instance, "wan0", Role::Wan);
+        let bind = |multi_buffer| {
+            let (umem, _frames) = Umem::new(64, 2048).unwrap();
+            let config = SocketConfig {
+                ifindex: program.index(),
+                queue: 0,
+                ring_size: 32,
+                mode: BindMode::Copy,
+                multi_buffer,
+                busy_retry: std::time::Duration::from_secs(5),
+            };
+            Socket::bind(&config, Arc::new(umem), None).map(|socket| socket.max_packet())
+        };
+        assert_eq!(bind(false).unwrap(), 2048 - 256 - 22);
+        let has_it = kernel_version() >= (6, 6);
+        assert_eq!(bind(true).is_ok(), has_it, "{:?}", kernel_version());
+    });
+}
+
 /// RFC 4301 section 5: with a socket on the queue the worker has it; once the socket is closed it is dropped.
 #[test]
 fn a_live_spi_is_redirected_while_a_socket_takes_the_queue() {
@@ -200,6 +224,7 @@ fn a_live_spi_is_redirected_while_a_socket_takes_the_queue() {
             queue: 0,
             ring_size: 32,
             mode: BindMode::Copy,
+            multi_buffer: false,
             busy_retry: std::time::Duration::from_secs(5),
         };
         let socket = Socket::bind(&config, Arc::new(umem), None).unwrap();
@@ -396,4 +421,10 @@ fn in_new_namespace(test: impl FnOnce(&str) + Send + 'static) {
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
     }
+}
+
+fn kernel_version() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse().ok());
+    (numbers.next().unwrap(), numbers.next().unwrap())
 }

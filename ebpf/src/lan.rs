@@ -34,18 +34,19 @@ static FINAL_DISCARD: Global<u8> = Global::new(1);
 /// The LAN program.
 #[inline(always)]
 pub fn run(context: &XdpContext) -> u32 {
-    let class = match lan::classify(&Frame::new(context), &Listed) {
+    let frame = Frame::new(context);
+    let class = match lan::classify(&frame, &Listed) {
         Ok(Lan::Forward(Address::V4(destination))) => ipv4_class(destination),
         Ok(Lan::Forward(Address::V6(destination))) => ipv6_class(destination),
-        Ok(Lan::Local) => return conclude(context, Verdict::PassedOther).0,
-        Err(_) => return conclude(context, Verdict::Malformed).0,
+        Ok(Lan::Local) => return conclude(&frame, Verdict::PassedOther).0,
+        Err(_) => return conclude(&frame, Verdict::Malformed).0,
     };
     match class {
-        PrefixClass::Worker | PrefixClass::Mixed => to_worker(context, Verdict::PassedProtected),
-        PrefixClass::Pass => conclude(context, Verdict::PassedBypass).0,
-        PrefixClass::None if FINAL_DISCARD.load() == 0 => conclude(context, Verdict::PassedBypass).0,
+        PrefixClass::Worker | PrefixClass::Mixed => to_worker(&frame, Verdict::PassedProtected),
+        PrefixClass::Pass => conclude(&frame, Verdict::PassedBypass).0,
+        PrefixClass::None if FINAL_DISCARD.load() == 0 => conclude(&frame, Verdict::PassedBypass).0,
         PrefixClass::None => {
-            let (code, number) = conclude(context, Verdict::NoPolicy);
+            let (code, number) = conclude(&frame, Verdict::NoPolicy);
             if is_sample(number) {
                 debug!(context, "no policy covers the destination, number {}", number);
             }

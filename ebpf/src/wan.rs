@@ -27,8 +27,9 @@ static KEYS: Array<KeyRecord> = Array::with_max_entries(2 * SLOTS, BPF_F_MMAPABL
 /// The WAN program.
 #[inline(always)]
 pub fn run(context: &XdpContext) -> u32 {
-    let verdict = match wan::classify(&Frame::new(context), &Listed, &Limited) {
-        Ok(Wan::Esp(spi)) => return esp(context, spi),
+    let frame = Frame::new(context);
+    let verdict = match wan::classify(&frame, &Listed, &Limited) {
+        Ok(Wan::Esp(spi)) => return esp(&frame, spi),
         Ok(Wan::Transit) => Verdict::PassedTransit,
         Ok(Wan::NatKeepalive) => Verdict::NatKeepalive,
         Ok(Wan::Ike) => Verdict::PassedIke,
@@ -37,16 +38,17 @@ pub fn run(context: &XdpContext) -> u32 {
         Ok(Wan::Other) => Verdict::PassedOther,
         Err(_) => Verdict::Malformed,
     };
-    conclude(context, verdict).0
+    conclude(&frame, verdict).0
 }
 
 #[inline(always)]
-fn esp(context: &XdpContext, spi: Spi) -> u32 {
+fn esp(frame: &Frame<'_>, spi: Spi) -> u32 {
     if is_live(spi) {
-        return to_worker(context, Verdict::PassedEsp);
+        return to_worker(frame, Verdict::PassedEsp);
     }
-    let (code, number) = conclude(context, Verdict::UnknownSpi);
+    let (code, number) = conclude(frame, Verdict::UnknownSpi);
     if is_sample(number) {
+        let context = frame.context();
         debug!(context, "unknown SPI {:x}, queue {}, number {}", spi.0, context.rx_queue_index(), number);
     }
     code

@@ -67,7 +67,8 @@ pub fn worker(data: &[u8]) {
         match operation % 6 {
             0 => gateway.take_lan(octets.to_vec()),
             1 => gateway.take_lan(ethernet(octets)),
-            2 => gateway.take_wan(octets.to_vec(), false),
+            2 if operation & 0x40 != 0 => gateway.take_wan(octets.to_vec(), false),
+            2 => gateway.take_wan(summed(octets), false),
             3 => gateway.take_wan(ethernet(&udp(PEER, OWN, 4500, 4500, octets)), false),
             // An authentic packet with whatever is in it: with a sound trailer, and with none that is promised.
             4 => {
@@ -294,6 +295,16 @@ fn sent(rings: &mut FarRings, umem: &Umem) -> Vec<Vec<u8>> {
     }
     rings.completion.submit();
     frames
+}
+
+/// The frame, and if it is one of IPv4 with a sound checksum in its header.
+fn summed(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    let header_len = frame.get(14).map_or(0, |first| usize::from(first & 0x0f) * 4);
+    if let Some(header) = frame.get_mut(14..14 + header_len.max(20)) {
+        portcullis_data_plane::packet::checksum::set_ipv4_header(header);
+    }
+    frame
 }
 
 fn ethernet(packet: &[u8]) -> Vec<u8> {

@@ -133,7 +133,7 @@ impl Ends {
         while !is_over.load(Ordering::Relaxed) {
             let mut worked = 0;
             for from in 0..2 {
-                self.sockets[from].receive(&mut received, BATCH);
+                self.sockets[from].receive(&mut self.cache, &mut received, BATCH);
                 self.sockets[from].refill(&mut self.cache);
                 let other = &mut self.sockets[1 - from];
                 let count = received.len() as u64;
@@ -189,6 +189,7 @@ fn open(instance: &str, names: [&str; 2]) -> (Ends, Vec<XdpInterface>, XdpInstan
             queue: 0,
             ring_size: RING,
             mode: BindMode::Copy,
+            multi_buffer: false,
             busy_retry: Duration::from_secs(5),
         };
         let mut socket = Socket::bind(&config, umem.clone(), sockets.first()).unwrap();

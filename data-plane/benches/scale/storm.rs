@@ -138,8 +138,10 @@ impl Site {
         let inbound = |common, spi| InboundSa { common, spi, replay_window: Some(1024) };
         a.install_inbound(inbound(common(true, false), spi_a)).unwrap();
         b.install_inbound(inbound(common(false, true), spi_b)).unwrap();
-        a.install_outbound(OutboundSa { common: common(true, true), spi: spi_b, by_all_workers: false }).unwrap();
-        b.install_outbound(OutboundSa { common: common(false, false), spi: spi_a, by_all_workers: false }).unwrap();
+        a.install_outbound(OutboundSa { common: common(true, true), spi: spi_b, by_all_workers: false })
+            .unwrap();
+        b.install_outbound(OutboundSa { common: common(false, false), spi: spi_a, by_all_workers: false })
+            .unwrap();
         let child = child(number, self.generation);
         assert!(a.use_outbound(child) && b.use_outbound(child));
         (spi_a, spi_b)

@@ -1,5 +1,6 @@
 //! The interfaces: which path each takes and why, XDP programs, AF_XDP sockets.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use super::exempt::Exempt;
 use super::lock;
+use super::numa::Nodes;
 use super::report::{InterfacePath, InterfaceReport};
 use super::start::{StartError, system};
 use crate::bpf::{BpfError, InterfacePlan, LanClasses, Steering, XdpInstance, XdpInterface, find_object};
@@ -17,7 +19,7 @@ use crate::policy::PolicySet;
 use crate::sa::PathId;
 use crate::sa_table::Backing;
 use crate::worker::Port;
-use crate::xsk::{BindMode, Frame, FrameCache, FramePool, Socket, SocketConfig, Umem};
+use crate::xsk::{BindMode, Frame, FrameCache, FramePool, Share, Socket, SocketConfig, Umem, max_packet};
 
 /// Entries of each ring of each socket: a fifth of a second at 20 000 packets a second, which a worker may have to
 /// wait for a core.
@@ -26,9 +28,13 @@ const RING: u32 = 4096;
 const FRAMES_PER_SOCKET: u32 = 2 * RING;
 /// Frames for what is not in a ring.
 const FRAMES_PER_WORKER: u32 = 1024;
+/// Large frames, for packets that are longer than a frame.
+const LARGE_FRAMES_PER_WORKER: u32 = 256;
 /// Frames for what comes from and goes to TCP streams, all together.
 pub(super) const STREAM_FRAMES: u32 = 4096;
 const FRAME_BYTES: u32 = 4096;
+/// Longest IP packet in bytes that fits a frame.
+pub(super) const MAX_PACKET: usize = max_packet(FRAME_BYTES as usize, true);
 /// Free frames that a worker keeps to itself.
 const CACHED_FRAMES: usize = 512;
 /// A queue that a predecessor has just closed is free within this time.
@@ -68,6 +74,8 @@ pub(super) struct Xdp {
 pub(super) struct Decision {
     path: InterfacePath,
     reason: String,
+    /// AF_XDP takes packets in several descriptors.
+    multi_buffer: bool,
     /// Receive queues of each interface.
     queues: Vec<u32>,
     /// Workers, at least one.
@@ -82,13 +90,13 @@ pub(super) fn decide(config: &DataPlaneConfig, network: &Snapshot) -> Result<Dec
     for interface in &config.interfaces {
         network.ifindex(&interface.name).ok_or_else(|| StartError::NoInterface(interface.name.clone()))?;
     }
-    let (path, reason) = choose_path(config, network);
+    let Choice { path, reason, multi_buffer } = choose_path(config, network);
     let queues = queues(config)?;
     let workers = match path {
         InterfacePath::AfXdp { .. } => workers(config, &queues),
         InterfacePath::Tun => u32::from(config.workers).max(1),
     };
-    Ok(Decision { path, reason, queues, workers })
+    Ok(Decision { path, reason, multi_buffer, queues, workers })
 }
 
 /// Attaches XDP and opens the sockets.
@@ -112,34 +120,72 @@ pub(super) fn frame_cache(pool: &Arc<FramePool>) -> FrameCache {
     FrameCache::new(pool.clone(), CACHED_FRAMES)
 }
 
-/// The path for all interfaces and the reason. AF_XDP that copies is slower than TUN: only if it was asked for.
-fn choose_path(config: &DataPlaneConfig, network: &Snapshot) -> (InterfacePath, String) {
-    let refusal = || {
-        config.interfaces.iter().find_map(|i| {
-            let error = probe_zero_copy(network.ifindex(&i.name)?).err()?;
-            Some(format!("no zero-copy AF_XDP on {}: {error}", i.name))
-        })
-    };
-    match config.mode {
-        Mode::Tun => (InterfacePath::Tun, "configured".to_owned()),
-        Mode::Auto if config.interfaces.is_empty() => {
-            (InterfacePath::Tun, "no interfaces configured".to_owned())
-        }
-        Mode::Auto => match refusal() {
-            None => (InterfacePath::AfXdp { zero_copy: true }, "zero-copy AF_XDP binds".to_owned()),
-            Some(refusal) => (InterfacePath::Tun, refusal),
-        },
-        Mode::Xdp => match refusal() {
-            None => (InterfacePath::AfXdp { zero_copy: true }, "configured".to_owned()),
-            Some(refusal) => (InterfacePath::AfXdp { zero_copy: false }, format!("configured; {refusal}")),
-        },
-    }
+/// A path for all interfaces, and why that.
+struct Choice {
+    path: InterfacePath,
+    reason: String,
+    multi_buffer: bool,
 }
 
-fn probe_zero_copy(ifindex: u32) -> Result<(), std::io::Error> {
+/// The path for all interfaces and the reason. AF_XDP that copies is slower than TUN, and AF_XDP that drops what the MTU allows
+/// is no path: only if it was asked for.
+fn choose_path(config: &DataPlaneConfig, network: &Snapshot) -> Choice {
+    let tun =
+        |reason: &str| Choice { path: InterfacePath::Tun, reason: reason.to_owned(), multi_buffer: false };
+    let is_asked_for = match config.mode {
+        Mode::Tun => return tun("configured"),
+        Mode::Auto if config.interfaces.is_empty() => return tun("no interfaces configured"),
+        Mode::Auto => false,
+        Mode::Xdp => true,
+    };
+    let refusal = |mode, multi_buffer| {
+        config.interfaces.iter().find_map(|i| {
+            let error = probe(network.ifindex(&i.name)?, mode, multi_buffer).err()?;
+            Some((&i.name, error))
+        })
+    };
+    let copies = refusal(BindMode::ZeroCopy, false)
+        .map(|(name, error)| format!("no zero-copy AF_XDP on {name}: {error}"));
+    if let Some(copies) = copies.as_deref().filter(|_| !is_asked_for) {
+        return tun(copies);
+    }
+    let mode = if copies.is_some() { BindMode::Copy } else { BindMode::ZeroCopy };
+    let one_descriptor = refusal(mode, true);
+    let multi_buffer = one_descriptor.is_none();
+    let limit = max_packet(FRAME_BYTES as usize, multi_buffer);
+    let mtus = config.interfaces.iter().filter_map(|i| {
+        let interface = network.interface(network.ifindex(&i.name)?)?;
+        Some((i.name.as_ref(), interface.mtu as usize))
+    });
+    let too_long = too_long(limit, mtus, one_descriptor.map(|(_, error)| error));
+    match too_long.as_deref() {
+        Some(too_long) if !is_asked_for => return tun(too_long),
+        Some(too_long) => tracing::warn!("{too_long}; lower the MTU, or use `data_plane.mode: tun`"),
+        None => {}
+    }
+    let path = InterfacePath::AfXdp { zero_copy: copies.is_none() };
+    let why = if is_asked_for { "configured" } else { "zero-copy AF_XDP binds" };
+    let reasons = [Some(why.to_owned()), copies, too_long].into_iter().flatten();
+    Choice { path, reason: reasons.collect::<Vec<_>>().join("; "), multi_buffer }
+}
+/// Why AF_XDP does not take all that an interface's MTU allows, if so. `one_descriptor`: why a packet has to be in one descriptor.
+fn too_long<'a>(
+    limit: usize,
+    mut mtus: impl Iterator<Item = (&'a str, usize)>,
+    one_descriptor: Option<io::Error>,
+) -> Option<String> {
+    let (name, mtu) = mtus.find(|(_, mtu)| *mtu > limit)?;
+    let why = one_descriptor.map(|e| format!(" (no multi-buffer, which Linux has from 6.6 on: {e})"));
+    let why = why.unwrap_or_default();
+    Some(format!(
+        "{name} has an MTU of {mtu} and AF_XDP takes packets of at most {limit} octets there{why}: it drops longer ones"
+    ))
+}
+
+fn probe(ifindex: u32, mode: BindMode, multi_buffer: bool) -> Result<(), io::Error> {
     let (umem, _frames) = Umem::new(64, FRAME_BYTES)?;
-    let mode = BindMode::ZeroCopy;
-    let config = SocketConfig { ifindex, queue: 0, ring_size: 32, mode, busy_retry: BUSY_RETRY };
+    let config =
+        SocketConfig { ifindex, queue: 0, ring_size: 32, mode, multi_buffer, busy_retry: BUSY_RETRY };
     Socket::bind(&config, Arc::new(umem), None).map(drop).map_err(|e| e.source)
 }
 
@@ -150,7 +196,7 @@ fn open_af_xdp(
     zero_copy: bool,
     decision: Decision,
 ) -> Result<Devices, StartError> {
-    let Decision { reason, queues, workers, .. } = decision;
+    let Decision { reason, multi_buffer, queues, workers, .. } = decision;
     if !zero_copy {
         tracing::warn!(%reason, "AF_XDP copies every packet; `data_plane.mode: tun` is faster here");
     }
@@ -159,18 +205,22 @@ fn open_af_xdp(
     let mut programs = load(&mut instance, config.interfaces.iter(), Steering::Redirect)?;
     let backing = fill_maps(&mut instance, policies, network)?;
     let attached = programs.iter_mut().map(|program| program.attach(true)).collect::<Result<Vec<_>, _>>()?;
-    let sockets: u32 = queues.iter().sum();
-    let (umem, frames) = umem(sockets * FRAMES_PER_SOCKET + workers * FRAMES_PER_WORKER + STREAM_FRAMES)?;
+    let nodes = Nodes::of(config.interfaces.iter().map(|interface| &*interface.name));
+    let (umem, frames) = umem(&in_rings(&nodes, &queues), workers)?;
     let mut ports: Vec<Vec<Port>> = (0..workers).map(|_| Vec::new()).collect();
     let mode = if zero_copy { BindMode::ZeroCopy } else { BindMode::Copy };
-    for ((interface, program), queues) in config.interfaces.iter().zip(&mut programs).zip(&queues) {
+    let slots = (0..).map(|interface| nodes.slot(interface));
+    for (((interface, program), queues), slot) in
+        config.interfaces.iter().zip(&mut programs).zip(&queues).zip(slots)
+    {
         let ifindex = program.index();
         let mac = network.interface(ifindex).map_or([0; 6], |i| i.mac);
         for queue in 0..*queues {
             let socket_config =
-                SocketConfig { ifindex, queue, ring_size: RING, mode, busy_retry: BUSY_RETRY };
+                SocketConfig { ifindex, queue, ring_size: RING, mode, multi_buffer, busy_retry: BUSY_RETRY };
             let share = ports.iter().flatten().next().map(|port| &port.socket);
-            let socket = Socket::bind(&socket_config, umem.clone(), share)?;
+            let mut socket = Socket::bind(&socket_config, umem.clone(), share)?;
+            socket.receive_near(slot);
             if let Some(fd) = socket.fd() {
                 program.set_socket(queue, &fd)?;
             }
@@ -215,7 +265,7 @@ fn open_tun(
         let index = network.ifindex(&interface.name);
         BoundInterface::new(interface.clone(), InterfacePath::Tun, reason, program, index)
     });
-    let (umem, frames) = umem(workers * FRAMES_PER_WORKER + STREAM_FRAMES)?;
+    let (umem, frames) = umem(&[(None, 0)], *workers)?;
     let (bound, pool) = (bound.collect(), FramePool::new(frames));
     let ports = (0..*workers).map(|_| Vec::new()).collect();
     Ok(Devices { bound, xdp, umem, pool, ports, backing })
@@ -333,8 +383,30 @@ fn workers(config: &DataPlaneConfig, queues: &[u32]) -> u32 {
     workers
 }
 
-fn umem(frames: u32) -> Result<(Arc<Umem>, Vec<Frame>), StartError> {
-    let (umem, frames) = Umem::new(frames, FRAME_BYTES).map_err(system("packet memory"))?;
+/// The nodes by slot, and how many frames can be in the rings of their interfaces.
+fn in_rings(nodes: &Nodes, queues: &[u32]) -> Vec<(Option<u32>, u32)> {
+    let of_slot = |slot: usize| {
+        let queues = queues.iter().enumerate().filter(|(interface, _)| nodes.slot(*interface) == slot);
+        queues.map(|(_, queues)| queues * FRAMES_PER_SOCKET).sum()
+    };
+    nodes.slots().iter().enumerate().map(|(slot, node)| (*node, of_slot(slot))).collect()
+}
+
+/// Memory for what is in rings, by slot, and on the first node for what is not.
+fn umem(in_rings: &[(Option<u32>, u32)], workers: u32) -> Result<(Arc<Umem>, Vec<Frame>), StartError> {
+    let shares: Vec<_> = in_rings
+        .iter()
+        .enumerate()
+        .map(|(slot, (node, frames))| match slot {
+            0 => Share {
+                node: *node,
+                small: frames + workers * FRAMES_PER_WORKER + STREAM_FRAMES,
+                large: workers * LARGE_FRAMES_PER_WORKER,
+            },
+            _ => Share { node: *node, small: *frames, large: 0 },
+        })
+        .collect();
+    let (umem, frames) = Umem::with_shares(&shares, FRAME_BYTES).map_err(system("packet memory"))?;
     Ok((Arc::new(umem), frames))
 }
 
@@ -457,5 +529,24 @@ impl Xdp {
             Some(maps) => maps.set_local_addresses(addresses),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_mtu_beyond_what_af_xdp_takes_is_named_with_the_reason() {
+        let mtus = || [("lan0", 1500), ("wan0", 9000)].into_iter();
+        let limit = max_packet(FRAME_BYTES as usize, false);
+        let refused = io::Error::from_raw_os_error(libc::EINVAL);
+        let reason = too_long(limit, mtus(), Some(refused)).unwrap();
+        for part in ["wan0", "9000", "3818", "6.6", "Invalid argument"] {
+            assert!(reason.contains(part), "{reason}");
+        }
+        assert_eq!(too_long(max_packet(FRAME_BYTES as usize, true), mtus(), None), None);
+        let reason = too_long(max_packet(FRAME_BYTES as usize, true), [("veth0", 65_535)].into_iter(), None);
+        assert!(reason.is_some_and(|reason| reason.contains("16106")));
     }
 }

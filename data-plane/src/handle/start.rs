@@ -35,8 +35,8 @@ const EVENT_QUEUE: usize = 65_536;
 /// Outer IPv4 and UDP headers.
 const TUN_OVERHEAD: usize = 20 + 8;
 const IPV6_MINIMUM_MTU: u32 = 1280;
-/// Frames have 4096 bytes, of which 256 are headroom.
-const TUN_MAXIMUM_MTU: u32 = 3800;
+/// What large frames hold.
+const TUN_MAXIMUM_MTU: u32 = interfaces::MAX_PACKET as u32;
 
 /// Sockets that the control plane has bound.
 #[derive(Debug, Default)]

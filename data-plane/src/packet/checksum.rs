@@ -79,6 +79,24 @@ pub fn finish(segment: &mut [u8], at: usize) {
     }
 }
 
+/// True if the checksum of an IPv4 header, options included, holds (RFC 791 section 3.1).
+pub fn is_valid_ipv4_header(header: &[u8]) -> bool {
+    fold(sum(header)) == 0xffff
+}
+
+/// True if a UDP datagram may be taken: its checksum holds, or a sender on a virtual link left it to a card that there is none of,
+/// or it has none and came over IPv4 (RFC 768; RFC 8200 section 8.1 has one over IPv6).
+pub fn is_acceptable_udp(datagram: &[u8], source: IpAddr, destination: IpAddr) -> bool {
+    match datagram.get(6..8) {
+        None => false,
+        Some([0, 0]) => source.is_ipv4(),
+        Some(field) => {
+            let pseudo = fold(pseudo_header(source, destination, UDP, datagram.len()));
+            field == pseudo.to_be_bytes() || fold(u64::from(pseudo) + sum(datagram)) == 0xffff
+        }
+    }
+}
+
 /// True if the checksum of an upper-layer packet, which is in it, holds.
 pub fn is_valid(segment: &[u8], source: IpAddr, destination: IpAddr, protocol: u8) -> bool {
     fold(pseudo_header(source, destination, protocol, segment.len()) + sum(segment)) == 0xffff
@@ -112,6 +130,29 @@ mod tests {
         let finished = segment.clone();
         complete(&mut segment, source, destination, UDP);
         assert_eq!(segment, finished);
+    }
+
+    /// RFC 768, RFC 8200 section 8.1.
+    #[test]
+    fn a_datagram_is_acceptable_with_a_checksum_that_holds_or_is_left_to_a_card_and_over_ipv4_without() {
+        let v4 = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let v6 = (IpAddr::from([1u16; 8]), IpAddr::from([2u16; 8]));
+        for (source, destination) in [v4, v6] {
+            let mut datagram = vec![0x11, 0x94, 0x11, 0x94, 0, 13, 0, 0, 1, 2, 3, 4, 5];
+            let is_acceptable = |datagram: &[u8]| is_acceptable_udp(datagram, source, destination);
+            assert_eq!(is_acceptable(&datagram), source.is_ipv4());
+            let pseudo = fold(pseudo_header(source, destination, UDP, datagram.len()));
+            datagram[6..8].copy_from_slice(&pseudo.to_be_bytes());
+            assert!(is_acceptable(&datagram), "left to a card");
+            complete(&mut datagram, source, destination, UDP);
+            assert!(is_acceptable(&datagram));
+            for at in 0..datagram.len() {
+                let mut wrong = datagram.clone();
+                wrong[at] ^= 4;
+                assert!(!is_acceptable(&wrong), "octet {at}");
+            }
+            assert!(!is_acceptable(&datagram[..7]));
+        }
     }
 
     /// RFC 768: an all zero checksum says that none was made.

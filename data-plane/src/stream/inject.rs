@@ -86,7 +86,7 @@ impl super::Streams {
     /// A copy of the octets in a frame, with room before them.
     fn packet_of(&self, bytes: &[u8]) -> Result<Packet, DropReason> {
         let (umem, pool) = self.frames();
-        let mut frame = pool.take().ok_or(DropReason::TxFull)?;
+        let mut frame = pool.take_for(umem, bytes.len()).ok_or(DropReason::TxFull)?;
         let copied = umem
             .bytes_mut(&mut frame)
             .get_mut(HEADROOM..HEADROOM + bytes.len())

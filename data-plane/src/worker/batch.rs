@@ -91,7 +91,7 @@ impl Worker {
 
     /// A copy of `bytes` in a frame of its own, with room before it; `None` if no frame is free.
     pub(super) fn packet_of(&mut self, batch: &Batch<'_>, bytes: &[u8]) -> Option<Packet> {
-        let mut frame = self.free.take()?;
+        let mut frame = self.free.take_for(batch.umem, bytes.len())?;
         let room = batch.umem.bytes_mut(&mut frame).get_mut(HEADROOM..HEADROOM + bytes.len());
         let copied = room.map(|room| room.copy_from_slice(bytes)).is_some();
         match Packet::new(batch.umem, frame, HEADROOM, bytes.len()) {

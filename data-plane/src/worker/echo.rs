@@ -30,7 +30,7 @@ use crate::xsk::HEADROOM;
 const PER_SECOND: u32 = 50;
 const BURST: u32 = 50;
 /// More than a frame has room for.
-const MAX_DATA: usize = 4096;
+const MAX_DATA: usize = 16_384;
 /// UDP port of ours that ESP comes to.
 const PORT_4500: u16 = 4500;
 
@@ -72,16 +72,6 @@ impl Worker {
         let Found::Mine(sa) = self.sas.outbound(*outbound) else { return };
         let path = sa.extra.path.clone();
         batch.counters().originated.add(1);
-        let Some(packet) = self.free.take().map(|frame| Packet::new(batch.umem, frame, HEADROOM, 0)) else {
-            return batch.counters().count_drop(DropReason::TxFull);
-        };
-        let mut packet = match packet {
-            Ok(packet) => packet,
-            Err(frame) => {
-                batch.counters().count_drop(DropReason::TooBig);
-                return self.free.put(frame);
-            }
-        };
         // DF whatever is configured: a request that a router cut to pieces would prove nothing about its size.
         let options = TunnelOptions { dont_fragment: DontFragment::Set, ..batch.shared.settings.tunnel };
         let taken = Taken::of(request.route, batch, options);
@@ -92,9 +82,20 @@ impl Worker {
             // A stream has no path MTU (section 5.6).
             Ok(Taken::Stream(_)) | Err(_) => 0,
         };
-        let room = batch.umem.frame_size() - HEADROOM - MAX_TAIL_LEN;
+        let len = message_len(request.size, mtu, batch.umem.max_packet() - MAX_TAIL_LEN);
+        let frame = self.free.take_for(batch.umem, len);
+        let Some(packet) = frame.map(|frame| Packet::new(batch.umem, frame, HEADROOM, 0)) else {
+            return batch.counters().count_drop(DropReason::TxFull);
+        };
+        let mut packet = match packet {
+            Ok(packet) => packet,
+            Err(frame) => {
+                batch.counters().count_drop(DropReason::TooBig);
+                return self.free.put(frame);
+            }
+        };
         let written = packet.edit(batch.umem, |p| {
-            let message = p.push_back(message_len(request.size, mtu, room))?;
+            let message = p.push_back(len)?;
             write_request(message, request, *reply_spi, batch.shared.settings.echo)
         });
         if written.flatten().is_none() {
@@ -385,7 +386,7 @@ mod tests {
         let echo = Echo::parse(&message, EchoSubTypes::DEFAULT).unwrap();
         let data = [&[9; 16][..], &[0; 72]].concat();
         assert_eq!(echo, Echo { data: &data, ..request(OURS) });
-        assert_eq!(write_request(&mut [0; 5000], &order, OURS, EchoSubTypes::DEFAULT), None);
+        assert_eq!(write_request(&mut [0; MAX_DATA + 100], &order, OURS, EchoSubTypes::DEFAULT), None);
     }
 
     #[test]

@@ -162,6 +162,7 @@ pub(super) fn find_next_hop(
         let Some(port) = ports.iter().position(|p| p.ifindex == route.ifindex) else {
             return (NextHop::Kernel { mtu, is_wan, is_up, is_resolved }, None);
         };
+        let mtu = mtu.min(ports.get(port).map_or(mtu, |p| p.socket.max_packet()));
         let hop = match neighbour {
             Some(mac) => NextHop::Port { port, mac, mtu, is_up },
             None => NextHop::Kernel { mtu, is_wan, is_up, is_resolved },

@@ -12,7 +12,7 @@ use crate::config::Role;
 use crate::counters::Source;
 use crate::event::IkeDatagram;
 use crate::packet::inner::{Fragment, Ports};
-use crate::packet::{Inner, ethernet, protocol};
+use crate::packet::{Inner, IpVersion, checksum, ethernet, protocol};
 use crate::sa::Carrier;
 use crate::xsk::Received;
 
@@ -61,6 +61,11 @@ impl Worker {
         else {
             return self.discard(batch, packet, DropReason::Malformed);
         };
+        // Whether the card has looked at checksums, AF_XDP does not tell.
+        let header = packet.bytes(batch.umem).get(..outer.payload_offset).unwrap_or_default();
+        if outer.version == IpVersion::V4 && !checksum::is_valid_ipv4_header(header) {
+            return self.discard(batch, packet, DropReason::OuterChecksum);
+        }
         packet.edit(batch.umem, |p| {
             p.truncate(outer.total_len);
             p.pop_front(outer.payload_offset)
@@ -78,6 +83,10 @@ impl Worker {
                 let len = bytes.get(4..6).map_or(0, |len| usize::from(u16::from_be_bytes([len[0], len[1]])));
                 if len < UDP_HEADER_LEN || len > bytes.len() {
                     return self.discard(batch, packet, DropReason::Malformed);
+                }
+                let datagram = bytes.get(..len).unwrap_or_default();
+                if !checksum::is_acceptable_udp(datagram, outer.source, outer.destination) {
+                    return self.discard(batch, packet, DropReason::OuterChecksum);
                 }
                 packet.edit(batch.umem, |p| {
                     p.truncate(len);

@@ -87,7 +87,7 @@ impl Worker {
     fn take_batch(&mut self, batch: &Batch<'_>, port: usize) -> usize {
         let mut received = std::mem::take(&mut self.received);
         let Some(from) = self.ports.get_mut(port) else { return 0 };
-        let count = from.socket.receive(&mut received, BATCH);
+        let count = from.socket.receive(&mut self.free, &mut received, BATCH);
         if from.role == Role::Wan {
             fetch::inbound(&self.sas, batch.umem, &received);
         }

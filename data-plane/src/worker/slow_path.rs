@@ -48,7 +48,7 @@ impl Worker {
             count += self.repeat(|worker| worker.take_from_udp(batch, socket, buffer));
         }
         for socket in 0..kernel.raw.len() {
-            count += self.repeat(|worker| worker.take_from_raw(batch, socket));
+            count += self.repeat(|worker| worker.take_from_raw(batch, socket, buffer));
         }
         count
     }
@@ -110,7 +110,7 @@ impl Worker {
         let mut count = 0;
         for datagram in received.datagrams(buffer) {
             count += 1;
-            if datagram.len() > batch.umem.frame_size() - HEADROOM {
+            if datagram.len() > max_datagram(batch.umem) {
                 batch.counters().count_received(Source::Udp, datagram.len());
                 self.take_large_udp_4500(batch, datagram, source, local);
             } else if let Some(packet) = self.arrived_bytes(batch, datagram, Source::Udp) {
@@ -121,18 +121,14 @@ impl Worker {
         Some(count)
     }
 
-    /// Takes an ESP packet from a raw socket: straight into a frame, since it comes alone.
-    fn take_from_raw(&mut self, batch: &Batch<'_>, socket: usize) -> Option<usize> {
-        let socket = batch.shared.kernel.raw.get(socket)?;
-        let mut frame = self.free.take()?;
-        let received = match socket.receive(room(batch.umem, &mut frame)) {
+    /// Takes an ESP packet from a raw socket.
+    fn take_from_raw(&mut self, batch: &Batch<'_>, socket: usize, buffer: &mut [u8]) -> Option<usize> {
+        let received = match batch.shared.kernel.raw.get(socket)?.receive(buffer) {
             Ok(received) => received,
-            Err(error) => {
-                self.free.put(frame);
-                return self.not_received(batch, &error, Source::RawIp).then_some(1);
-            }
+            Err(error) => return self.not_received(batch, &error, Source::RawIp).then_some(1),
         };
-        if let Some(mut packet) = self.arrived_in(batch, frame, received.esp.end, Source::RawIp) {
+        let bytes = buffer.get(..received.esp.end)?;
+        if let Some(mut packet) = self.arrived_bytes(batch, bytes, Source::RawIp) {
             packet.edit(batch.umem, |p| p.pop_front(received.esp.start));
             let arrival = Arrival {
                 carrier: Carrier::Ip,
@@ -171,13 +167,13 @@ impl Worker {
         source: Source,
         write: impl FnOnce(&mut [u8]) -> bool,
     ) -> Option<Packet> {
-        let Some(mut frame) = self.free.take() else {
+        let Some(mut frame) = self.free.take_for(batch.umem, len) else {
             batch.counters().count_received(source, len);
             batch.counters().count_drop(DropReason::TxFull);
             return None;
         };
         // What does not fit is counted as longer than any frame.
-        let len = if write(room(batch.umem, &mut frame)) { len } else { batch.umem.frame_size() };
+        let len = if write(room(batch.umem, &mut frame)) { len } else { batch.umem.size_of(&frame) };
         self.arrived_in(batch, frame, len, source)
     }
 
@@ -203,4 +199,9 @@ impl Worker {
 /// the MTU lets in.
 fn room<'a>(umem: &'a Umem, frame: &'a mut Frame) -> &'a mut [u8] {
     umem.bytes_mut(frame).get_mut(HEADROOM..).unwrap_or_default()
+}
+
+/// Longest datagram that a frame holds.
+fn max_datagram(umem: &Umem) -> usize {
+    if umem.has_large() { umem.max_packet() } else { umem.frame_size() - HEADROOM }
 }

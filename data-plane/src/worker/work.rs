@@ -21,7 +21,7 @@ impl Packet {
     /// The packet of `len` bytes at `start` of a frame; gives the frame back if the packet would leave it.
     pub fn new(umem: &Umem, frame: Frame, start: usize, len: usize) -> Result<Self, Frame> {
         match start.checked_add(len) {
-            Some(end) if end <= umem.frame_size() => Ok(Self { frame, range: start..end }),
+            Some(end) if end <= umem.size_of(&frame) => Ok(Self { frame, range: start..end }),
             _ => Err(frame),
         }
     }

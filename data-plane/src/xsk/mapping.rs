@@ -1,6 +1,7 @@
 //! Memory mapped from the kernel, unmapped when dropped.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
@@ -15,6 +16,43 @@ impl Mapping {
     pub fn anonymous(len: usize) -> io::Result<Self> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
         Self::map(len, flags, -1, 0)
+    }
+
+    /// As [`Mapping::anonymous`], with ranges of it, whole pages, on these NUMA nodes, or on another where one has no memory
+    /// left.
+    pub fn on_nodes(len: usize, nodes: impl Iterator<Item = (Range<usize>, u32)>) -> io::Result<Self> {
+        let mut nodes = nodes.peekable();
+        if nodes.peek().is_none() {
+            return Self::anonymous(len);
+        }
+        let mapping = Self::map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)?;
+        for (range, node) in nodes {
+            mapping.prefer(range, node);
+        }
+        // SAFETY: the mapping is ours from end to end; the call writes nothing that could be seen.
+        let populated =
+            unsafe { libc::madvise(mapping.base.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) };
+        // Linux before 5.14 has no such call: the kernel populates what it gets for a UMEM, by the same rules.
+        match populated {
+            0 => Ok(mapping),
+            _ => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::EINVAL) => Ok(mapping),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Asks for a range to be taken from a node. A kernel without NUMA has one, which is as near as any.
+    fn prefer(&self, range: Range<usize>, node: u32) {
+        const MPOL_PREFERRED: libc::c_long = 1;
+        let Some(mask) = 1u64.checked_shl(node) else { return };
+        let Some(start) = self.base.as_ptr().addr().checked_add(range.start) else { return };
+        // One more than the highest bit that counts.
+        let bits: libc::c_ulong = 65;
+        // SAFETY: the kernel reads one word at the mask, and changes where pages of the range come from, not what is in them.
+        unsafe {
+            libc::syscall(libc::SYS_mbind, start, range.len(), MPOL_PREFERRED, &raw const mask, bits, 0);
+        }
     }
 
     /// `len` bytes of the object behind `fd`, shared with the kernel.

@@ -6,10 +6,19 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use portcullis_esp::MAX_TAIL_LEN;
+
 use super::frames::FrameCache;
 use super::mapping::Mapping;
 use super::ring::{Consumer, Descriptor, Producer, Ring, RingEntry, in_memory_ring};
-use super::umem::{Frame, Umem};
+use super::umem::{Frame, HEADROOM, LARGE_CHUNKS, Umem, max_packet};
+
+/// A socket that takes packets in several descriptors, and a descriptor that is not the last of its packet
+/// (Documentation/networking/af_xdp.rst).
+const XDP_USE_SG: u16 = 1 << 4;
+const XDP_PKT_CONTD: u32 = 1 << 0;
+/// Completions of a large frame are counted in an octet.
+const _: () = assert!(LARGE_CHUNKS <= u8::MAX as u32);
 
 /// How packets get between card and frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +40,9 @@ pub struct SocketConfig {
     pub ring_size: u32,
     /// Copy or zero-copy; a socket that shares a UMEM inherits the mode of the first one.
     pub mode: BindMode,
+    /// Packets in several descriptors (XDP_USE_SG, Linux 6.6): what is longer than a chunk is dropped by the kernel without. A
+    /// socket that shares a UMEM inherits it.
+    pub multi_buffer: bool,
     /// How long a queue that answers EBUSY is tried again: the kernel frees a closed socket's queue late.
     pub busy_retry: Duration,
 }
@@ -65,7 +77,8 @@ pub struct Received {
 pub struct KernelDrops {
     /// The receive ring was full.
     pub rx_full: u64,
-    /// No free frame in the fill ring, or a packet larger than a frame.
+    /// No free frame in the fill ring, or a packet larger than a frame; here too what came in several descriptors and found no
+    /// large frame.
     pub rx_dropped: u64,
     /// Descriptors that named no valid packet or frame.
     pub invalid_descriptors: u64,
@@ -102,10 +115,30 @@ pub struct Socket {
     /// `None`: the rings are in memory, nobody needs to be woken.
     fd: Option<OwnedFd>,
     zero_copy: bool,
+    multi_buffer: bool,
     seen_drops: KernelDrops,
     /// Descriptors that were queued for sending, and that came back.
     queued: u64,
     completed: u64,
+    /// The packet whose first descriptors have been read.
+    gathering: Gathering,
+    /// Packets that found no large frame since the last look.
+    not_gathered: u64,
+    /// Where a packet in a small frame ends at most: what is sealed in its place needs room behind it.
+    last_end: usize,
+    /// Descriptors of each large frame that have not been reported as sent.
+    unsent: Vec<u8>,
+    /// Slot of the NUMA node that frames to receive into should be of.
+    slot: usize,
+}
+
+/// A packet in several descriptors, on its way into one frame.
+enum Gathering {
+    None,
+    /// So many octets of it are behind the headroom of this frame.
+    Into(Frame, usize),
+    /// The rest of it is dropped.
+    Skipping,
 }
 
 impl Socket {
@@ -129,9 +162,8 @@ impl Socket {
                 Ok(()) => {
                     let zero_copy = is_zero_copy(&fd).map_err(failed("option query"))?;
                     raise_transmit_budget(&fd, config.ring_size);
-                    let seen_drops = KernelDrops::default();
-                    let (queued, completed) = (0, 0);
-                    return Ok(Self { rings, umem, fd: Some(fd), zero_copy, seen_drops, queued, completed });
+                    let multi_buffer = share.map_or(config.multi_buffer, |other| other.multi_buffer);
+                    return Ok(Self::new(rings, umem, Some(fd), zero_copy, multi_buffer));
                 }
                 Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(20));
@@ -148,9 +180,37 @@ impl Socket {
         let (fill, far_fill) = in_memory_ring(ring_size)?;
         let (far_completion, completion) = in_memory_ring(ring_size)?;
         let rings = Rings { rx, tx, fill, completion };
-        let (seen_drops, queued, completed) = (KernelDrops::default(), 0, 0);
-        let socket = Self { rings, umem, fd: None, zero_copy: true, seen_drops, queued, completed };
+        let socket = Self::new(rings, umem, None, true, true);
         Ok((socket, FarRings { rx: far_rx, tx: far_tx, fill: far_fill, completion: far_completion }))
+    }
+
+    fn new(rings: Rings, umem: Arc<Umem>, fd: Option<OwnedFd>, zero_copy: bool, multi_buffer: bool) -> Self {
+        let has_large = multi_buffer && umem.has_large();
+        Self {
+            rings,
+            fd,
+            zero_copy,
+            multi_buffer,
+            seen_drops: KernelDrops::default(),
+            queued: 0,
+            completed: 0,
+            gathering: Gathering::None,
+            not_gathered: 0,
+            last_end: if has_large { umem.frame_size() - MAX_TAIL_LEN } else { usize::MAX },
+            unsent: vec![0; umem.large_frames()],
+            slot: 0,
+            umem,
+        }
+    }
+
+    /// Frames to receive into are of the NUMA node with this slot from now on, if there are any.
+    pub fn receive_near(&mut self, slot: usize) {
+        self.slot = slot;
+    }
+
+    /// Longest IP packet in bytes that it receives, and that it sends after it was sealed.
+    pub fn max_packet(&self) -> usize {
+        max_packet(self.umem.frame_size(), self.multi_buffer && self.umem.has_large())
     }
 
     /// True if the driver works in our frames without a copy.
@@ -163,25 +223,79 @@ impl Socket {
         self.fd.as_ref().map(AsFd::as_fd)
     }
 
-    /// Moves up to `max` received packets to `packets`; returns how many.
-    pub fn receive(&mut self, packets: &mut Vec<Received>, max: usize) -> usize {
+    /// Moves up to `max` received packets to `packets`; returns how many. One that came in several descriptors, or leaves too
+    /// little room in its frame to be sealed there, is copied into a large frame of `cache`.
+    pub fn receive(&mut self, cache: &mut FrameCache, packets: &mut Vec<Received>, max: usize) -> usize {
         let before = packets.len();
+        let mut any = false;
         while packets.len() - before < max {
             let Some(descriptor) = self.rings.rx.pop() else { break };
+            any = true;
             let Some((frame, start)) = self.umem.reclaim(descriptor.addr) else { continue };
-            let len = (descriptor.len as usize).min(self.umem.frame_size() - start);
-            packets.push(Received { frame, start, len });
+            let len = (descriptor.len as usize).min(self.umem.size_of(&frame) - start);
+            let piece = Received { frame, start, len };
+            let continues = descriptor.options & XDP_PKT_CONTD != 0;
+            if !continues && start + len <= self.last_end && matches!(self.gathering, Gathering::None) {
+                packets.push(piece);
+            } else {
+                packets.extend(self.gather(cache, piece, continues));
+            }
         }
-        let received = packets.len() - before;
-        if received > 0 {
+        if any {
             self.rings.rx.release();
         }
-        received
+        packets.len() - before
     }
 
-    /// Queues a packet of `len` bytes at `start` of the frame; gives the frame back if the ring is full or
-    /// the packet would leave the frame. It is on its way only after [`Socket::flush`].
+    /// Takes one piece of a packet, and returns the packet when that was the last.
+    #[cold]
+    fn gather(&mut self, cache: &mut FrameCache, piece: Received, continues: bool) -> Option<Received> {
+        let gathered = match std::mem::replace(&mut self.gathering, Gathering::Skipping) {
+            Gathering::None => cache.take_large().map(|frame| (frame, 0)),
+            Gathering::Into(frame, len) => Some((frame, len)),
+            Gathering::Skipping => {
+                if !continues {
+                    self.gathering = Gathering::None;
+                }
+                cache.put(piece.frame);
+                return None;
+            }
+        };
+        let joined = gathered.and_then(|(mut large, len)| {
+            let start = HEADROOM + len;
+            let bytes = self.umem.bytes(&piece.frame).get(piece.start..piece.start + piece.len)?;
+            match self.umem.bytes_mut(&mut large).get_mut(start..start + bytes.len()) {
+                Some(room) => room.copy_from_slice(bytes),
+                None => {
+                    cache.put(large);
+                    return None;
+                }
+            }
+            Some((large, len + bytes.len()))
+        });
+        cache.put(piece.frame);
+        match (joined, continues) {
+            (Some((frame, len)), true) => self.gathering = Gathering::Into(frame, len),
+            (Some((frame, len)), false) => {
+                self.gathering = Gathering::None;
+                return Some(Received { frame, start: HEADROOM, len });
+            }
+            (None, true) => self.not_gathered += 1,
+            (None, false) => {
+                self.gathering = Gathering::None;
+                self.not_gathered += 1;
+            }
+        }
+        None
+    }
+
+    /// Queues a packet of `len` bytes at `start` of the frame; gives the frame back if the ring is full, or
+    /// the packet would leave the frame or needs several descriptors on a socket that takes one. It is on its way only after
+    /// [`Socket::flush`].
     pub fn transmit(&mut self, frame: Frame, start: usize, len: usize) -> Result<(), Frame> {
+        if frame.is_large() {
+            return self.transmit_large(frame, start, len);
+        }
         let fits = start.checked_add(len).is_some_and(|end| end <= self.umem.frame_size());
         if !fits || self.rings.tx.free(1) == 0 {
             return Err(frame);
@@ -189,6 +303,33 @@ impl Socket {
         let address = self.umem.surrender(frame) + start as u64;
         self.rings.tx.push(Descriptor { addr: address, len: len as u32, options: 0 });
         self.queued += 1;
+        Ok(())
+    }
+
+    /// One descriptor for each chunk that the packet touches.
+    #[cold]
+    fn transmit_large(&mut self, frame: Frame, start: usize, len: usize) -> Result<(), Frame> {
+        let chunk = self.umem.frame_size();
+        let end = match start.checked_add(len) {
+            Some(end) if end <= self.umem.size_of(&frame) => end,
+            _ => return Err(frame),
+        };
+        let pieces = end.div_ceil(chunk).saturating_sub(start / chunk).max(1) as u32;
+        if (pieces > 1 && !self.multi_buffer) || self.rings.tx.free(pieces) < pieces {
+            return Err(frame);
+        }
+        let base = self.umem.surrender(frame);
+        if let Some(unsent) = self.umem.large_number(base).and_then(|number| self.unsent.get_mut(number)) {
+            *unsent = pieces as u8;
+        }
+        let mut at = start;
+        for piece in 1..=pieces {
+            let stop = end.min((at / chunk + 1) * chunk);
+            let options = if piece < pieces { XDP_PKT_CONTD } else { 0 };
+            self.rings.tx.push(Descriptor { addr: base + at as u64, len: (stop - at) as u32, options });
+            at = stop;
+        }
+        self.queued += pieces as u64;
         Ok(())
     }
 
@@ -238,7 +379,9 @@ impl Socket {
         while let Some(address) = self.rings.completion.pop() {
             reaped = true;
             self.completed += 1;
-            if let Some((frame, _)) = self.umem.reclaim(address) {
+            if let Some((frame, _)) = self.umem.reclaim(address)
+                && (!frame.is_large() || self.was_last_of_large(address))
+            {
                 cache.put(frame);
             }
         }
@@ -247,12 +390,23 @@ impl Socket {
         }
     }
 
+    /// Notes that a piece of a packet in a large frame has been sent; true if it was the last one.
+    #[cold]
+    fn was_last_of_large(&mut self, address: u64) -> bool {
+        let unsent = self.umem.large_number(address).and_then(|number| self.unsent.get_mut(number));
+        unsent.is_some_and(|unsent| {
+            let was_last = *unsent == 1;
+            *unsent = unsent.saturating_sub(1);
+            was_last
+        })
+    }
+
     /// Offers the kernel free frames to receive into, as many as the fill ring has room for.
     pub fn refill(&mut self, cache: &mut FrameCache) {
         let mut room = self.rings.fill.free(u32::MAX);
         let mut filled = false;
         while room > 0 {
-            let Some(frame) = cache.take() else { break };
+            let Some(frame) = cache.take_near(self.slot) else { break };
             self.rings.fill.push(self.umem.surrender(frame));
             (room, filled) = (room - 1, true);
         }
@@ -272,7 +426,8 @@ impl Socket {
 
     /// What the kernel dropped since the last call.
     pub fn take_kernel_drops(&mut self) -> io::Result<KernelDrops> {
-        let Some(fd) = &self.fd else { return Ok(KernelDrops::default()) };
+        let rx_dropped = std::mem::take(&mut self.not_gathered);
+        let Some(fd) = &self.fd else { return Ok(KernelDrops { rx_dropped, ..KernelDrops::default() }) };
         // SAFETY: plain integers, for which all zero is a value.
         let mut statistics: libc::xdp_statistics = unsafe { std::mem::zeroed() };
         get(fd, libc::XDP_STATISTICS, &mut statistics)?;
@@ -284,7 +439,7 @@ impl Socket {
         let seen = std::mem::replace(&mut self.seen_drops, now);
         Ok(KernelDrops {
             rx_full: now.rx_full.saturating_sub(seen.rx_full),
-            rx_dropped: now.rx_dropped.saturating_sub(seen.rx_dropped),
+            rx_dropped: rx_dropped + now.rx_dropped.saturating_sub(seen.rx_dropped),
             invalid_descriptors: now.invalid_descriptors.saturating_sub(seen.invalid_descriptors),
         })
     }
@@ -343,7 +498,7 @@ fn bind(fd: &OwnedFd, config: &SocketConfig, share: Option<&Socket>) -> io::Resu
         sxdp_flags: if shared_fd.is_some() {
             libc::XDP_SHARED_UMEM
         } else {
-            mode | libc::XDP_USE_NEED_WAKEUP
+            mode | libc::XDP_USE_NEED_WAKEUP | if config.multi_buffer { XDP_USE_SG } else { 0 }
         },
         sxdp_ifindex: config.ifindex,
         sxdp_queue_id: config.queue,

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use portcullis_esp::MAX_TAIL_LEN;
+
 use super::*;
 
 const FRAMES: u32 = 1024;
@@ -32,7 +34,7 @@ fn packets_are_forwarded_between_two_interfaces_that_share_a_umem() {
         for i in 0..500u32 {
             source.send(&test_packet(i));
             let mut received = Vec::new();
-            wait_until(|| first.receive(&mut received, 64) > 0);
+            wait_until(|| first.receive(&mut cache, &mut received, 64) > 0);
             for packet in received {
                 second.transmit(packet.frame, packet.start, packet.len).unwrap();
             }
@@ -43,6 +45,114 @@ fn packets_are_forwarded_between_two_interfaces_that_share_a_umem() {
         }
         assert_eq!(first.take_kernel_drops().unwrap(), KernelDrops::default());
     });
+}
+
+/// Documentation/networking/af_xdp.rst, "Multi-Buffer Support": what is longer than a chunk comes and goes in several descriptors.
+#[test]
+fn packets_longer_than_a_frame_come_and_go_in_several_descriptors() {
+    in_new_namespace(|| {
+        veth("out0", "in0", 1);
+        veth("in1", "out1", 1);
+        let share = Share { node: None, small: FRAMES, large: 8 };
+        let (umem, frames) = Umem::with_shares(&[share], 4096).unwrap();
+        let umem = Arc::new(umem);
+        let pool = FramePool::new(frames);
+        let mut cache = FrameCache::new(pool.clone(), 64);
+        let jumbo = |interface| SocketConfig { multi_buffer: true, ..config(interface, 0) };
+        let mut first = Socket::bind(&jumbo("in0"), umem.clone(), None).unwrap();
+        let mut second = Socket::bind(&jumbo("in1"), umem.clone(), Some(&first)).unwrap();
+        assert_eq!(first.max_packet(), max_packet(4096, true));
+        let _redirect = Redirect::attach("in0", &[&first]);
+        // A program that knows fragments allows this.
+        ["out0", "in0", "out1", "in1"].iter().for_each(|i| ip(&["link", "set", i, "mtu", "9000"]));
+        second.refill(&mut cache);
+        let (source, sink) = (PacketSocket::open("out0"), PacketSocket::open("out1"));
+        let lengths = [60, 3807, 3808, 3839, 3840, 3841, 4096, 7679, 7680, 7681, 7936, 7937, 9014];
+        for (number, len) in lengths.into_iter().enumerate() {
+            first.refill(&mut cache);
+            let sent = long_packet(len, number as u32);
+            source.send(&sent);
+            let mut received = Vec::new();
+            wait_until(|| first.receive(&mut cache, &mut received, 64) > 0);
+            assert_eq!(received.len(), 1, "{len}");
+            let packet = received.remove(0);
+            assert_eq!((packet.len, packet.frame.is_large()), (len, len > 4096 - HEADROOM - MAX_TAIL_LEN));
+            second.transmit(packet.frame, packet.start, packet.len).unwrap();
+            second.flush().unwrap();
+            assert_eq!(sink.receive(), sent, "{len}");
+            wait_until(|| {
+                second.reap(&mut cache);
+                pool.large_len() == 8
+            });
+        }
+        assert_eq!(first.take_kernel_drops().unwrap(), KernelDrops::default());
+        assert_eq!(second.take_kernel_drops().unwrap(), KernelDrops::default());
+    });
+}
+
+#[test]
+fn a_packet_that_finds_no_large_frame_is_dropped_and_counted() {
+    let share = Share { node: None, small: 16, large: 1 };
+    let (umem, frames) = Umem::with_shares(&[share], 2048).unwrap();
+    let umem = Arc::new(umem);
+    let pool = FramePool::new(frames);
+    let mut cache = FrameCache::new(pool.clone(), 4);
+    let (mut socket, mut far) = Socket::in_memory(umem.clone(), 16).unwrap();
+    socket.refill(&mut cache);
+    let mut arrive = |pieces: &[(usize, bool)]| {
+        for (len, continues) in pieces {
+            let address = far.fill.pop().unwrap();
+            far.fill.release();
+            umem.write(address, HEADROOM, &vec![*len as u8; *len]);
+            let (addr, options) = (address + HEADROOM as u64, u32::from(*continues));
+            assert!(far.rx.push(Descriptor { addr, len: *len as u32, options }));
+        }
+        far.rx.submit();
+    };
+    let mut received = Vec::new();
+    arrive(&[(1000, true), (1001, true), (9, false), (77, false), (1000, true), (8, false)]);
+    assert_eq!(socket.receive(&mut cache, &mut received, 8), 2);
+    assert_eq!((received[0].len, received[1].len), (2010, 77));
+    let bytes = &umem.bytes(&received[0].frame)[HEADROOM..HEADROOM + 2010];
+    assert_eq!(bytes, [vec![232; 1000], vec![233; 1001], vec![9; 9]].concat());
+    assert_eq!(socket.take_kernel_drops().unwrap().rx_dropped, 1);
+
+    // Longer than a large frame, in more pieces than one look at the ring.
+    received.drain(..).for_each(|packet| cache.put(packet.frame));
+    arrive(&[(1792, true); 4]);
+    arrive(&[(1792, true)]);
+    assert_eq!(socket.receive(&mut cache, &mut received, 8), 0);
+    arrive(&[(1792, true), (5, false), (6, false)]);
+    assert_eq!(socket.receive(&mut cache, &mut received, 8), 1);
+    assert_eq!((received[0].len, socket.take_kernel_drops().unwrap().rx_dropped), (6, 1));
+    received.drain(..).for_each(|packet| cache.put(packet.frame));
+    socket.refill(&mut cache);
+    assert_eq!(pool.large_len(), 1);
+}
+
+/// A large frame is free when all of its descriptors have been reported.
+#[test]
+fn a_large_frame_is_free_when_its_last_piece_was_sent() {
+    let (umem, frames) = Umem::with_shares(&[Share { node: None, small: 1, large: 2 }], 2048).unwrap();
+    let umem = Arc::new(umem);
+    let pool = FramePool::new(frames);
+    let mut cache = FrameCache::new(pool.clone(), 4);
+    let (mut socket, mut far) = Socket::in_memory(umem.clone(), 4).unwrap();
+    let (long, short) = (cache.take_large().unwrap(), cache.take_large().unwrap());
+    socket.transmit(long, 300, 5000).unwrap();
+    let refused = socket.transmit(short, 2000, 100).expect_err("two descriptors, and room for one");
+    socket.transmit(refused, 4096, 100).unwrap();
+    socket.flush().unwrap();
+    let sent: Vec<_> = std::iter::from_fn(|| far.tx.pop()).collect();
+    let shape: Vec<_> = sent.iter().map(|d| (d.addr % 2048, d.len, d.options)).collect();
+    assert_eq!(shape, [(300, 1748, 1), (0, 2048, 1), (0, 1204, 0), (0, 100, 0)]);
+    for (number, descriptor) in sent.iter().enumerate() {
+        assert_eq!(pool.large_len(), usize::from(number > 2));
+        assert!(far.completion.push(descriptor.addr));
+        far.completion.submit();
+        socket.reap(&mut cache);
+    }
+    assert_eq!(pool.large_len(), 2);
 }
 
 #[test]
@@ -63,8 +173,8 @@ fn every_queue_has_its_own_socket_on_one_umem() {
             source.send(&test_packet(i));
         }
         wait_until(|| {
-            first.receive(&mut on_first, 64);
-            second.receive(&mut on_second, 64);
+            first.receive(&mut cache, &mut on_first, 64);
+            second.receive(&mut cache, &mut on_second, 64);
             on_first.len() + on_second.len() == 200
         });
         for packet in on_first.iter().chain(&on_second) {
@@ -99,7 +209,7 @@ fn what_the_kernel_drops_is_counted() {
             drops.rx_full + drops.rx_dropped == 54
         });
         let mut received = Vec::new();
-        assert_eq!(socket.receive(&mut received, 1000), RING as usize);
+        assert_eq!(socket.receive(&mut cache, &mut received, 1000), RING as usize);
     });
 }
 
@@ -144,6 +254,7 @@ fn config(interface: &str, queue: u32) -> SocketConfig {
         queue,
         ring_size: RING,
         mode: BindMode::Copy,
+        multi_buffer: false,
         busy_retry: Duration::from_secs(5),
     }
 }
@@ -153,6 +264,14 @@ fn test_packet(number: u32) -> Vec<u8> {
     packet[..12].fill(0xff);
     packet[12..14].copy_from_slice(&[0x88, 0xb5]);
     packet[14..18].copy_from_slice(&number.to_be_bytes());
+    packet
+}
+
+/// Longer than a frame; no two octets that lie one chunk apart are equal.
+fn long_packet(len: usize, number: u32) -> Vec<u8> {
+    let mut packet = test_packet(number);
+    packet.resize(len, 0);
+    packet.iter_mut().enumerate().skip(18).for_each(|(at, octet)| *octet = (at % 251) as u8);
     packet
 }
 
@@ -241,7 +360,7 @@ impl PacketSocket {
     }
 
     fn receive(&self) -> Vec<u8> {
-        let mut buffer = vec![0; 4096];
+        let mut buffer = vec![0; 16_384];
         // SAFETY: pointer and length are those of the buffer.
         let len = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
         assert!(len >= 0, "{}", io::Error::last_os_error());
@@ -262,6 +381,7 @@ impl Redirect {
         const XDP_PROGRAM: u64 = 6;
         const XDP_ATTACHMENT: u64 = 37;
         const DRIVER_MODE: u64 = 1 << 2;
+        const HAS_FRAGS: u64 = 1 << 5;
         let map = owned(bpf(0, &[XSKMAP | 4 << 32, 4 | 64 << 32, 0, 0]));
         for (queue, socket) in (0u32..).zip(sockets) {
             let value = socket.fd().unwrap().as_raw_fd() as u32;
@@ -276,13 +396,16 @@ impl Redirect {
             0x0000_0000_0000_0095, // exit
         ];
         let (code, licence) = (program.as_ptr() as u64, c"GPL".as_ptr() as u64);
-        let loaded = owned(bpf(5, &[XDP_PROGRAM | (program.len() as u64) << 32, code, licence, 0]));
+        let loaded = owned(bpf(
+            5,
+            &[XDP_PROGRAM | (program.len() as u64) << 32, code, licence, 0, 0, HAS_FRAGS << 32],
+        ));
         let target = loaded.as_raw_fd() as u64 | u64::from(ifindex(interface)) << 32;
         Self { _link: owned(bpf(28, &[target, XDP_ATTACHMENT | DRIVER_MODE << 32, 0, 0])) }
     }
 }
 
-fn bpf(command: libc::c_long, attributes: &[u64; 4]) -> libc::c_long {
+fn bpf(command: libc::c_long, attributes: &[u64]) -> libc::c_long {
     // SAFETY: the attributes are as long as said, and the callers keep what they point to alive.
     let answer =
         unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) };

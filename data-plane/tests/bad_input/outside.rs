@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use portcullis_common::DropReason::{
     Aggfrag, BadPadding, Dummy, EcnMarked, EspTooShort, IcvFailure, InnerMalformed, InnerProtocol, Malformed,
-    NatKeepalive, OutsideSelectors, Replay, SocketRxDropped, TtlExceeded, UnknownSpi,
+    NatKeepalive, OuterChecksum, OutsideSelectors, Replay, SocketRxDropped, TtlExceeded, UnknownSpi,
 };
 
 use crate::forge::{Forge, IPV4, IPV6};
@@ -68,11 +68,10 @@ fn headers(forge: &mut Forge, marker: &[u8]) -> Vec<Case> {
         malformed("IPv6 header beyond the packet", ipv6(GATEWAY_V6, ESP, &[long_header], &esp(7))),
         malformed("IPv6 header cut short", ipv6(GATEWAY_V6, 0, &[], &[])),
     ];
-    // RFC 1122 section 3.2.1.2: the kernel looks at the sum; what AF_XDP carries is authentic by its ICV alone.
-    let wrong_sum = Passes("the ICV holds, whatever the outer header's sum is");
-    cases.push(
-        Case::new("IPv4 header checksum", patched(sound(), 10, &[0xde, 0xad]), wrong_sum).on_tun(Kernel),
-    );
+    // RFC 1122 section 3.2.1.2.
+    let wrong_sum =
+        Case::new("IPv4 header checksum", patched(sound(), 10, &[0xde, 0xad]), Dropped(OuterChecksum));
+    cases.push(wrong_sum.on_tun(Kernel));
     cases.push(Case::new("IPv4 with options", with_options(sound()), Passes("options of the outer header")));
     cases.push(Case::new(
         "an address that is not the peer's",
@@ -111,10 +110,13 @@ fn lengths(forge: &mut Forge, marker: &[u8]) -> Vec<Case> {
         Case::new("an unknown SPI", in_udp(&esp(0x0123_4567)), Dropped(UnknownSpi)),
         Case::new("a reserved SPI", in_ip(&esp(255)), Dropped(UnknownSpi)),
     ];
-    // RFC 3948 section 3.2: what is in a datagram does not depend on its checksum.
-    let wrong_sum = patched(in_udp(&sound), 26, &[0xde, 0xad]);
-    let passes = Passes("the ICV holds, whatever the datagram's checksum is");
-    cases.push(Case::new("UDP checksum", wrong_sum, passes).on_tun(Dropped(SocketRxDropped)));
+    // RFC 1122 section 4.1.3.4, RFC 8200 section 8.1.
+    let wrong_sum =
+        |name, packet| Case::new(name, packet, Dropped(OuterChecksum)).on_tun(Dropped(SocketRxDropped));
+    cases.push(wrong_sum("UDP checksum", patched(in_udp(&sound), 26, &[0xde, 0xad])));
+    cases.push(wrong_sum("UDP checksum over IPv6", patched(in_udp_v6(&sound), 46, &[0xde, 0xad])));
+    let none = Case::new("no UDP checksum over IPv6", in_udp_v6(&sound), Dropped(OuterChecksum));
+    cases.push(none.on_tun(Kernel));
     for len in [8, 15, 16, 31, 33] {
         let short = &forge.packet(&datagram(HOST_A, HOST_B, marker), IPV4)[..len];
         cases.push(Case::new("ESP cut short, in UDP", in_udp(short), Dropped(EspTooShort)));
@@ -268,6 +270,12 @@ fn in_ip(packet: &[u8]) -> Vec<u8> {
 
 fn in_udp(packet: &[u8]) -> Vec<u8> {
     summed(from_ipv4(u32::from_be_bytes(PEER), &ipv4(GATEWAY, UDP, 0, &udp(4500, 4500, packet))))
+}
+
+/// Without a checksum.
+fn in_udp_v6(packet: &[u8]) -> Vec<u8> {
+    let packet = ipv6(GATEWAY_V6, UDP, &[], &udp(4500, 4500, packet));
+    patched(packet, 8, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
 }
 
 /// The IPv4 packet with a word of no-operation options.

@@ -69,6 +69,8 @@ pub struct Shape {
     pub sa_slots: u32,
     /// SAs move by load; otherwise where a test moves them.
     pub balance: bool,
+    /// Of every link in bytes.
+    pub mtu: u32,
 }
 
 pub const NO_LIMITS: Lifetime = Lifetime {
@@ -87,6 +89,7 @@ pub const XDP: Shape = Shape {
     queues: 1,
     sa_slots: 1024,
     balance: false,
+    mtu: 1500,
 };
 pub const TUN: Shape = Shape { mode: Mode::Tun, ..XDP };
 /// As it is configured by default.
@@ -108,6 +111,10 @@ impl Tunnel {
         veth((&gateway_a, "wan0"), (&gateway_b, "wan0"), shape.queues);
         veth((&gateway_a, "lan0"), (&host_a, "eth0"), shape.queues);
         veth((&gateway_b, "lan0"), (&host_b, "eth0"), shape.queues);
+        let ends = [(&gateway_a, "wan0"), (&gateway_a, "lan0"), (&gateway_b, "wan0"), (&gateway_b, "lan0")];
+        for (namespace, name) in ends.into_iter().chain([(&host_a, "eth0"), (&host_b, "eth0")]) {
+            namespace.ip(&["link", "set", name, "mtu", &shape.mtu.to_string()]);
+        }
         let (a, b) = (Side::start(1, gateway_a, host_a, shape), Side::start(2, gateway_b, host_b, shape));
         Self { a, b, first_spis: (Spi(0), Spi(0)) }
     }
