@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Contender;
 
 pub const TUN: &str = "Portcullis, TUN, ESP in UDP";
-pub const TUN_TWO: &str = "Portcullis, TUN, ESP in UDP, two SAs on two workers";
+pub const TUN_TWO: &str = "Portcullis, TUN, two SAs and workers";
 pub const TUN_IP: &str = "Portcullis, TUN, ESP over IP";
 pub const XDP: &str = "Portcullis, AF_XDP copy";
 const LIMIT: Duration = Duration::from_secs(30);
