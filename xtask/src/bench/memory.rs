@@ -162,6 +162,8 @@ fn stream_bytes(artefacts: &Artefacts) -> Result<f64> {
     for limit in ["max_stranger_streams", "max_stranger_streams_per_prefix"] {
         config.set(&format!("ike/{limit}"), MANY_STREAMS);
     }
+    // XDP lets so many in from one prefix that no peer is known at.
+    config.set_yaml("data_plane/xdp_limits", "{ tcp_syn: { per_second: 20000, burst: 20000 } }")?;
     let mut gateway =
         Gateway::new(&lab.instance, lab.gateway(Side::B), Side::B.gateway_name(), &artefacts.binary, config)?;
     gateway.start()?;
