@@ -20,7 +20,7 @@ use tunnel::flows::tcp;
 use tunnel::joined::{Joined, runtime};
 use tunnel::{Shape, TUN, Tunnel, XDP};
 
-const RUNS: usize = 7;
+const RUNS: usize = 5;
 /// Of the speed over UDP.
 const GOAL: f64 = 0.4;
 

@@ -12,7 +12,7 @@ use super::{HOST_A, HOST_B};
 
 /// Before flows are measured: their windows are open by then.
 const WARM_UP: Duration = Duration::from_millis(500);
-const MEASURED: Duration = Duration::from_secs(2);
+const MEASURED: Duration = Duration::from_secs(1);
 const BUFFER: usize = 1 << 17;
 
 /// Mbit/s of what `count` flows from one host to the other carry together.

@@ -47,6 +47,7 @@ const GOALS: &[(&str, Case, &str, Option<f64>)] = &[
     (ours::TUN, Case::OneFlow, charon::NAME, Some(7.0)),
     (ours::TUN, Case::FourFlows, boringtun::NAME, Some(4.0)),
     (ours::TUN, Case::FourFlows, charon::NAME, None),
+    (ours::TUN_TWO, Case::FourFlows, ours::TUN, None),
     (ours::TUN, Case::Datagrams, boringtun::NAME, None),
     (ours::TUN, Case::Datagrams, charon::NAME, None),
     (ours::TUN, Case::PerCore, boringtun::NAME, None),
@@ -69,7 +70,12 @@ pub fn run() -> Result<Value> {
         return Ok(report.to_json());
     }
     let artefacts = daemon::build()?;
-    let mut contenders = vec![ours::tun(&artefacts)?, ours::tun_ip(&artefacts)?, ours::xdp(&artefacts)?];
+    let mut contenders = vec![
+        ours::tun(&artefacts)?,
+        ours::tun_two(&artefacts)?,
+        ours::tun_ip(&artefacts)?,
+        ours::xdp(&artefacts)?,
+    ];
     let others = [
         (boringtun::NAME, setup::boringtun::install().and_then(|program| boringtun::start(&program))),
         (charon::NAME, setup::strongswan::install().and_then(|()| charon::start(&setup::strongswan::root()))),

@@ -28,7 +28,7 @@ pub struct Bar {
 }
 
 const WIDTH: f64 = 760.0;
-const LABELS: f64 = 240.0;
+const LABELS: f64 = 260.0;
 /// Right of the longest bar, for its value.
 const VALUES: f64 = 70.0;
 const MARGIN: f64 = 16.0;
@@ -103,7 +103,7 @@ mod tests {
         let groups = vec![Group { label: "a & b".to_owned(), bars }];
         let svg = Bars { title: "title".to_owned(), groups, decimals: 1 }.svg();
         let room = WIDTH - LABELS - VALUES - 2.0 * MARGIN;
-        assert!(svg.contains(&format!(r#"class="ours" x="256" y="70" width="{room:.1}""#)), "{svg}");
+        assert!(svg.contains(&format!(r#"class="ours" x="276" y="70" width="{room:.1}""#)), "{svg}");
         assert!(svg.contains(&format!(r#"width="{:.1}""#, room / 4.0)), "{svg}");
         assert!(svg.contains("a &amp; b") && svg.contains("4 &lt; all") && svg.contains(">1.0<"), "{svg}");
     }

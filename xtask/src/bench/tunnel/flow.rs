@@ -11,7 +11,7 @@ use portcullis_vm_tests::{Lab, Side};
 
 /// Before anything is counted: windows are open by then.
 const WARM_UP: Duration = Duration::from_millis(500);
-const MEASURED: Duration = Duration::from_secs(2);
+const MEASURED: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 const BUFFER: usize = 1 << 17;
 const DATAGRAM: usize = 1300;
