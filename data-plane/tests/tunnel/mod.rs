@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use portcullis_common::Spi;
 use portcullis_data_plane::config::{
-    Classification, DataPlaneConfig, InterfaceConfig, Mode, OpeningLimits, Role,
+    Classification, DataPlaneConfig, Idle, InterfaceConfig, Mode, OpeningLimits, Role,
 };
 use portcullis_data_plane::counters::{Sink, Source};
 use portcullis_data_plane::event::DataPlaneEvent;
@@ -68,6 +68,7 @@ pub struct Shape {
     pub queues: u32,
     /// Of every link in bytes.
     pub mtu: u32,
+    pub idle: Idle,
 }
 
 pub const NO_LIMITS: Lifetime = Lifetime {
@@ -85,6 +86,7 @@ pub const XDP: Shape = Shape {
     workers: 1,
     queues: 1,
     mtu: 1500,
+    idle: Idle::Sleep,
 };
 pub const TUN: Shape = Shape { mode: Mode::Tun, ..XDP };
 /// As it is configured by default.
@@ -344,6 +346,7 @@ fn config(number: u8, shape: Shape, state: &std::path::Path) -> DataPlaneConfig 
         mode: shape.mode,
         classification: shape.classification,
         offloads: shape.offloads,
+        idle: shape.idle,
         workers: shape.workers,
         interfaces: vec![interface("wan0", Role::Wan, false), interface("lan0", Role::Lan, true)],
         xdp_object: None,
