@@ -31,6 +31,33 @@ impl Mode {
     }
 }
 
+/// What a worker does when nothing arrives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Idle {
+    /// It sleeps until the kernel wakes it.
+    #[default]
+    Sleep,
+    /// It looks again: its core is never idle.
+    Spin,
+    /// It looks again, and has the kernel look at the card's queue each time (SO_PREFER_BUSY_POLL): packets need no interrupt.
+    /// Where a kernel refuses that, it spins.
+    BusyPoll {
+        /// Packets that the kernel takes from a card at once.
+        budget: u16,
+    },
+}
+
+impl Idle {
+    /// The word for configuration and status.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Sleep => "sleep",
+            Self::Spin => "spin",
+            Self::BusyPoll { .. } => "busy_poll",
+        }
+    }
+}
+
 /// Where XDP programs classify while TUN and sockets move the packets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Classification {
@@ -127,6 +154,8 @@ pub struct DataPlaneConfig {
     pub classification: Classification,
     /// The kernel and we leave cutting and joining of packets to each other where both can.
     pub offloads: bool,
+    /// What workers do when nothing arrives.
+    pub idle: Idle,
     /// Workers; each owns the queue of its number on every interface.
     pub workers: u8,
     /// SAs move from busy workers to idle ones.

@@ -150,6 +150,7 @@ impl Setting {
         let settings = Settings {
             tunnel: TunnelOptions::default(),
             echo: EchoSubTypes::DEFAULT,
+            idle: Default::default(),
             wan: vec!["wan0".into()],
         };
         let shared = Arc::new(Shared::new(

@@ -131,6 +131,7 @@ impl Gateway {
         let kernel = KernelPath::new(Vec::new(), Vec::new(), Vec::new(), None, None);
         let streams = Streams::new(umem.clone(), pool.clone(), 16);
         let settings = Settings {
+            idle: Default::default(),
             tunnel: TunnelOptions::default(),
             echo: EchoSubTypes::DEFAULT,
             wan: vec!["wan0".into()],

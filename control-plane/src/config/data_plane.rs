@@ -6,7 +6,7 @@ use std::sync::Arc;
 use portcullis_common::limit::{LONGEST_IPV6_PREFIX, Rate};
 use portcullis_common::opening::IkePorts;
 use portcullis_data_plane::config::{
-    Classification, DataPlaneConfig, InterfaceConfig, Mode, OpeningLimits, Role,
+    Classification, DataPlaneConfig, Idle, InterfaceConfig, Mode, OpeningLimits, Role,
 };
 use portcullis_data_plane::packet::{DontFragment, TunnelOptions};
 use portcullis_esp::{EchoKind, EchoSubTypes};
@@ -16,6 +16,9 @@ use super::scalar::interface_name;
 
 /// Most packets a second, and at once, that a limit can be.
 const HIGHEST_RATE: u32 = 1_000_000;
+/// Packets that busy polling takes from a card at once: the kernel's own budget, and the most that is of use.
+const BUSY_POLL_BUDGET: u16 = 64;
+const HIGHEST_BUDGET: u16 = 1024;
 /// Ticks a second of a kernel that has the fewest.
 const SLOWEST_TICKS: u32 = 100;
 
@@ -47,6 +50,26 @@ fn section(
         Some(word)
     });
     let offloads = s.or("offloads", true, Field::flag);
+    let waits = [
+        ("sleep", Idle::Sleep),
+        ("spin", Idle::Spin),
+        ("busy_poll", Idle::BusyPoll { budget: BUSY_POLL_BUDGET }),
+    ];
+    let idle = s.or("idle", Idle::Sleep, |field| {
+        let idle = field.word(&waits)?;
+        if matches!(idle, Idle::BusyPoll { .. }) && mode == Mode::Tun {
+            return field.refuse("mode tun has no queue of a card to poll");
+        }
+        Some(idle)
+    });
+    let idle = match s.get("busy_poll_budget") {
+        None => idle,
+        Some(field) => match (idle, field.number(1, HIGHEST_BUDGET)) {
+            (Idle::BusyPoll { .. }, Some(budget)) => Idle::BusyPoll { budget },
+            (_, Some(_)) => field.refuse("only `idle: busy_poll` has a budget").unwrap_or(idle),
+            (_, None) => idle,
+        },
+    };
     let workers = s.or("workers", 1, |field| field.number(1, 64));
     let balance = s.or("balance", true, Field::flag);
     let sa_slots = s.or("sa_slots", 65_536, |field| field.number(256, 1 << 20));
@@ -71,6 +94,7 @@ fn section(
         mode,
         classification,
         offloads,
+        idle,
         workers,
         balance,
         interfaces,

@@ -99,6 +99,26 @@ fn problems_of_the_gateway_are_reported_where_they_are() {
         "auto, on, off",
     );
     refused(
+        "data_plane: { idle: §never, interfaces: { w: { role: wan } } }\n",
+        "data_plane.idle",
+        "sleep, spin, busy_poll",
+    );
+    refused(
+        "data_plane: { mode: tun, idle: §busy_poll, interfaces: { w: { role: wan } } }\n",
+        "data_plane.idle",
+        "no queue",
+    );
+    refused(
+        "data_plane: { busy_poll_budget: §64, interfaces: { w: { role: wan } } }\n",
+        "data_plane.busy_poll_budget",
+        "only `idle: busy_poll`",
+    );
+    refused(
+        "data_plane: { idle: busy_poll, busy_poll_budget: §0, interfaces: { w: { role: wan } } }\n",
+        "data_plane.busy_poll_budget",
+        "from 1 to 1024",
+    );
+    refused(
         "data_plane: { replay_window: §100, interfaces: { w: { role: wan } } }\n",
         "data_plane.replay_window",
         "64",

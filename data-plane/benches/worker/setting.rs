@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use portcullis_common::Spi;
-use portcullis_data_plane::config::Role;
+use portcullis_data_plane::config::{Idle, Role};
 use portcullis_data_plane::netlink::Network;
 use portcullis_data_plane::packet::TunnelOptions;
 use portcullis_data_plane::policy::{Disposition, Policy, PolicyKey, PolicySet, Selector};
@@ -137,6 +137,7 @@ impl Setting {
         let settings = Settings {
             tunnel: TunnelOptions::default(),
             echo: EchoSubTypes::DEFAULT,
+            idle: Idle::Sleep,
             wan: vec!["wan0".into()],
         };
         let mailboxes = vec![Mailbox::new().unwrap()];

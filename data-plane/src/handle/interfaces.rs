@@ -12,7 +12,7 @@ use super::numa::Nodes;
 use super::report::{InterfacePath, InterfaceReport};
 use super::start::{StartError, system};
 use crate::bpf::{BpfError, InterfacePlan, LanClasses, Steering, XdpInstance, XdpInterface, find_object};
-use crate::config::{Classification, DataPlaneConfig, InterfaceConfig, Mode};
+use crate::config::{Classification, DataPlaneConfig, Idle, InterfaceConfig, Mode};
 use crate::ethtool;
 use crate::netlink::Snapshot;
 use crate::policy::PolicySet;
@@ -209,6 +209,7 @@ fn open_af_xdp(
     let (umem, frames) = umem(&in_rings(&nodes, &queues), workers)?;
     let mut ports: Vec<Vec<Port>> = (0..workers).map(|_| Vec::new()).collect();
     let mode = if zero_copy { BindMode::ZeroCopy } else { BindMode::Copy };
+    let mut not_polled = None;
     let slots = (0..).map(|interface| nodes.slot(interface));
     for (((interface, program), queues), slot) in
         config.interfaces.iter().zip(&mut programs).zip(&queues).zip(slots)
@@ -221,6 +222,11 @@ fn open_af_xdp(
             let share = ports.iter().flatten().next().map(|port| &port.socket);
             let mut socket = Socket::bind(&socket_config, umem.clone(), share)?;
             socket.receive_near(slot);
+            if let Idle::BusyPoll { budget } = config.idle
+                && let Err(error) = socket.busy_poll(budget)
+            {
+                not_polled.get_or_insert(error);
+            }
             if let Some(fd) = socket.fd() {
                 program.set_socket(queue, &fd)?;
             }
@@ -231,14 +237,28 @@ fn open_af_xdp(
         }
     }
     programs.iter_mut().for_each(forward_log);
+    if let Some(error) = &not_polled {
+        tracing::warn!(%error, "this kernel refuses busy polling: workers spin, and cards interrupt them as ever");
+    }
+    let waiting = waiting(config.idle, not_polled.as_ref());
     let path = InterfacePath::AfXdp { zero_copy };
     let bound = config.interfaces.iter().zip(programs).zip(attached).map(|((interface, program), mode)| {
         let index = Some(program.index());
-        let reason = format!("{reason}; XDP {}", mode.label());
+        let reason = format!("{reason}; XDP {}; {waiting}", mode.label());
         BoundInterface::new(interface.clone(), path, reason, Some(program), index)
     });
     let (bound, xdp) = (bound.collect(), Some(Xdp::new(instance, policies)));
     Ok(Devices { bound, xdp, umem, pool: FramePool::new(frames), ports, backing })
+}
+
+/// How workers wait for packets of AF_XDP, in the words of status.
+fn waiting(idle: Idle, not_polled: Option<&io::Error>) -> String {
+    match (idle, not_polled) {
+        (Idle::Sleep, _) => "workers sleep when idle".to_owned(),
+        (Idle::Spin, _) => "workers spin".to_owned(),
+        (Idle::BusyPoll { budget }, None) => format!("workers poll its queues, {budget} packets at once"),
+        (Idle::BusyPoll { .. }, Some(error)) => format!("workers spin, busy polling is refused: {error}"),
+    }
 }
 
 /// Without AF_XDP each worker has a queue of each TUN device, and one of them the sockets. XDP still classifies, counts and drops where that is worth it.
@@ -249,6 +269,12 @@ fn open_tun(
     decision: &Decision,
 ) -> Result<Devices, StartError> {
     let Decision { reason, workers, .. } = decision;
+    if config.idle != Idle::Sleep {
+        tracing::warn!(
+            idle = config.idle.label(),
+            "workers of the TUN path never sleep now, and there is no queue to poll"
+        );
+    }
     advise(config);
     let (xdp, backing, programs) = match try_classify(config, policies, network) {
         Ok((instance, backing, programs)) => (Some(Xdp::new(instance, policies)), backing, programs),

@@ -126,7 +126,7 @@ impl DataPlane {
         let streams = Streams::new(umem.clone(), pool.clone(), interfaces::STREAM_FRAMES as usize / 2);
         let notifier = Notifier { events, ike };
         let wan = wan_interfaces(&config).map(|i| i.name.clone()).collect();
-        let settings = Settings { tunnel: config.tunnel, echo: config.echo, wan };
+        let settings = Settings { tunnel: config.tunnel, echo: config.echo, idle: config.idle, wan };
         let shared =
             Arc::new(Shared::new(spd, network.clone(), kernel, mailboxes, streams, notifier, settings));
         // Where the kernel copies, it does half of the work on whatever core the packet came in on.

@@ -7,12 +7,12 @@ use super::Worker;
 use super::batch::Batch;
 use super::fetch;
 use super::shared::Shared;
-use crate::config::Role;
+use crate::config::{Idle, Role};
 use crate::xsk::Umem;
 
 /// Packets taken from one source before the next gets its turn.
 pub(crate) const BATCH: usize = 64;
-/// While rings are busy, the kernel's sources get their turn once in so many rounds: asking them costs system
+/// While rings are busy, and where a worker never sleeps, the kernel's sources get their turn once in so many rounds: asking them costs system
 /// calls, and what they bring is the exception there.
 const ROUNDS_PER_KERNEL_TURN: u32 = 8;
 /// Between two looks at what the kernel dropped.
@@ -27,7 +27,7 @@ impl Worker {
             let worked = self.turn(&shared, &umem, now);
             let began = now;
             if worked == 0 {
-                self.sleep(&shared);
+                self.wait(&shared);
                 now = shared.now();
             } else {
                 now = shared.now();
@@ -63,7 +63,8 @@ impl Worker {
         }
         worked += self.take_handed_over(&batch);
         worked += self.take_from_streams(&batch);
-        if worked == 0 || self.rounds.is_multiple_of(ROUNDS_PER_KERNEL_TURN) {
+        let has_time = worked == 0 && shared.settings.idle == Idle::Sleep;
+        if has_time || self.rounds.is_multiple_of(ROUNDS_PER_KERNEL_TURN) {
             worked += self.take_from_kernel(&batch);
         }
         self.flush(&batch);
@@ -87,6 +88,7 @@ impl Worker {
     fn take_batch(&mut self, batch: &Batch<'_>, port: usize) -> usize {
         let mut received = std::mem::take(&mut self.received);
         let Some(from) = self.ports.get_mut(port) else { return 0 };
+        from.socket.poll_queue();
         let count = from.socket.receive(&mut self.free, &mut received, BATCH);
         if from.role == Role::Wan {
             fetch::inbound(&self.sas, batch.umem, &received);

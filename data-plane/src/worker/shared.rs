@@ -16,6 +16,7 @@ use super::load::LoadSamples;
 use super::paths::PathTable;
 use super::wake::Wake;
 use super::work::{FromStream, Work};
+use crate::config::Idle;
 use crate::counters::WorkerCounters;
 use crate::event::{DataPlaneEvent, IkeDatagram};
 use crate::netlink::{Network, Snapshot};
@@ -61,6 +62,8 @@ pub struct Settings {
     pub tunnel: TunnelOptions,
     /// AGGFRAG sub-types of ESP echo.
     pub echo: EchoSubTypes,
+    /// What workers do when nothing arrives.
+    pub idle: Idle,
     /// Names of the interfaces of the unprotected side: an interface that comes back has another index.
     pub wan: Vec<Arc<str>>,
 }

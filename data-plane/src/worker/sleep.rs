@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::shared::Shared;
+use crate::config::Idle;
 
 /// How long a worker sleeps when nothing wakes it: held packets expire and kernel drops are read meanwhile.
 const NAP: Duration = Duration::from_millis(100);
@@ -12,8 +13,17 @@ const NAP: Duration = Duration::from_millis(100);
 const NAP_WHILE_SENDING: Duration = Duration::from_millis(1);
 
 impl Worker {
+    /// What to do when a round found nothing.
+    pub(super) fn wait(&mut self, shared: &Shared) {
+        match shared.settings.idle {
+            Idle::Sleep => self.sleep(shared),
+            // Whoever shares the core goes first; nobody does on a core of its own.
+            Idle::Spin | Idle::BusyPoll { .. } => std::thread::yield_now(),
+        }
+    }
+
     /// Sleeps until a packet, an order or a handed-over packet arrives, or some time has passed.
-    pub(super) fn sleep(&mut self, shared: &Shared) {
+    fn sleep(&mut self, shared: &Shared) {
         let Some(mailbox) = shared.workers.get(usize::from(self.id)) else { return };
         mailbox.wake.fall_asleep();
         let queues_empty = mailbox.work.is_empty()

@@ -20,6 +20,9 @@ const XDP_PKT_CONTD: u32 = 1 << 0;
 /// Completions of a large frame are counted in an octet.
 const _: () = assert!(LARGE_CHUNKS <= u8::MAX as u32);
 
+/// More than nothing, for a kernel that is asked without waiting looks once.
+const BUSY_POLL_MICROSECONDS: libc::c_int = 20;
+
 /// How packets get between card and frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BindMode {
@@ -120,6 +123,8 @@ pub struct Socket {
     /// Descriptors that were queued for sending, and that came back.
     queued: u64,
     completed: u64,
+    /// The kernel leaves the queue to whoever calls [`Socket::poll_queue`].
+    busy_polls: bool,
     /// The packet whose first descriptors have been read.
     gathering: Gathering,
     /// Packets that found no large frame since the last look.
@@ -194,12 +199,54 @@ impl Socket {
             seen_drops: KernelDrops::default(),
             queued: 0,
             completed: 0,
+            busy_polls: false,
             gathering: Gathering::None,
             not_gathered: 0,
             last_end: if has_large { umem.frame_size() - MAX_TAIL_LEN } else { usize::MAX },
             unsent: vec![0; umem.large_frames()],
             slot: 0,
             umem,
+        }
+    }
+
+    /// Takes the queue over from the interrupts of its card (Documentation/networking/napi.rst, "Busy polling"): from now on
+    /// [`Socket::poll_queue`] works on it, up to `budget` packets at once. Rings in memory have nobody to ask.
+    ///
+    /// # Errors
+    /// ENOPROTOOPT if the kernel was built without or is older than 5.11, EPERM without CAP_NET_ADMIN.
+    pub fn busy_poll(&mut self, budget: u16) -> io::Result<()> {
+        if let Some(fd) = &self.fd {
+            for (option, value) in [
+                (libc::SO_PREFER_BUSY_POLL, 1),
+                (libc::SO_BUSY_POLL, BUSY_POLL_MICROSECONDS),
+                (libc::SO_BUSY_POLL_BUDGET, libc::c_int::from(budget)),
+            ] {
+                set_at(fd, libc::SOL_SOCKET, option, &value)?;
+            }
+            self.busy_polls = true;
+        }
+        Ok(())
+    }
+
+    /// True if [`Socket::busy_poll`] has succeeded.
+    pub fn busy_polls(&self) -> bool {
+        self.busy_polls
+    }
+
+    /// Has the kernel work on the queue, if it leaves that to us.
+    pub fn poll_queue(&self) {
+        if self.busy_polls {
+            self.receive_nothing();
+        }
+    }
+
+    fn receive_nothing(&self) {
+        if let Some(fd) = &self.fd {
+            let (null, flags) = (std::ptr::null_mut(), libc::MSG_DONTWAIT);
+            // SAFETY: receives no data; the kernel only looks at the fill ring and, if it is told to, at the card.
+            unsafe {
+                libc::recvfrom(fd.as_raw_fd(), null, 0, flags, std::ptr::null_mut(), std::ptr::null_mut())
+            };
         }
     }
 
@@ -413,14 +460,8 @@ impl Socket {
         if filled {
             self.rings.fill.submit();
         }
-        if self.rings.fill.needs_wakeup()
-            && let Some(fd) = &self.fd
-        {
-            let (null, flags) = (std::ptr::null_mut(), libc::MSG_DONTWAIT);
-            // SAFETY: receives no data; the kernel only looks at the fill ring.
-            unsafe {
-                libc::recvfrom(fd.as_raw_fd(), null, 0, flags, std::ptr::null_mut(), std::ptr::null_mut())
-            };
+        if self.rings.fill.needs_wakeup() {
+            self.receive_nothing();
         }
     }
 
@@ -524,11 +565,13 @@ fn raise_transmit_budget(fd: &OwnedFd, ring_size: u32) {
 }
 
 fn set<T: Copy>(fd: &OwnedFd, option: libc::c_int, value: &T) -> io::Result<()> {
+    set_at(fd, libc::SOL_XDP, option, value)
+}
+
+fn set_at<T: Copy>(fd: &OwnedFd, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
     let len = size_of::<T>() as libc::socklen_t;
     // SAFETY: pointer and length describe one whole `T` of plain integers.
-    let r = unsafe {
-        libc::setsockopt(fd.as_raw_fd(), libc::SOL_XDP, option, std::ptr::from_ref(value).cast(), len)
-    };
+    let r = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), len) };
     if r < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

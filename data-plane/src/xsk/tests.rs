@@ -155,6 +155,33 @@ fn a_large_frame_is_free_when_its_last_piece_was_sent() {
     assert_eq!(pool.large_len(), 2);
 }
 
+/// Documentation/networking/napi.rst, "Busy polling".
+#[test]
+fn a_queue_can_be_polled_instead_of_waited_for() {
+    in_new_namespace(|| {
+        veth("out0", "in0", 1);
+        let (umem, frames) = Umem::new(FRAMES, 2048).unwrap();
+        let mut cache = FrameCache::new(FramePool::new(frames), 64);
+        let mut socket = Socket::bind(&config("in0", 0), Arc::new(umem), None).unwrap();
+        assert!(!socket.busy_polls(), "off unless asked for");
+        assert_eq!(option(&socket, libc::SO_BUSY_POLL), 0);
+        socket.busy_poll(32).unwrap();
+        assert!(socket.busy_polls());
+        // The other two options cannot be read.
+        assert!(option(&socket, libc::SO_BUSY_POLL) > 0);
+        let _redirect = Redirect::attach("in0", &[&socket]);
+        socket.refill(&mut cache);
+        let source = PacketSocket::open("out0");
+        (0..100).for_each(|number| source.send(&test_packet(number)));
+        let mut received = Vec::new();
+        wait_until(|| {
+            socket.poll_queue();
+            socket.receive(&mut cache, &mut received, 64);
+            received.len() == 100
+        });
+    });
+}
+
 #[test]
 fn every_queue_has_its_own_socket_on_one_umem() {
     in_new_namespace(|| {
@@ -246,6 +273,15 @@ fn zero_copy_on_a_driver_without_it_is_refused_and_not_emulated() {
         let config = SocketConfig { mode: BindMode::ZeroCopy, ..config("in0", 0) };
         assert_eq!(Socket::bind(&config, umem, None).err().unwrap().step, "bind");
     });
+}
+
+fn option(socket: &Socket, name: libc::c_int) -> libc::c_int {
+    let (mut value, mut len) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+    let fd = socket.fd().unwrap().as_raw_fd();
+    // SAFETY: the kernel writes one integer, as the length says.
+    let got = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, (&raw mut value).cast(), &mut len) };
+    assert_eq!(got, 0, "{}", io::Error::last_os_error());
+    value
 }
 
 fn config(interface: &str, queue: u32) -> SocketConfig {

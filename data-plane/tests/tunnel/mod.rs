@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use portcullis_common::Spi;
 use portcullis_data_plane::config::{
-    Classification, DataPlaneConfig, InterfaceConfig, Mode, OpeningLimits, Role,
+    Classification, DataPlaneConfig, Idle, InterfaceConfig, Mode, OpeningLimits, Role,
 };
 use portcullis_data_plane::counters::{Sink, Source};
 use portcullis_data_plane::event::DataPlaneEvent;
@@ -71,6 +71,7 @@ pub struct Shape {
     pub balance: bool,
     /// Of every link in bytes.
     pub mtu: u32,
+    pub idle: Idle,
 }
 
 pub const NO_LIMITS: Lifetime = Lifetime {
@@ -90,6 +91,7 @@ pub const XDP: Shape = Shape {
     sa_slots: 1024,
     balance: false,
     mtu: 1500,
+    idle: Idle::Sleep,
 };
 pub const TUN: Shape = Shape { mode: Mode::Tun, ..XDP };
 /// As it is configured by default.
@@ -349,6 +351,7 @@ fn config(number: u8, shape: Shape, state: &std::path::Path) -> DataPlaneConfig 
         mode: shape.mode,
         classification: shape.classification,
         offloads: shape.offloads,
+        idle: shape.idle,
         workers: shape.workers,
         balance: shape.balance,
         interfaces: vec![interface("wan0", Role::Wan, false), interface("lan0", Role::Lan, true)],
