@@ -67,6 +67,10 @@ fn is_exempt(source: &Source) -> bool {
 
 /// Not what the compiler sees in it, but what user space has put there.
 #[inline(always)]
+#[expect(
+    clippy::pointers_in_nomem_asm_block,
+    reason = "the pointer goes from a register to itself and is not followed"
+)]
 fn limits() -> &'static Limits {
     let mut limits: *const Limits = &raw const LIMITS;
     // SAFETY: one instruction on a register, which leaves it as it is.
