@@ -224,7 +224,7 @@ fn what_is_no_esp_of_ours_is_dropped_and_counted() {
     let _end = End::new(&tunnel.b, far, true, &runtime);
     near.write_all(b"IKETCP").unwrap();
     let spi = tunnel.first_spis.1.0.to_be_bytes();
-    for packet in [&spi[..], &[2; 40], &[&spi[..], &[0; 5000]].concat()] {
+    for packet in [&spi[..], &[2; 40], &[&spi[..], &[0; 20_000]].concat()] {
         near.write_all(&(packet.len() as u16 + 2).to_be_bytes()).unwrap();
         near.write_all(packet).unwrap();
     }
