@@ -22,6 +22,9 @@ impl Endpoint {
                 if !is_echo {
                     live.peer_uses(&mut self.core, now, child);
                 }
+                // What was under way when a pair was replaced is a word on the child all the same.
+                let name = live.children.get(child).map(|child| &child.name);
+                let child = name.and_then(|name| live.carrier.pair_in_use(name)).unwrap_or(child);
                 let arrival = Arrival { child, carrier, source, local, is_highest, is_echo };
                 live.carrier.inbound(now, arrival, &mut self.core.rng);
                 live.carry_out(&mut self.core, now);

@@ -328,6 +328,11 @@ impl Carrier {
         self.drive(now, rng);
     }
 
+    /// The pair in use of a configured child.
+    pub(crate) fn pair_in_use(&self, name: &str) -> Option<ChildId> {
+        self.watches.iter().find(|watch| *watch.name == *name).map(|watch| watch.id)
+    }
+
     /// A configured child has no pair any more.
     pub(crate) fn child_lost(&mut self, name: &str) {
         let Some(at) = self.watches.iter().position(|watch| *watch.name == *name) else { return };

@@ -123,6 +123,8 @@ struct Lane {
 
 #[derive(Debug)]
 struct Sent {
+    /// The pair that it was sent on, and that its reply comes on.
+    child: ChildId,
     sequence: u16,
     nonce: [u8; 16],
     at: Time,
@@ -169,7 +171,7 @@ impl Run {
             rng.fill_bytes(&mut nonce);
             let sequence = self.next_sequence;
             self.next_sequence = self.next_sequence.wrapping_add(1);
-            lane.sent.push(Sent { sequence, nonce, at: now, is_answered: false });
+            lane.sent.push(Sent { child: lane.child, sequence, nonce, at: now, is_answered: false });
             lane.last_sent = Some(now);
             let is_last = lane.sent.len() >= usize::from(self.plan.attempts);
             lane.next_at = (!is_last).then(|| now + self.plan.interval);
@@ -191,7 +193,7 @@ impl Run {
         if reply.identifier != self.identifier {
             return None;
         }
-        let is_meant = |lane: &&mut Lane| lane.child == reply.child && lane.transport() == reply.carrier;
+        let is_meant = |lane: &&mut Lane| lane.transport() == reply.carrier;
         let lane =
             self.lanes.iter_mut().filter(is_meant).find(|lane| lane.sent.iter().any(|s| s.is(reply)))?;
         let sent = lane.sent.iter_mut().find(|sent| sent.is(reply) && !sent.is_answered)?;
@@ -270,13 +272,9 @@ impl Run {
         children
     }
 
-    /// A rekey has put another pair in the place of a child: what is still to be asked is asked on it.
+    /// A rekey has put another pair in the place of a child: what is still to be asked is asked on it. Replies to what was asked on
+    /// the old pair come on that one, and count: verdicts survive rekeys (rule 6).
     pub(crate) fn replace(&mut self, old: ChildId, new: ChildId) {
-        for lane in self.lanes.iter_mut().filter(|lane| lane.child == old && !lane.is_answered()) {
-            lane.child = new;
-            // Requests on the old pair may still be answered, but then on the old pair.
-            lane.sent.iter_mut().for_each(|sent| sent.is_answered = true);
-        }
         for lane in self.lanes.iter_mut().filter(|lane| lane.child == old) {
             lane.child = new;
         }
@@ -323,7 +321,7 @@ impl Lane {
 
 impl Sent {
     fn is(&self, reply: &Reply) -> bool {
-        self.sequence == reply.sequence && self.nonce == reply.nonce
+        self.child == reply.child && self.sequence == reply.sequence && self.nonce == reply.nonce
     }
 }
 
@@ -439,11 +437,15 @@ mod tests {
     fn a_run_goes_on_over_a_rekey_and_ends_with_its_last_child() {
         let mut rng = rng();
         let mut run = Run::new(at(0), verification(), &[A], &[route(Udp)], &mut rng);
-        run.due(at(0), &mut rng);
+        let early = run.due(at(0), &mut rng)[0];
         run.replace(A, B);
         let echo = run.due(at(1000), &mut rng)[0];
         assert_eq!(echo.child, B);
-        assert!(run.answered(at(1010), &reply(&echo)).is_some());
+        assert!(run.answered(at(1005), &Reply { child: B, ..reply(&early) }).is_none(), "not on that pair");
+        let answer = run.answered(at(1010), &reply(&early)).expect("a reply on the pair that was asked");
+        assert_eq!((answer.child, answer.rtt), (B, Duration::from_millis(1010)));
+        assert!(run.is_answered(B, EspTransport::Udp));
+        assert!(run.answered(at(1020), &reply(&echo)).is_some());
         assert!(run.forget(B));
     }
 

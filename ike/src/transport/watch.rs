@@ -64,11 +64,14 @@ impl Watch {
         }
     }
 
-    /// Another pair is in use.
+    /// Another pair is in use. What was asked on the old one may still be answered, unless that was dead.
     pub(crate) fn replaced(&mut self, now: Time, id: ChildId) {
+        if let Some(asked) = &mut self.asked {
+            asked.run.replace(self.id, id);
+        }
         self.id = id;
-        self.asked = None;
         if self.was_rekeyed {
+            self.asked = None;
             self.ask_at = Some(now);
         }
     }
@@ -224,6 +227,28 @@ mod tests {
         assert_eq!(watch.timeout(at(1000), &POLICY, route(), &mut rng).0.len(), 1);
         watch.heard(at(1500));
         assert!(watch.timeout(at(2000), &POLICY, route(), &mut rng).1);
+    }
+
+    /// Rule 6: verdicts survive rekeys. The reply to what was asked before comes on the pair that was asked.
+    #[test]
+    fn a_rekey_does_not_lose_the_answer_nor_the_question() {
+        let mut rng = rng();
+        for is_answered in [true, false] {
+            let mut watch = Watch::new(at(0), "net".into(), ChildId(1), None);
+            let echo = watch.timeout(at(10_000), &POLICY, route(), &mut rng).0[0];
+            watch.replaced(at(10_100), ChildId(2));
+            let reply = Reply {
+                child: ChildId(1),
+                identifier: echo.identifier,
+                sequence: echo.sequence,
+                nonce: echo.nonce,
+                carrier: EspTransport::Udp,
+            };
+            if is_answered {
+                assert_eq!(watch.answered(at(10_500), &reply).unwrap().child, ChildId(2));
+            }
+            assert_eq!(watch.timeout(at(11_000), &POLICY, route(), &mut rng).1, !is_answered);
+        }
     }
 
     /// Rule 6: a child that was rekeyed because it was dead is asked at once.

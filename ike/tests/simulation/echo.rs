@@ -384,6 +384,41 @@ fn rekeys_ask_nothing_anew() {
     world.shut_down_and_check();
 }
 
+/// Rules 5 and 6: rekeys follow each other faster than ESP comes through. What arrives on a pair that was replaced meanwhile is a word of
+/// the peer, and a reply on it a reply.
+#[test]
+fn what_arrives_on_a_replaced_pair_counts() {
+    let mut world = flowing(Pair::new(StartTransport::Tcp));
+    world.weather.esp_waits = Duration::from_millis(400);
+    for round in 0..40 {
+        world.command(round % 2, CommandKind::RekeyChild { child: None });
+        world.run_for(Duration::from_millis(250));
+        for node in 0..2 {
+            assert_eq!(world.state(node), State::DirectIp, "node {node}, round {round}");
+        }
+    }
+    // A verification asks once a second; each time the pair is replaced between the moment when the reply leaves and when it arrives.
+    world.weather.esp_waits = Duration::from_millis(100);
+    for node in 0..2 {
+        let ike_sa = world.status(node).ike_sas[0].id;
+        for failure in [Some("no buffer".to_owned()), None] {
+            let now = world.now;
+            world.nodes[node].endpoint.fact(now, Fact::LocalSend { ike_sa, failure });
+        }
+        assert_eq!(world.state(node), State::Suspect);
+        for _ in 0..4 {
+            world.run_for(Duration::from_millis(150));
+            world.command(node, CommandKind::RekeyChild { child: None });
+            world.run_for(Duration::from_millis(850));
+        }
+        assert_eq!(world.state(node), State::DirectIp);
+        assert_eq!(world.nodes[node].endpoint.counters().esp_falls, 0);
+    }
+    world.weather.esp_waits = Duration::ZERO;
+    world.run_for(Duration::from_secs(2));
+    world.shut_down_and_check();
+}
+
 /// Falls of one end are at least this far apart.
 pub fn falls_are_apart(world: &World, hold: Duration) {
     for node in &world.nodes {

@@ -327,7 +327,7 @@ impl World {
     fn carry(&mut self, packet: EspPacket) {
         let Some((node, from, to)) = self.route(packet.route.from, packet.route.to) else { return };
         for _ in 0..self.copies() {
-            let at = self.arrival_time();
+            let at = self.arrival_time() + self.weather.esp_waits;
             let route = Route { from, to, ..packet.route };
             let packet = EspPacket { route, ..packet.clone() };
             self.queue.push(at, Arrival::Esp { node, packet });

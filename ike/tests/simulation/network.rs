@@ -15,6 +15,8 @@ use crate::esp::EspPacket;
 pub struct Weather {
     /// One-way delay.
     pub latency: Duration,
+    /// Added to it for ESP outside of TCP: it waits at a receiver that has no time.
+    pub esp_waits: Duration,
     /// Added to it, at random: more than the gap between packets reorders them.
     pub jitter: Duration,
     /// Packets that vanish; TCP sends its segments again.
@@ -63,6 +65,7 @@ impl Default for Weather {
     fn default() -> Self {
         Self {
             latency: Duration::from_millis(10),
+            esp_waits: Duration::ZERO,
             jitter: Duration::ZERO,
             loss: 0,
             duplicates: 0,
