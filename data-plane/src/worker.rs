@@ -13,6 +13,7 @@
 //! two halves of its way. Nothing on the way allocates, locks or waits; what a packet cannot have now
 //! (a carrier, a neighbour) is the slow path's: held as a copy, or given to the kernel.
 
+mod arrivals;
 mod batch;
 mod clear;
 pub mod command;
@@ -54,6 +55,7 @@ use std::time::Duration;
 use crate::spd::FlowCache;
 use crate::stream::StreamQueue;
 use crate::xsk::{FrameCache, Received, Umem};
+use arrivals::Arrivals;
 use esp_run::EspRun;
 use held::Held;
 use hold::HoldQueues;
@@ -101,8 +103,10 @@ pub struct Worker {
     received: Vec<Received>,
     esp_run: EspRun,
     tun_runs: TunRuns,
-    /// Takes what the kernel brings.
-    from_kernel: Box<[u8]>,
+    /// Takes what comes from TUN devices.
+    from_tun: Box<[u8]>,
+    /// What came to sockets, if it is this worker that reads them.
+    from_sockets: Arrivals<slow_path::FromSocket>,
 }
 
 impl Worker {
@@ -120,7 +124,8 @@ impl Worker {
         for port in &mut ports {
             port.socket.refill(&mut free);
         }
-        let from_kernel = vec![0; slow_path::READ_BYTES].into();
+        let from_tun = vec![0; slow_path::READ_BYTES].into();
+        let from_sockets = Arrivals::new(shared.kernel.sockets(id), slow_path::READ_BYTES);
         Self {
             id,
             shared,
@@ -142,7 +147,8 @@ impl Worker {
             received: Vec::with_capacity(run::BATCH),
             esp_run: EspRun::default(),
             tun_runs: TunRuns::default(),
-            from_kernel,
+            from_tun,
+            from_sockets,
         }
     }
 }

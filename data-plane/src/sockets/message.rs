@@ -5,6 +5,7 @@ use std::mem::{MaybeUninit, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 /// A datagram that was received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +20,8 @@ pub struct Received {
     pub traffic_class: u8,
     /// If the kernel joined datagrams: bytes of each but the last, which may be shorter.
     pub segment: Option<NonZeroUsize>,
+    /// When the kernel got it, by the wall clock.
+    pub arrived: Option<Duration>,
 }
 
 impl Received {
@@ -32,13 +35,14 @@ impl Received {
     }
 }
 
-/// Asks for destination address and traffic class with every datagram of a socket.
+/// Asks for destination address, traffic class and time of arrival with every datagram of a socket.
 pub(super) fn ask_for_ancillary(fd: BorrowedFd<'_>, is_ipv6: bool) -> io::Result<()> {
     let options = match is_ipv6 {
         false => [(libc::SOL_IP, libc::IP_PKTINFO), (libc::SOL_IP, libc::IP_RECVTOS)],
         true => [(libc::SOL_IPV6, libc::IPV6_RECVPKTINFO), (libc::SOL_IPV6, libc::IPV6_RECVTCLASS)],
     };
-    options.into_iter().try_for_each(|(level, option)| set_int(fd, level, option, 1))
+    let time = (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS);
+    options.into_iter().chain([time]).try_for_each(|(level, option)| set_int(fd, level, option, 1))
 }
 
 /// Sets an integer option.
@@ -61,7 +65,7 @@ pub(super) fn set_int(
 pub(super) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
     let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut name = MaybeUninit::<libc::sockaddr_storage>::zeroed();
-    let mut control = [0u64; 16];
+    let mut control = [0u64; 24];
     // SAFETY: integers and pointers, for which all zero is a value.
     let mut message: libc::msghdr = unsafe { zeroed() };
     message.msg_name = name.as_mut_ptr().cast();
@@ -80,10 +84,11 @@ pub(super) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Recei
     }
     // SAFETY: zeroed before, and written by the kernel as the address of the socket's family.
     let source = address(unsafe { name.assume_init_ref() })?;
-    let Ancillary { local, traffic_class, segment } = ancillary(&message);
+    let Ancillary { local, traffic_class, segment, arrived } = ancillary(&message);
     let unspecified =
         if source.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    Ok(Received { len: len as usize, source, local: local.unwrap_or(unspecified), traffic_class, segment })
+    let local = local.unwrap_or(unspecified);
+    Ok(Received { len: len as usize, source, local, traffic_class, segment, arrived })
 }
 
 pub(super) fn address(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
@@ -110,6 +115,7 @@ struct Ancillary {
     local: Option<IpAddr>,
     traffic_class: u8,
     segment: Option<NonZeroUsize>,
+    arrived: Option<Duration>,
 }
 
 fn ancillary(message: &libc::msghdr) -> Ancillary {
@@ -132,10 +138,19 @@ fn ancillary(message: &libc::msghdr) -> Ancillary {
             (libc::SOL_UDP, libc::UDP_GRO) => {
                 found.segment = int(data).and_then(|size| NonZeroUsize::new(usize::try_from(size).ok()?));
             }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => found.arrived = time(data),
             _ => {}
         }
     }
     found
+}
+
+/// `struct timespec`.
+fn time(data: &[u8]) -> Option<Duration> {
+    const WORD: usize = size_of::<libc::c_long>();
+    let word = |data: &[u8]| data.first_chunk().map(|word| libc::c_long::from_ne_bytes(*word));
+    let (seconds, nanoseconds) = (word(data)?, word(data.get(WORD..)?)?);
+    Some(Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?))
 }
 
 /// Level, type and data of every control message.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -33,6 +34,8 @@ pub struct RawReceived {
     pub local: IpAddr,
     /// DSCP and ECN of the outer header.
     pub traffic_class: u8,
+    /// When the kernel got it, by the wall clock.
+    pub arrived: Option<Duration>,
 }
 
 impl RawEsp {
@@ -92,6 +95,7 @@ impl RawEsp {
             source: received.source.ip(),
             local: received.local,
             traffic_class: received.traffic_class,
+            arrived: received.arrived,
         })
     }
 }

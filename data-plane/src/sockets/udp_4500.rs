@@ -58,8 +58,7 @@ pub struct Segmented<'a> {
 }
 
 impl Udp4500 {
-    /// Takes over a bound socket and prepares it: no waiting, destination address and traffic class with each
-    /// datagram, IP fragmentation for IKE messages that need it, past the guard.
+    /// Takes over a bound socket and prepares it: no waiting, what comes beside each datagram, IP fragmentation for IKE messages that need it, past the guard.
     ///
     /// # Errors
     /// What the kernel refuses; a kernel without XFRM has no guard of that kind, which is no error.
@@ -257,11 +256,21 @@ mod tests {
                 true => socket.set_tos_v4(0xb8).unwrap(),
                 false => socket.set_tclass_v6(0xb8).unwrap(),
             }
+            let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+            let before = now();
             sender.send_to(b"0123456789", to).unwrap();
             let mut buffer = [0; 100];
             let received = receiver.receive(&mut buffer).unwrap();
-            let expected =
-                Received { len: 10, source: from, local: address, traffic_class: 0xb8, segment: None };
+            let arrived = received.arrived.unwrap();
+            assert!((before..=now()).contains(&arrived), "{arrived:?}");
+            let expected = Received {
+                len: 10,
+                source: from,
+                local: address,
+                traffic_class: 0xb8,
+                segment: None,
+                arrived: Some(arrived),
+            };
             assert_eq!(received, expected);
             assert_eq!(received.datagrams(&buffer).collect::<Vec<_>>(), [b"0123456789"]);
             assert_eq!(receiver.receive(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);

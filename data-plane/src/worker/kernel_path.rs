@@ -123,6 +123,11 @@ impl KernelPath {
         sender.as_ref().ok_or(io::ErrorKind::NotFound)?.send(packet, destination)
     }
 
+    /// How many sockets this worker reads: UDP 4500, then protocol 50.
+    pub fn sockets(&self, worker: u8) -> usize {
+        if worker == SOCKET_READER { self.udp.len() + self.raw.len() } else { 0 }
+    }
+
     /// Everything that a worker waits for: its queue of each device; sockets, if it is the one that reads them.
     pub fn fds(&self, worker: u8) -> Vec<RawFd> {
         let tuns = self.tuns.load();

@@ -30,6 +30,7 @@ impl Worker {
             && mailbox.from_streams.is_empty()
             && mailbox.commands.is_empty()
             && !self.moves.are_pending()
+            && !self.from_sockets.are_waiting()
             && self.sas.park();
         if queues_empty && !shared.is_stopping() {
             let sending = self.ports.iter().any(|p| p.dirty);

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use portcullis_common::DropReason;
 
 use super::Worker;
+use super::arrivals::Read;
 use super::batch::Batch;
 use super::facts::Arrival;
 use super::kernel_path::SOCKET_READER;
@@ -15,7 +17,7 @@ use crate::counters::Source;
 use crate::packet::Inner;
 use crate::packet::segment::Segments;
 use crate::sa::Carrier;
-use crate::sockets::Received;
+use crate::sockets::{RawReceived, Received};
 use crate::tun::{self, TunPacket};
 use crate::xsk::{Frame, HEADROOM, Umem};
 
@@ -24,33 +26,65 @@ pub(super) const READ_BYTES: usize = tun::READ_BYTES;
 /// Frames that what is read at once may need, whatever it is cut into.
 const FRAMES_PER_READ: usize = 128;
 
+/// What a socket gave beside the bytes.
+#[derive(Debug)]
+pub(super) enum FromSocket {
+    /// UDP 4500.
+    Udp(Received),
+    /// Protocol 50.
+    Raw(RawReceived),
+}
+
 impl Worker {
-    /// One batch from each of the kernel's sources that this worker reads; returns how many packets there were.
+    /// A batch from each TUN device and one from all sockets together, if this worker reads them; returns how many packets there were.
     pub(super) fn take_from_kernel(&mut self, batch: &Batch<'_>) -> usize {
         let kernel = &batch.shared.kernel;
-        let mut buffer = std::mem::take(&mut self.from_kernel);
+        let mut buffer = std::mem::take(&mut self.from_tun);
         let mut count = 0;
         for tun in 0..kernel.tuns().len() {
             count += self.repeat(|worker| worker.take_from_tun(batch, tun, &mut buffer));
         }
+        self.from_tun = buffer;
         if self.id == SOCKET_READER {
-            count += self.take_from_sockets(batch, &mut buffer);
+            count += self.take_from_sockets(batch);
         }
-        self.from_kernel = buffer;
         count
     }
 
-    fn take_from_sockets(&mut self, batch: &Batch<'_>, buffer: &mut [u8]) -> usize {
-        let kernel = &batch.shared.kernel;
+    fn take_from_sockets(&mut self, batch: &Batch<'_>) -> usize {
         self.take_path_errors(batch);
-        let mut count = 0;
-        for socket in 0..kernel.udp.len() {
-            count += self.repeat(|worker| worker.take_from_udp(batch, socket, buffer));
-        }
-        for socket in 0..kernel.raw.len() {
-            count += self.repeat(|worker| worker.take_from_raw(batch, socket, buffer));
-        }
+        let mut sockets = std::mem::take(&mut self.from_sockets);
+        sockets.begin(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let count = self.repeat(|worker| {
+            let (message, buffer) = sockets.next(|number, buffer| worker.read(batch, number, buffer))?;
+            Some(match message {
+                FromSocket::Udp(received) => worker.take_from_udp(batch, &received, buffer),
+                FromSocket::Raw(received) => worker.take_from_raw(batch, &received, buffer),
+            })
+        });
+        self.from_sockets = sockets;
         count
+    }
+
+    /// Reads one socket of those that [`super::kernel_path::KernelPath::sockets`] counts.
+    fn read(&mut self, batch: &Batch<'_>, number: usize, buffer: &mut [u8]) -> Read<FromSocket> {
+        let kernel = &batch.shared.kernel;
+        let (source, read) = match kernel.udp.get(number) {
+            Some(socket) => {
+                let read = socket.receive(buffer);
+                (Source::Udp, read.map(|received| (received.arrived, FromSocket::Udp(received))))
+            }
+            None => {
+                let Some(socket) = kernel.raw.get(number - kernel.udp.len()) else { return Read::Empty };
+                let read = socket.receive(buffer);
+                (Source::RawIp, read.map(|received| (received.arrived, FromSocket::Raw(received))))
+            }
+        };
+        match read {
+            Ok((arrived, message)) => Read::Message(message, arrived),
+            Err(error) if self.not_received(batch, &error, source) => Read::Retry,
+            Err(_) => Read::Empty,
+        }
     }
 
     /// Takes from a source until that is a batch, or it has no more; returns how many packets there were.
@@ -101,12 +135,8 @@ impl Worker {
     }
 
     /// Takes what came to UDP 4500, one datagram or several that the kernel joined; how many there were.
-    fn take_from_udp(&mut self, batch: &Batch<'_>, socket: usize, buffer: &mut [u8]) -> Option<usize> {
-        let received = match batch.shared.kernel.udp.get(socket)?.receive(buffer) {
-            Ok(received) => received,
-            Err(error) => return self.not_received(batch, &error, Source::Udp).then_some(1),
-        };
-        let Received { source, local, traffic_class, .. } = received;
+    fn take_from_udp(&mut self, batch: &Batch<'_>, received: &Received, buffer: &[u8]) -> usize {
+        let &Received { source, local, traffic_class, .. } = received;
         let mut count = 0;
         for datagram in received.datagrams(buffer) {
             count += 1;
@@ -118,16 +148,12 @@ impl Worker {
                 self.take_udp_4500(batch, packet, arrival);
             }
         }
-        Some(count)
+        count
     }
 
-    /// Takes an ESP packet from a raw socket.
-    fn take_from_raw(&mut self, batch: &Batch<'_>, socket: usize, buffer: &mut [u8]) -> Option<usize> {
-        let received = match batch.shared.kernel.raw.get(socket)?.receive(buffer) {
-            Ok(received) => received,
-            Err(error) => return self.not_received(batch, &error, Source::RawIp).then_some(1),
-        };
-        let bytes = buffer.get(..received.esp.end)?;
+    /// Takes an ESP packet that came to a raw socket.
+    fn take_from_raw(&mut self, batch: &Batch<'_>, received: &RawReceived, buffer: &[u8]) -> usize {
+        let bytes = buffer.get(..received.esp.end).unwrap_or_default();
         if let Some(mut packet) = self.arrived_bytes(batch, bytes, Source::RawIp) {
             packet.edit(batch.umem, |p| p.pop_front(received.esp.start));
             let arrival = Arrival {
@@ -138,7 +164,7 @@ impl Worker {
             };
             self.take_esp(batch, packet, arrival);
         }
-        Some(1)
+        1
     }
 
     /// Nothing was received, or something too long for any buffer, or an ICMP error came; true if there may be more.
