@@ -78,6 +78,18 @@ pub(super) fn drops(statuses: (&Status, &Status), reason: &str) -> u64 {
     [statuses.0, statuses.1].iter().map(|s| s.data_plane.drops.get(reason).copied().unwrap_or(0)).sum()
 }
 
+/// Every reason for which both gateways together have dropped packets.
+pub(super) fn reasons((a, b): (&Status, &Status)) -> String {
+    let mut sums = std::collections::BTreeMap::new();
+    for (reason, count) in
+        a.data_plane.drops.iter().chain(&b.data_plane.drops).filter(|(_, count)| **count > 0)
+    {
+        *sums.entry(reason.as_str()).or_insert(0) += count;
+    }
+    let sums: Vec<_> = sums.into_iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    sums.join(", ")
+}
+
 /// What never may cross the router.
 pub(super) fn nothing_in_clear(router: &Counts, account: &mut Account) {
     none_in_clear(router, account);

@@ -76,8 +76,9 @@ pub(super) fn run(mode: DataPlaneMode, artefacts: &Artefacts, account: &mut Acco
             "lost by rekeys",
             lost <= overrun,
             format!(
-                "{}; {lost} in all, queues of the kernel dropped {overrun}",
-                lost.saturating_sub(overrun)
+                "{}; {lost} in all, queues of the kernel dropped {overrun}, gateways: {}",
+                lost.saturating_sub(overrun),
+                figures::reasons((&a, &b))
             ),
         );
         let router = capture.finish()?;
