@@ -29,7 +29,7 @@ impl ExpandedKey {
         ring::Key::new(algorithm, key).map(Self)
     }
 
-    /// Encrypts `text` in place and returns the ICV over it and `aad`.
+    /// Encrypts `text` in place and writes the ICV over it and `aad`.
     ///
     /// # Errors
     /// [`AeadFailure`] if `text` is longer than the algorithm allows (tens of gigabytes).
@@ -39,8 +39,9 @@ impl ExpandedKey {
         nonce: [u8; NONCE_LEN],
         aad: &[u8],
         text: &mut [u8],
-    ) -> Result<[u8; Algorithm::ICV_LEN], AeadFailure> {
-        self.0.seal(nonce, aad, text)
+        icv: &mut [u8; Algorithm::ICV_LEN],
+    ) -> Result<(), AeadFailure> {
+        self.0.seal(nonce, aad, text, icv)
     }
 
     /// Verifies the ICV at the end of `text_and_icv` over the text before it and `aad`, and decrypts the text

@@ -6,15 +6,16 @@ use std::sync::atomic::AtomicU64;
 
 use portcullis_common::Spi;
 
+use crate::InboundLive;
 use crate::error::OpenError;
-use crate::header::{HEAD_LEN, MIN_PACKET_LEN, NextHeader, TRAILER_LEN};
+use crate::header::{HEAD_LEN, MIN_PACKET_LEN, NextHeader};
 use crate::key::ExpandedKeymat;
 use crate::lifetime::{Expired, Lifetime, LifetimeEvent, LifetimeState};
 use crate::live::{InboundMemory, add, read, write};
 use crate::outbound::aad;
 use crate::replay::{InvalidWindow, ReplayWindow, WindowSize};
 use crate::sequence;
-use crate::{Algorithm, InboundLive};
+use crate::trailer::read_trailer;
 
 /// Without a replay window the high-order bits of ESN are those nearest to the highest number seen.
 const NO_WINDOW_REACH: u64 = 1 << 31;
@@ -110,23 +111,17 @@ impl<M: InboundMemory> Inbound<M> {
     ) -> Result<Opened, OpenError> {
         let start = packet.start;
         let result = match buffer.get_mut(packet) {
-            Some(bytes) => self.open_packet(bytes, now_ns),
+            Some(bytes) => self.open_packet(bytes, start, now_ns),
             None => Err(OpenError::TooShort),
         };
-        match result {
-            Ok(mut opened) => {
-                opened.inner = opened.inner.start + start..opened.inner.end + start;
-                Ok(opened)
-            }
-            Err(error) => {
-                self.count(error);
-                Err(error)
-            }
+        if let Err(error) = &result {
+            self.count(*error);
         }
+        result
     }
 
     #[inline]
-    fn open_packet(&mut self, packet: &mut [u8], now_ns: u64) -> Result<Opened, OpenError> {
+    fn open_packet(&mut self, packet: &mut [u8], start: usize, now_ns: u64) -> Result<Opened, OpenError> {
         if packet.len() < MIN_PACKET_LEN {
             return Err(OpenError::TooShort);
         }
@@ -171,7 +166,8 @@ impl<M: InboundMemory> Inbound<M> {
         let octets = add(&live.bytes, payload_len as u64);
         write(&live.last_ns, now_ns);
         let event = self.lifetime.reached(packets, octets, now_ns);
-        Ok(Opened { inner: HEAD_LEN..HEAD_LEN + payload_len, next_header, sequence, is_highest, event })
+        let inner = start + HEAD_LEN;
+        Ok(Opened { inner: inner..inner + payload_len, next_header, sequence, is_highest, event })
     }
 
     #[cold]
@@ -197,16 +193,4 @@ impl<M> fmt::Debug for Inbound<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbound").field("spi", &self.spi).field("esn", &self.esn).finish_non_exhaustive()
     }
-}
-
-/// Length of the payload data and the next header, if the padding is what RFC 4303 section 2.4 says: at most
-/// as long as the text, its octets 1, 2, 3, ...
-#[inline]
-fn read_trailer(text_and_icv: &[u8]) -> Option<(usize, NextHeader)> {
-    let text_len = text_and_icv.len().checked_sub(Algorithm::ICV_LEN)?;
-    let (rest, [pad_len, next_header]) = text_and_icv.get(..text_len)?.split_last_chunk::<TRAILER_LEN>()?;
-    let payload_len = rest.len().checked_sub(usize::from(*pad_len))?;
-    let padding = rest.get(payload_len..)?;
-    let is_sound = padding.iter().zip(1u8..=u8::MAX).all(|(octet, expected)| *octet == expected);
-    is_sound.then_some((payload_len, NextHeader(*next_header)))
 }

@@ -32,6 +32,7 @@ mod live;
 mod outbound;
 mod replay;
 mod sequence;
+mod trailer;
 
 pub use algorithm::Algorithm;
 pub use echo::{

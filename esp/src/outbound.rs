@@ -6,12 +6,11 @@ use core::ops::Range;
 use portcullis_common::Spi;
 
 use crate::error::SealError;
-use crate::header::{
-    ALIGNMENT, HEAD_LEN, LEAST_ALIGNMENT, NextHeader, TRAILER_LEN, least_padded_len, pad_len, sealed_len,
-};
+use crate::header::{ALIGNMENT, HEAD_LEN, LEAST_ALIGNMENT, NextHeader, least_padded_len, sealed_len};
 use crate::key::ExpandedKeymat;
 use crate::lifetime::{Expired, Lifetime, LifetimeEvent, LifetimeState};
 use crate::live::{OutboundMemory, add, claim, give_back, read, write};
+use crate::trailer::{write_least_trailer, write_trailer};
 use crate::{Algorithm, OutboundLive};
 
 /// What an outbound SA is made of, besides its key.
@@ -162,7 +161,7 @@ impl<M: OutboundMemory> Outbound<M> {
             write_least_trailer(text, payload_len, next_header);
         }
         // The only failure of the provider is a text of tens of gigabytes.
-        *icv = self.key.key.seal(self.key.nonce(iv), aad.bytes(), text).map_err(|_| SealError::NoRoom)?;
+        self.key.key.seal(self.key.nonce(iv), aad.bytes(), text, icv).map_err(|_| SealError::NoRoom)?;
 
         let live = self.memory.live();
         write(&live.last_ns, now_ns);
@@ -263,66 +262,4 @@ pub(crate) fn aad(spi: Spi, sequence: u64, esn: bool) -> AssociatedData {
 #[inline]
 fn head(spi: Spi, sequence: u64, iv: u64) -> [u8; HEAD_LEN] {
     (u128::from(spi.0) << 96 | u128::from(sequence as u32) << 64 | u128::from(iv)).to_be_bytes()
-}
-
-/// Writes what follows the inner packet: TFC padding, padding 1, 2, 3, pad length, next header.
-#[inline]
-fn write_trailer(text: &mut [u8], inner_len: usize, payload_len: usize, NextHeader(next): NextHeader) {
-    if payload_len > inner_len
-        && let Some(tfc) = text.get_mut(inner_len..payload_len)
-    {
-        tfc.fill(0);
-    }
-    let pad_len = pad_len(payload_len, ALIGNMENT);
-    let (Some(trailer), Some(end)) = (TRAILERS.get(pad_len), text.last_chunk_mut::<ALIGNMENT>()) else {
-        return;
-    };
-    let payload =
-        u128::from_be_bytes(*end) & u128::MAX.checked_shl(8 * (pad_len + TRAILER_LEN) as u32).unwrap_or(0);
-    *end = (payload | trailer | u128::from(next)).to_be_bytes();
-    // The longest padding begins one octet before that.
-    if pad_len == ALIGNMENT - 1
-        && let Some(first) = text.get_mut(payload_len)
-    {
-        *first = 1;
-    }
-}
-
-/// Writes the trailer behind a payload that was aligned to four octets only, whose text may be shorter than a block.
-fn write_least_trailer(text: &mut [u8], payload_len: usize, NextHeader(next): NextHeader) {
-    let pad_len = pad_len(payload_len, LEAST_ALIGNMENT) as u8;
-    if let Some(trailer) = text.get_mut(payload_len..) {
-        let octets = (1..=pad_len).chain([pad_len, next]);
-        trailer.iter_mut().zip(octets).for_each(|(place, octet)| *place = octet);
-    }
-}
-
-/// The trailer for each pad length, as the last octets of a block with a zero for the next header.
-const TRAILERS: [u128; ALIGNMENT] = [
-    trailer(0),
-    trailer(1),
-    trailer(2),
-    trailer(3),
-    trailer(4),
-    trailer(5),
-    trailer(6),
-    trailer(7),
-    trailer(8),
-    trailer(9),
-    trailer(10),
-    trailer(11),
-    trailer(12),
-    trailer(13),
-    trailer(14),
-    trailer(15),
-];
-
-/// Padding 1, 2, 3, ..., then pad length and next header (RFC 4303 section 2.4).
-const fn trailer(pad_len: u128) -> u128 {
-    let (mut trailer, mut octet) = (0, 1);
-    while octet <= pad_len {
-        trailer = trailer << 8 | octet;
-        octet += 1;
-    }
-    (trailer << 8 | pad_len) << 8
 }

@@ -49,7 +49,8 @@ impl KeyWrap {
     /// the ICV. `None`, and `text` must not be used, if the provider refuses it.
     pub(super) fn wrap(&self, context: &[u8], text: &mut [u8]) -> Option<(u64, [u8; ICV_LEN])> {
         let number = self.used.fetch_add(1, Ordering::Relaxed) + 1;
-        let icv = self.key.seal(nonce(number), context, text).ok()?;
+        let mut icv = [0; ICV_LEN];
+        self.key.seal(nonce(number), context, text, &mut icv).ok()?;
         Some((number, icv))
     }
 

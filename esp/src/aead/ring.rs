@@ -25,10 +25,14 @@ impl Key {
         nonce: [u8; NONCE_LEN],
         aad: &[u8],
         text: &mut [u8],
-    ) -> Result<[u8; Algorithm::ICV_LEN], AeadFailure> {
+        icv: &mut [u8; Algorithm::ICV_LEN],
+    ) -> Result<(), AeadFailure> {
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self.0.seal_in_place_separate_tag(nonce, Aad::from(aad), text).map_err(|_| AeadFailure)?;
-        tag.as_ref().try_into().map_err(|_| AeadFailure)
+        match &self.0.seal_in_place_separate_tag(nonce, Aad::from(aad), text) {
+            Ok(tag) => *icv = *tag.as_ref().first_chunk().ok_or(AeadFailure)?,
+            Err(_) => return Err(AeadFailure),
+        }
+        Ok(())
     }
 
     #[inline]

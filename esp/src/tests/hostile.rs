@@ -98,6 +98,7 @@ fn packet_with_text(sequence: u64, text: &[u8]) -> Vec<u8> {
     let iv = sequence.to_be_bytes();
     let aad = [&SPI.to_be_bytes()[..], &iv].concat();
     let mut text = text.to_vec();
-    let icv = keymat.key.seal(keymat.nonce(sequence), &aad, &mut text).unwrap();
+    let mut icv = [0; Algorithm::ICV_LEN];
+    keymat.key.seal(keymat.nonce(sequence), &aad, &mut text, &mut icv).unwrap();
     [&SPI.to_be_bytes()[..], &iv[4..], &iv, &text, &icv].concat()
 }

@@ -43,7 +43,8 @@ fn published_texts_seal_to_the_published_packets() {
         let keymat = ExpandedKeymat::new(&material(vector)).unwrap();
         let aad = crate::outbound::aad(packet_spi(&packet).unwrap(), vector.sequence, vector.esn);
         let mut text = bytes(vector.text);
-        let icv = keymat.key.seal(keymat.nonce(iv), aad.bytes(), &mut text).unwrap();
+        let mut icv = [0; Algorithm::ICV_LEN];
+        keymat.key.seal(keymat.nonce(iv), aad.bytes(), &mut text, &mut icv).unwrap();
         assert_eq!([text, icv.to_vec()].concat(), packet[16..]);
     }
 }
@@ -59,7 +60,8 @@ fn rfc_8439_example_seals_and_opens() {
         b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
         sunscreen would be it.";
     let mut text = plain.to_vec();
-    let icv = key.seal(nonce, &aad, &mut text).unwrap();
+    let mut icv = [0; Algorithm::ICV_LEN];
+    key.seal(nonce, &aad, &mut text, &mut icv).unwrap();
     assert_eq!(text, bytes(RFC_8439_CIPHERTEXT));
     assert_eq!(icv.to_vec(), bytes("1ae10b594f09e26a7e902ecbd0600691"));
     text.extend(icv);
