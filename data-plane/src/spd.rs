@@ -9,7 +9,7 @@ mod lookup;
 mod protect;
 mod selector;
 
-pub use flow_cache::{CachedFlow, FlowCache};
+pub use flow_cache::{CachedFlow, FlowCache, FlowKey};
 pub use lookup::{Decision, Direction, Spd, SpdEntry};
 pub use protect::{Outbound, Protect};
-pub use selector::{Flow, SelectorMatch, matches_any, matches_sa};
+pub use selector::{Flow, SelectorMatch, admits, matches_any};

@@ -1,12 +1,23 @@
 //! What a worker remembers about flows, so that the ordered search runs once per flow and not per packet.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
+use std::net::IpAddr;
 
 use foldhash::quality::RandomState;
 
 use super::lookup::Decision;
-use super::selector::Flow;
+use crate::packet::Inner;
+use crate::packet::inner::Ports;
 use crate::sa_table::OutboundIndex;
+
+/// What tells flows of one direction apart, as numbers: it is hashed and compared for every packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowKey {
+    /// Addresses; those of IPv4 in the first word.
+    addresses: [u64; 4],
+    /// Ports, protocol, family.
+    rest: u64,
+}
 
 /// A cached decision and SA of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,10 +30,49 @@ pub struct CachedFlow {
 
 /// A direct-mapped table of fixed size: a flow that hits another's place takes it, so that no traffic makes it grow.
 pub struct FlowCache {
-    slots: Vec<Option<(Flow, CachedFlow)>>,
+    slots: Vec<Option<(FlowKey, CachedFlow)>>,
     spd_version: u32,
     /// Seeded per process, so that nobody outside can aim at one slot.
     hasher: RandomState,
+}
+
+const IS_V6: u64 = 1 << 63;
+
+impl FlowKey {
+    /// Of a packet that leaves the protected side, or comes out of a tunnel on its way there.
+    #[inline]
+    pub fn of(inner: &Inner) -> Self {
+        let ports = match inner.ports {
+            Ports::Known(source, destination) => u64::from(source) << 16 | u64::from(destination),
+            Ports::Absent => 1 << 32,
+            Ports::Unknown => 2 << 32,
+        };
+        let rest = ports << 8 | u64::from(inner.protocol);
+        match (inner.source, inner.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let both = u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits());
+                Self { addresses: [both, 0, 0, 0], rest }
+            }
+            (source, destination) => {
+                let (source, destination) = (bits(source), bits(destination));
+                let halves = |bits: u128| ((bits >> 64) as u64, bits as u64);
+                let ((a, b), (c, d)) = (halves(source), halves(destination));
+                Self { addresses: [a, b, c, d], rest: rest | IS_V6 }
+            }
+        }
+    }
+
+    #[inline]
+    fn is_v6(&self) -> bool {
+        self.rest & IS_V6 != 0
+    }
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
 }
 
 impl FlowCache {
@@ -31,8 +81,9 @@ impl FlowCache {
         Self { slots: vec![None; slots.next_power_of_two()], spd_version: 0, hasher: RandomState::default() }
     }
 
-    /// What is known about `flow` under the SPD of this version; forgets everything from another version.
-    pub fn get(&mut self, flow: &Flow, spd_version: u32) -> Option<CachedFlow> {
+    /// What is known about a flow under the SPD of this version; forgets everything from another version.
+    #[inline]
+    pub fn get(&mut self, flow: &FlowKey, spd_version: u32) -> Option<CachedFlow> {
         if self.spd_version != spd_version {
             self.slots.fill(None);
             self.spd_version = spd_version;
@@ -42,22 +93,33 @@ impl FlowCache {
     }
 
     /// Remembers a decision of the SPD that [`FlowCache::get`] was last asked about.
-    pub fn put(&mut self, flow: &Flow, cached: CachedFlow) {
+    pub fn put(&mut self, flow: &FlowKey, cached: CachedFlow) {
         let slot = self.slot(flow);
         if let Some(place) = self.slots.get_mut(slot) {
             *place = Some((*flow, cached));
         }
     }
 
-    fn slot(&self, flow: &Flow) -> usize {
-        self.hasher.hash_one(flow) as usize & (self.slots.len() - 1)
+    #[inline]
+    fn slot(&self, flow: &FlowKey) -> usize {
+        let mut hasher = self.hasher.build_hasher();
+        let [first, further @ ..] = flow.addresses;
+        hasher.write_u64(first);
+        if flow.is_v6() {
+            further.into_iter().for_each(|word| hasher.write_u64(word));
+        }
+        hasher.write_u64(flow.rest);
+        hasher.finish() as usize & (self.slots.len() - 1)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::packet::inner::Ports;
+    use crate::packet::IpVersion;
+    use crate::packet::inner::{Fragment, Ports};
 
     const BYPASS: CachedFlow = CachedFlow { decision: Decision::Bypass, outbound: None };
 
@@ -89,8 +151,51 @@ mod tests {
         }
     }
 
-    fn flow(port: u16) -> Flow {
-        let address = std::net::IpAddr::from([10, 0, 0, 1]);
-        Flow { local: address, remote: address, protocol: 17, ports: Ports::Known(port, port) }
+    proptest! {
+        /// Two packets have the same key if, and only if, selectors cannot tell them apart.
+        #[test]
+        fn keys_are_equal_where_flows_are(a in any_inner(), b in any_inner()) {
+            let told_apart = |inner: &Inner| (inner.source, inner.destination, inner.protocol, inner.ports);
+            prop_assert_eq!(FlowKey::of(&a) == FlowKey::of(&b), told_apart(&a) == told_apart(&b));
+        }
+    }
+
+    /// Few values, so that many are equal; addresses of IPv6 that are those of IPv4 in numbers among them.
+    fn any_inner() -> impl Strategy<Value = Inner> {
+        let ports = prop_oneof![
+            (0u16..2, 0u16..2).prop_map(|(a, b)| Ports::Known(a, b)),
+            Just(Ports::Absent),
+            Just(Ports::Unknown)
+        ];
+        (0u32..3, 0u32..3, any::<bool>(), 0u8..2, ports).prop_map(
+            |(source, destination, is_v6, protocol, ports)| {
+                let address = |number: u32| match is_v6 {
+                    true => IpAddr::from(u128::from(number).to_be_bytes()),
+                    false => IpAddr::from(number.to_be_bytes()),
+                };
+                Inner { protocol, ports, ..inner(address(source), address(destination)) }
+            },
+        )
+    }
+
+    fn flow(port: u16) -> FlowKey {
+        let address = IpAddr::from([10, 0, 0, 1]);
+        FlowKey::of(&Inner { ports: Ports::Known(port, port), ..inner(address, address) })
+    }
+
+    fn inner(source: IpAddr, destination: IpAddr) -> Inner {
+        Inner {
+            version: if source.is_ipv4() { IpVersion::V4 } else { IpVersion::V6 },
+            source,
+            destination,
+            protocol: 17,
+            ports: Ports::Absent,
+            payload_offset: 20,
+            total_len: 28,
+            traffic_class: 0,
+            ttl: 64,
+            dont_fragment: false,
+            fragment: Fragment::Whole,
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use foldhash::quality::RandomState;
 
-use super::selector::{Flow, SelectorMatch, matches_sa};
+use super::selector::{Flow, SelectorMatch, matches_any};
 use crate::policy::PolicyKey;
 use crate::sa::{ChildId, SaSelectors};
 use crate::sa_table::OutboundIndex;
@@ -83,7 +83,7 @@ impl Protect {
         let list = self.outbound.load();
         let mut refused = None;
         for outbound in list.iter() {
-            match matches_sa(&outbound.selectors, flow) {
+            match matches_any(&outbound.selectors.local, &outbound.selectors.remote, flow) {
                 SelectorMatch::Yes => return Ok(Some(self.spread(&list, outbound, flow))),
                 SelectorMatch::No => refused = refused.or(Some(SelectorMatch::No)),
                 SelectorMatch::PortsUnknown => refused = Some(SelectorMatch::PortsUnknown),

@@ -2,6 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use crate::packet::Inner;
 use crate::packet::inner::Ports;
@@ -75,24 +76,35 @@ impl Flow {
     }
 }
 
-/// Matches a flow against the selectors of an SA: any local with any remote.
-pub fn matches_sa(selectors: &SaSelectors, flow: &Flow) -> SelectorMatch {
-    matches_any(&selectors.local, &selectors.remote, flow)
+/// Matches a packet that came out of a tunnel against the selectors of its SA: any local with any remote. It is looked at where it
+/// is, without a [`Flow`] of it.
+#[inline]
+pub fn admits(selectors: &SaSelectors, inner: &Inner) -> SelectorMatch {
+    let (source, destination) = Port::both(&inner.ports);
+    both_sides(
+        (&selectors.local, &inner.destination, destination),
+        (&selectors.remote, &inner.source, source),
+        inner.protocol,
+    )
 }
 
 /// Matches a flow against two lists of selectors: any local with any remote.
 pub fn matches_any(local: &[Selector], remote: &[Selector], flow: &Flow) -> SelectorMatch {
-    let (local_port, remote_port) = match flow.ports {
-        Ports::Known(local, remote) => (Port::Known(local), Port::Known(remote)),
-        Ports::Absent => (Port::Absent, Port::Absent),
-        Ports::Unknown => (Port::Unknown, Port::Unknown),
-    };
-    match one_side(local, flow.local, flow.protocol, local_port) {
+    let (local_port, remote_port) = Port::both(&flow.ports);
+    both_sides((local, &flow.local, local_port), (remote, &flow.remote, remote_port), flow.protocol)
+}
+
+/// Selectors of one side, and what a packet has there.
+type Side<'a> = (&'a [Selector], &'a IpAddr, Port);
+
+#[inline]
+fn both_sides(local: Side<'_>, remote: Side<'_>, protocol: u8) -> SelectorMatch {
+    match one_side(local, protocol) {
         SelectorMatch::No => SelectorMatch::No,
-        SelectorMatch::Yes => one_side(remote, flow.remote, flow.protocol, remote_port),
-        SelectorMatch::PortsUnknown => match one_side(remote, flow.remote, flow.protocol, remote_port) {
+        SelectorMatch::Yes => one_side(remote, protocol),
+        SelectorMatch::PortsUnknown => match one_side(remote, protocol) {
             SelectorMatch::No => SelectorMatch::No,
-            _ => SelectorMatch::PortsUnknown,
+            SelectorMatch::Yes | SelectorMatch::PortsUnknown => SelectorMatch::PortsUnknown,
         },
     }
 }
@@ -104,10 +116,36 @@ enum Port {
     Unknown,
 }
 
-fn one_side(selectors: &[Selector], address: IpAddr, protocol: u8, port: Port) -> SelectorMatch {
+impl Port {
+    #[inline]
+    fn both(ports: &Ports) -> (Self, Self) {
+        match *ports {
+            Ports::Known(first, second) => (Self::Known(first), Self::Known(second)),
+            Ports::Absent => (Self::Absent, Self::Absent),
+            Ports::Unknown => (Self::Unknown, Self::Unknown),
+        }
+    }
+}
+
+/// As the range has it, in numbers: addresses are compared octet by octet otherwise.
+#[inline]
+fn contains(addresses: &RangeInclusive<IpAddr>, address: &IpAddr) -> bool {
+    match (addresses.start(), addresses.end(), address) {
+        (IpAddr::V4(first), IpAddr::V4(last), IpAddr::V4(address)) => {
+            (first.to_bits()..=last.to_bits()).contains(&address.to_bits())
+        }
+        (IpAddr::V6(first), IpAddr::V6(last), IpAddr::V6(address)) => {
+            (first.to_bits()..=last.to_bits()).contains(&address.to_bits())
+        }
+        _ => addresses.contains(address),
+    }
+}
+
+#[inline]
+fn one_side((selectors, address, port): Side<'_>, protocol: u8) -> SelectorMatch {
     let mut result = SelectorMatch::No;
     for selector in selectors {
-        if !selector.addresses.contains(&address) || selector.protocol.is_some_and(|p| p != protocol) {
+        if !contains(&selector.addresses, address) || selector.protocol.is_some_and(|p| p != protocol) {
             continue;
         }
         let any_port = *selector.ports.start() == 0 && *selector.ports.end() == u16::MAX;

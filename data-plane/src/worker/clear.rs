@@ -11,7 +11,7 @@ use crate::packet::icmp::IcmpError;
 use crate::packet::inner::{self, Fragment};
 use crate::packet::{Inner, checksum};
 use crate::sa_table::{Found, OutboundIndex, SaName};
-use crate::spd::{CachedFlow, Decision, Flow, Protect, SelectorMatch};
+use crate::spd::{CachedFlow, Decision, Flow, FlowKey, Protect, SelectorMatch};
 
 /// Between two requests for an SA of one policy.
 const ACQUIRE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -33,7 +33,9 @@ impl Worker {
         sender: Sender,
         protected: bool,
     ) {
-        let Some(inner) = Inner::parse(packet.bytes(batch.umem)) else {
+        let parsed = Inner::parse(packet.bytes(batch.umem));
+        // In its place: a copy of what was just written field by field is what a processor waits for.
+        let Some(inner) = &parsed else {
             return self.discard(batch, packet, DropReason::Malformed);
         };
         packet.edit(batch.umem, |p| p.truncate(inner.total_len));
@@ -45,33 +47,35 @@ impl Worker {
         &mut self,
         batch: &Batch<'_>,
         mut packet: Packet,
-        inner: Inner,
+        inner: &Inner,
         sender: Sender,
         protected: bool,
     ) {
-        match self.verdict(batch, &Flow::outbound(&inner), sender, protected) {
+        match self.verdict(batch, inner, sender, protected) {
             Verdict::Seal(outbound) => self.prepare(batch, packet, inner, outbound, sender),
             Verdict::ToKernel => {
-                packet.edit(batch.umem, |p| complete_checksum(p.bytes_mut(), &inner));
-                self.send_to_tun(batch, packet, &inner, 0);
+                packet.edit(batch.umem, |p| complete_checksum(p.bytes_mut(), inner));
+                self.send_to_tun(batch, packet, inner, 0);
             }
             Verdict::Drop(reason) => self.discard(batch, packet, reason),
         }
     }
 
-    fn verdict(&mut self, batch: &Batch<'_>, flow: &Flow, sender: Sender, protected: bool) -> Verdict {
+    fn verdict(&mut self, batch: &Batch<'_>, inner: &Inner, sender: Sender, protected: bool) -> Verdict {
+        let key = FlowKey::of(inner);
         let tuns = matches!(sender, Sender::Kernel { .. }).then(|| batch.shared.kernel.tuns());
         let interface = match (sender, &tuns) {
             (Sender::Kernel { tun }, Some(tuns)) => tuns.get(tun).and_then(|d| d.route_based.as_deref()),
             _ => None,
         };
         // What a route-based TUN delivers is decided apart: the same flow may mean another policy there.
-        let cached = if interface.is_some() { None } else { self.flows.get(flow, batch.spd.version()) };
-        let decision = cached.map_or_else(|| batch.spd.decide(flow, interface), |c| c.decision);
+        let cached = if interface.is_some() { None } else { self.flows.get(&key, batch.spd.version()) };
+        let decision =
+            cached.map_or_else(|| batch.spd.decide(&Flow::outbound(inner), interface), |c| c.decision);
         let known = cached.and_then(|c| c.outbound);
         let (verdict, outbound) = match decision {
             Decision::Protect(policy) => match batch.spd.protect(policy) {
-                Some((protect, acquire)) => protected_by(batch, protect, acquire, flow, known),
+                Some((protect, acquire)) => protected_by(batch, protect, acquire, inner, known),
                 None => (Verdict::Drop(DropReason::NoPolicy), None),
             },
             Decision::Discard => (Verdict::Drop(DropReason::PolicyDiscard), None),
@@ -88,7 +92,7 @@ impl Worker {
             },
         };
         if interface.is_none() && (cached.is_none() || outbound != known) {
-            self.flows.put(flow, CachedFlow { decision, outbound });
+            self.flows.put(&key, CachedFlow { decision, outbound });
         }
         verdict
     }
@@ -98,25 +102,28 @@ impl Worker {
         &mut self,
         batch: &Batch<'_>,
         mut packet: Packet,
-        inner: Inner,
+        inner: &Inner,
         outbound: OutboundIndex,
         sender: Sender,
     ) {
         // What came through the TUN was forwarded or made by the kernel, which did all this.
         if matches!(sender, Sender::Neighbour { .. } | Sender::Tunnel) {
             if inner.ttl <= 1 {
-                self.answer_sender(batch, &packet, &inner, sender, IcmpError::TimeExceeded);
+                self.answer_sender(batch, &packet, inner, sender, IcmpError::TimeExceeded);
                 return self.discard(batch, packet, DropReason::TtlExceeded);
             }
-            packet.edit(batch.umem, |p| route(p.bytes_mut(), &inner));
+            packet.edit(batch.umem, |p| route(p.bytes_mut(), inner));
         }
-        self.take_to_owner(batch, Seal { packet, inner, outbound, sender });
+        if matches!(self.sas.outbound(outbound), Found::Mine(_)) {
+            return self.seal_here(batch, packet, inner, outbound, sender);
+        }
+        self.take_to_owner(batch, Seal { packet, inner: *inner, outbound, sender });
     }
 
     /// The SA that was chosen for a packet went while the packet waited for its owner: what the policy uses by now takes it, so
     /// that a rekey loses nothing however late a worker is.
     pub(super) fn choose_again(&mut self, batch: &Batch<'_>, seal: Seal) {
-        match self.verdict(batch, &Flow::outbound(&seal.inner), seal.sender, true) {
+        match self.verdict(batch, &seal.inner, seal.sender, true) {
             Verdict::Seal(outbound) if outbound != seal.outbound => {
                 self.take_to_owner(batch, Seal { outbound, ..seal });
             }
@@ -137,9 +144,8 @@ impl Worker {
 
     /// True if the SPD sends a packet that came out of one tunnel into another.
     pub(super) fn enters_a_tunnel(&mut self, batch: &Batch<'_>, inner: &Inner) -> bool {
-        let flow = Flow::outbound(inner);
-        let cached = self.flows.get(&flow, batch.spd.version());
-        let decision = cached.map_or_else(|| batch.spd.decide(&flow, None), |c| c.decision);
+        let cached = self.flows.get(&FlowKey::of(inner), batch.spd.version());
+        let decision = cached.map_or_else(|| batch.spd.decide(&Flow::outbound(inner), None), |c| c.decision);
         matches!(decision, Decision::Protect(_))
     }
 
@@ -173,12 +179,13 @@ fn complete_checksum(packet: &mut [u8], inner: &Inner) {
     }
 }
 
-/// The SA of a PROTECT policy for a flow, and what to remember: its index and the version of the choice.
+/// The SA of a PROTECT policy for a packet, and what to remember: its index and the version of the choice.
+#[inline]
 fn protected_by(
     batch: &Batch<'_>,
     protect: &Protect,
     acquire: bool,
-    flow: &Flow,
+    inner: &Inner,
     known: Option<(OutboundIndex, u32)>,
 ) -> (Verdict, Option<(OutboundIndex, u32)>) {
     let version = protect.version();
@@ -187,11 +194,12 @@ fn protected_by(
     {
         return (Verdict::Seal(outbound), known);
     }
-    match protect.choose(flow) {
+    let flow = Flow::outbound(inner);
+    match protect.choose(&flow) {
         Ok(Some(outbound)) => (Verdict::Seal(outbound), Some((outbound, version))),
         Ok(None) => {
             if acquire && protect.may_acquire(batch.now, ACQUIRE_INTERVAL) {
-                batch.notify(DataPlaneEvent::Acquire { policy: protect.key().clone(), flow: *flow });
+                batch.notify(DataPlaneEvent::Acquire { policy: protect.key().clone(), flow });
             }
             (Verdict::Drop(DropReason::NoSa), None)
         }

@@ -7,7 +7,7 @@ use portcullis_common::DropReason;
 
 use super::Worker;
 use super::batch::Batch;
-use super::next_hop::{NextHop, NextHopCache};
+use super::next_hop::{Confirm, NextHop, NextHopCache};
 use super::paths::PathState;
 use super::port::Port;
 use super::sending::Departure;
@@ -129,7 +129,7 @@ impl Worker {
 
     /// How to reach a destination. Neighbours in use are kept known.
     pub(super) fn next_hop(&mut self, batch: &Batch<'_>, destination: IpAddr) -> NextHop {
-        find_next_hop(&mut self.hops, &self.ports, batch, destination)
+        *find_next_hop(&mut self.hops, &self.ports, batch, destination)
     }
 
     /// The port on an interface.
@@ -139,39 +139,45 @@ impl Worker {
 }
 
 /// As [`Worker::next_hop`], for who has another part of the worker in hand.
-pub(super) fn find_next_hop(
-    hops: &mut NextHopCache,
+#[inline]
+pub(super) fn find_next_hop<'a>(
+    hops: &'a mut NextHopCache,
     ports: &[Port],
     batch: &Batch<'_>,
     destination: IpAddr,
-) -> NextHop {
-    let network = batch.network;
-    let (hop, confirm) = hops.get(destination, network.version(), batch.now, || {
-        let Some(route) = network.route(destination) else { return (NextHop::Unreachable, None) };
-        if route.local {
-            return (NextHop::Local, None);
-        }
-        let interface = network.interface(route.ifindex);
-        let interface_mtu = interface.map_or(DEFAULT_MTU, |i| i.mtu as usize);
-        let is_up = interface.is_none_or(|i| i.is_up);
-        let mtu = route.mtu.map_or(interface_mtu, |mtu| interface_mtu.min(mtu as usize));
-        let is_wan = interface.is_some_and(|i| batch.shared.settings.wan.contains(&i.name));
-        let address = route.gateway.unwrap_or(destination);
-        let neighbour = network.neighbour(route.ifindex, address);
-        let is_resolved = neighbour.is_some();
-        let Some(port) = ports.iter().position(|p| p.ifindex == route.ifindex) else {
-            return (NextHop::Kernel { mtu, is_wan, is_up, is_resolved }, None);
-        };
-        let mtu = mtu.min(ports.get(port).map_or(mtu, |p| p.socket.max_packet()));
-        let hop = match neighbour {
-            Some(mac) => NextHop::Port { port, mac, mtu, is_up },
-            None => NextHop::Kernel { mtu, is_wan, is_up, is_resolved },
-        };
-        (hop, Some((route.ifindex, address)))
-    });
+) -> &'a NextHop {
+    let find = || search_next_hop(ports, batch, destination);
+    let (hop, confirm) = hops.get(destination, batch.network.version(), batch.now, find);
     if let Some((ifindex, address)) = confirm {
         // Too many at once: this one is asked for again in a second.
         let _ = batch.shared.neighbours.want_neighbour(ifindex, address);
     }
     hop
+}
+
+/// What routes and neighbours say, and the neighbour to confirm.
+#[cold]
+fn search_next_hop(ports: &[Port], batch: &Batch<'_>, destination: IpAddr) -> (NextHop, Option<Confirm>) {
+    let network = batch.network;
+    let Some(route) = network.route(destination) else { return (NextHop::Unreachable, None) };
+    if route.local {
+        return (NextHop::Local, None);
+    }
+    let interface = network.interface(route.ifindex);
+    let interface_mtu = interface.map_or(DEFAULT_MTU, |i| i.mtu as usize);
+    let is_up = interface.is_none_or(|i| i.is_up);
+    let mtu = route.mtu.map_or(interface_mtu, |mtu| interface_mtu.min(mtu as usize));
+    let is_wan = interface.is_some_and(|i| batch.shared.settings.wan.contains(&i.name));
+    let address = route.gateway.unwrap_or(destination);
+    let neighbour = network.neighbour(route.ifindex, address);
+    let is_resolved = neighbour.is_some();
+    let Some(port) = ports.iter().position(|p| p.ifindex == route.ifindex) else {
+        return (NextHop::Kernel { mtu, is_wan, is_up, is_resolved }, None);
+    };
+    let mtu = mtu.min(ports.get(port).map_or(mtu, |p| p.socket.max_packet()));
+    let hop = match neighbour {
+        Some(mac) => NextHop::Port { port, mac, mtu, is_up },
+        None => NextHop::Kernel { mtu, is_wan, is_up, is_resolved },
+    };
+    (hop, Some((route.ifindex, address)))
 }

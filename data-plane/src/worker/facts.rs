@@ -25,15 +25,16 @@ pub struct Arrival {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InboundFacts {
     last: Option<Report>,
-    /// When the source or carrier last changed.
-    moved: Option<Duration>,
+    /// From when on a change of source or carrier is worth an event again.
+    move_due: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Report {
     carrier: Carrier,
     source: SocketAddr,
-    at: Duration,
+    /// From when on the same is worth an event again.
+    due: Duration,
 }
 
 impl InboundFacts {
@@ -41,23 +42,21 @@ impl InboundFacts {
     /// from another source or carrier (two that alternate count once a second), or a second has passed.
     pub fn is_news(&self, arrival: &Arrival, is_highest: bool, now: Duration) -> bool {
         let Some(last) = self.last else { return true };
-        let due = |since: Duration| now.saturating_sub(since) >= INTERVAL;
-        let moved = is_highest && !last.is_from(arrival);
-        due(last.at) || moved && self.moved.is_none_or(due)
+        now >= last.due || is_highest && now >= self.move_due && !last.is_from(arrival)
     }
 
     /// The event about this packet is on its way; without this call the next packet is news again.
     pub fn reported(&mut self, arrival: &Arrival, is_highest: bool, now: Duration) {
         let Arrival { carrier, source, .. } = *arrival;
         match &mut self.last {
-            None => self.last = Some(Report { carrier, source, at: now }),
+            None => self.last = Some(Report { carrier, source, due: now + INTERVAL }),
             Some(last) => {
                 // A late packet from elsewhere says nothing about where the peer is now.
                 if is_highest && !last.is_from(arrival) {
                     (last.carrier, last.source) = (carrier, source);
-                    self.moved = Some(now);
+                    self.move_due = now + INTERVAL;
                 }
-                last.at = now;
+                last.due = now + INTERVAL;
             }
         }
     }
@@ -71,17 +70,19 @@ impl Report {
 
 /// Something that is reported at most once a second.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct OncePerSecond(Option<Duration>);
+pub struct OncePerSecond {
+    due: Duration,
+}
 
 impl OncePerSecond {
     /// True if a second has passed since the last report.
     pub fn is_due(&self, now: Duration) -> bool {
-        self.0.is_none_or(|at| now.saturating_sub(at) >= INTERVAL)
+        now >= self.due
     }
 
     /// It was reported.
     pub fn reported(&mut self, now: Duration) {
-        self.0 = Some(now);
+        self.due = now + INTERVAL;
     }
 }
 

@@ -17,16 +17,16 @@ use crate::spd::{Decision, Flow};
 
 impl Worker {
     /// Sends an opened packet on. `tun`: its connection is route-based and everything goes into that device.
-    pub(super) fn forward(&mut self, batch: &Batch<'_>, packet: Packet, inner: Inner, tun: Option<usize>) {
+    pub(super) fn forward(&mut self, batch: &Batch<'_>, packet: Packet, inner: &Inner, tun: Option<usize>) {
         if let Some(tun) = tun {
-            return self.send_to_tun(batch, packet, &inner, tun);
+            return self.send_to_tun(batch, packet, inner, tun);
         }
         match self.next_hop(batch, inner.destination) {
             NextHop::Port { port, mac, mtu, .. } if self.is_lan(port) && inner.total_len <= mtu => {
-                self.forward_to_neighbour(batch, packet, &inner, port, mac);
+                self.forward_to_neighbour(batch, packet, inner, port, mac);
             }
             NextHop::Unreachable => self.discard(batch, packet, DropReason::NoRoute),
-            NextHop::Local => self.send_to_tun(batch, packet, &inner, 0),
+            NextHop::Local => self.send_to_tun(batch, packet, inner, 0),
             NextHop::Port { port, .. } => {
                 let is_wan = !self.is_lan(port);
                 self.forward_by_policy(batch, packet, inner, is_wan);
@@ -39,11 +39,11 @@ impl Worker {
     /// kernel's to route. It decrements the TTL itself. Towards an unprotected interface the SPD applies with its
     /// final DISCARD, as to anything that crosses the boundary (RFC 4301 section 5.1): were the protected
     /// interface down, the default route would otherwise carry what was just opened out again in clear.
-    fn forward_by_policy(&mut self, batch: &Batch<'_>, packet: Packet, inner: Inner, is_wan: bool) {
-        if is_wan || self.enters_a_tunnel(batch, &inner) {
+    fn forward_by_policy(&mut self, batch: &Batch<'_>, packet: Packet, inner: &Inner, is_wan: bool) {
+        if is_wan || self.enters_a_tunnel(batch, inner) {
             self.take_clear(batch, packet, Sender::Tunnel, is_wan);
         } else {
-            self.send_to_tun(batch, packet, &inner, 0);
+            self.send_to_tun(batch, packet, inner, 0);
         }
     }
 

@@ -63,7 +63,7 @@ struct Known {
     destination: IpAddr,
     hop: NextHop,
     neighbour: Option<Confirm>,
-    confirmed: Duration,
+    confirm_at: Duration,
 }
 
 impl NextHopCache {
@@ -74,35 +74,38 @@ impl NextHopCache {
 
     /// The next hop of `destination`, and the neighbour to confirm if that is due; `find` is asked if it is not
     /// known or routes and neighbours are another version than at the last call.
+    #[inline]
     pub fn get(
         &mut self,
         destination: IpAddr,
         version: u64,
         now: Duration,
         find: impl FnOnce() -> (NextHop, Option<Confirm>),
-    ) -> (NextHop, Option<Confirm>) {
+    ) -> (&NextHop, Option<Confirm>) {
         if self.version != version {
             self.slots.fill(None);
             self.version = version;
         }
         let index = slot(destination) as usize & (self.slots.len() - 1);
-        let Some(place) = self.slots.get_mut(index) else { return find() };
-        match place {
-            Some(known) if known.destination == destination => {
-                let due = now.saturating_sub(known.confirmed) >= CONFIRM_INTERVAL;
-                known.confirmed = if due { now } else { known.confirmed };
-                (known.hop, known.neighbour.filter(|_| due))
-            }
-            _ => {
-                let (hop, neighbour) = find();
-                *place = Some(Known { destination, hop, neighbour, confirmed: now });
-                (hop, neighbour)
-            }
+        let place = &mut self.slots[index];
+        let is_known = place.as_ref().is_some_and(|known| known.destination == destination);
+        if !is_known {
+            *place = None;
         }
+        let known = place.get_or_insert_with(|| {
+            let (hop, neighbour) = find();
+            Known { destination, hop, neighbour, confirm_at: now }
+        });
+        if now < known.confirm_at {
+            return (&known.hop, None);
+        }
+        known.confirm_at = now + CONFIRM_INTERVAL;
+        (&known.hop, known.neighbour)
     }
 }
 
 /// Multiplicative hashing; a sender who makes destinations collide slows down his own look-ups.
+#[inline]
 fn slot(address: IpAddr) -> u32 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     let bits = match address {
@@ -126,9 +129,9 @@ mod tests {
         let mut cache = NextHopCache::new(16);
         let destination = IpAddr::from([10, 0, 0, 1]);
         let first = kernel(1500);
-        assert_eq!(cache.get(destination, 1, NOW, || (first, None)).0, first);
-        assert_eq!(cache.get(destination, 1, NOW, || panic!("known")).0, first);
-        assert_eq!(cache.get(destination, 2, NOW, || (NextHop::Unreachable, None)).0, NextHop::Unreachable);
+        assert_eq!(*cache.get(destination, 1, NOW, || (first, None)).0, first);
+        assert_eq!(*cache.get(destination, 1, NOW, || panic!("known")).0, first);
+        assert_eq!(*cache.get(destination, 2, NOW, || (NextHop::Unreachable, None)).0, NextHop::Unreachable);
     }
 
     #[test]
@@ -148,7 +151,7 @@ mod tests {
         let mut cache = NextHopCache::new(1);
         for i in 0..50u8 {
             let hop = kernel(usize::from(i));
-            assert_eq!(cache.get(IpAddr::from([10, 0, 0, i]), 1, NOW, || (hop, None)).0, hop);
+            assert_eq!(*cache.get(IpAddr::from([10, 0, 0, i]), 1, NOW, || (hop, None)).0, hop);
         }
     }
 

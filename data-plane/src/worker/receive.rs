@@ -57,8 +57,8 @@ impl Worker {
 
     /// An IP packet from the WAN, which XDP took for ESP.
     fn take_outer(&mut self, batch: &Batch<'_>, mut packet: Packet) {
-        let Some(outer) = Inner::parse(packet.bytes(batch.umem)).filter(|o| o.fragment == Fragment::Whole)
-        else {
+        let parsed = Inner::parse(packet.bytes(batch.umem));
+        let Some(outer) = parsed.as_ref().filter(|outer| outer.fragment == Fragment::Whole) else {
             return self.discard(batch, packet, DropReason::Malformed);
         };
         // Whether the card has looked at checksums, AF_XDP does not tell.

@@ -13,7 +13,7 @@ use super::next_hop::NextHop;
 use super::paths::{PathSnapshot, PathState};
 use super::sas::OutboundExtra;
 use super::sending::Departure;
-use super::work::{Packet, Seal};
+use super::work::{Packet, Seal, Sender};
 use crate::event::DataPlaneEvent;
 use crate::packet::icmp::IcmpError;
 use crate::packet::outer::{OuterFields, OuterHeader};
@@ -54,36 +54,50 @@ impl Worker {
     ///
     /// The usual case in one go: a packet that fits, to a neighbour on a ring of ours. Everything else is
     /// [`Worker::seal_by_parts`]'s.
-    pub(super) fn seal(&mut self, batch: &Batch<'_>, mut seal: Seal) {
+    pub(super) fn seal(&mut self, batch: &Batch<'_>, seal: Seal) {
+        let Seal { packet, inner, outbound, sender } = seal;
+        self.seal_here(batch, packet, &inner, outbound, sender);
+    }
+
+    /// As [`Worker::seal`], in its parts.
+    pub(super) fn seal_here(
+        &mut self,
+        batch: &Batch<'_>,
+        mut packet: Packet,
+        inner: &Inner,
+        outbound: OutboundIndex,
+        sender: Sender,
+    ) {
         let Self { sas, hops, ports, load, .. } = self;
-        let Found::Mine(sa) = sas.outbound(seal.outbound) else {
-            return self.discard(batch, seal.packet, DropReason::StaleSa);
+        let Found::Mine(sa) = sas.outbound(outbound) else {
+            return self.discard(batch, packet, DropReason::StaleSa);
         };
-        load.note(batch.mailbox, sa.info.child, Direction::Outbound, seal.packet.len());
+        load.note(batch.mailbox, sa.info.child, Direction::Outbound, packet.len());
+        let by_parts = |packet| Seal { packet, inner: *inner, outbound, sender };
         let snapshot = sa.extra.path.current();
         let header = match (&snapshot.header, snapshot.path.carrier) {
             (Some(header), Carrier::Ip | Carrier::Udp) => header,
-            _ => return self.seal_by_parts(batch, seal),
+            _ => return self.seal_by_parts(batch, by_parts(packet)),
         };
         let hop = find_next_hop(hops, ports, batch, header.destination());
-        let NextHop::Port { port, mac, mtu, is_up: true } = hop else {
-            return self.seal_by_parts(batch, seal);
+        let &NextHop::Port { port, mac, mtu, is_up: true } = hop else {
+            return self.seal_by_parts(batch, by_parts(packet));
         };
         let mtu = header.inner_mtu(sa.extra.path.mtu.of(mtu));
-        if seal.inner.total_len > mtu {
-            return self.seal_by_parts(batch, seal);
+        if inner.total_len > mtu {
+            return self.seal_by_parts(batch, by_parts(packet));
         }
-        clamp_mss(batch.umem, &mut seal.packet, &seal.inner, mtu);
-        let fields = InnerFields::of(&seal.inner);
-        let sealed = seal_in_place(batch, sa, &mut seal.packet, Some(header), &fields);
+        clamp_mss(batch.umem, &mut packet, inner, mtu);
+        let fields = InnerFields::of(inner);
+        let sealed = seal_in_place(batch, sa, &mut packet, Some(header), &fields);
         match sealed {
             Ok(len) => {
                 batch.counters().esp_sent[usize::from(header.is_udp())].count(len);
                 batch.note_departure(&sa.extra.path, Departure::Left);
                 let version = if header.destination().is_ipv4() { IpVersion::V4 } else { IpVersion::V6 };
-                self.send_on_port(batch, seal.packet, port, mac, version);
+                self.send_on_port(batch, packet, port, mac, version);
             }
-            Err(reason) => self.discard(batch, seal.packet, reason),
+            Err(reason) => self.discard(batch, packet, reason),
         }
     }
 

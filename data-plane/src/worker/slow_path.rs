@@ -122,7 +122,7 @@ impl Worker {
                 let packet =
                     self.arrived(batch, len, Source::Tun, |room| segments.write(number, room).is_some());
                 if let Some(packet) = packet {
-                    self.take_parsed(batch, packet, segments.inner(number), sender, true);
+                    self.take_parsed(batch, packet, &segments.inner(number), sender, true);
                 }
             }
             return Some(segments.count());

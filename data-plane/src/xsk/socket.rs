@@ -280,12 +280,11 @@ impl Socket {
             any = true;
             let Some((frame, start)) = self.umem.reclaim(descriptor.addr) else { continue };
             let len = (descriptor.len as usize).min(self.umem.size_of(&frame) - start);
-            let piece = Received { frame, start, len };
             let continues = descriptor.options & XDP_PKT_CONTD != 0;
             if !continues && start + len <= self.last_end && matches!(self.gathering, Gathering::None) {
-                packets.push(piece);
+                packets.push(Received { frame, start, len });
             } else {
-                packets.extend(self.gather(cache, piece, continues));
+                packets.extend(self.gather(cache, Received { frame, start, len }, continues));
             }
         }
         if any {
