@@ -204,11 +204,18 @@ fn ten_thousand_policies_are_loaded_compared_and_released() {
         protect("10.1.0.0/16", &remote)
     });
     let spec = GuardSpec { rules: rules.collect(), ..GuardSpec::default() };
+    // Some of the same selectors, of another owner: the kernel's numbers are what tells them apart.
+    let other = GuardConfig::new("other", dir.path().join("other"));
+    let few = GuardSpec { rules: spec.rules[..10].to_vec(), ..GuardSpec::default() };
+    drop(namespace.run(|| Guard::start(other.clone(), few, |_| {})).unwrap());
     let guard = namespace.run(|| Guard::start(config.clone(), spec.clone(), |_| {})).unwrap();
     assert_eq!(namespace.run(|| guard.state()).policies, 10_002);
     namespace.run(|| guard.set(spec)).unwrap();
     drop(guard);
     assert_eq!(namespace.run(|| release(&config)).unwrap(), 10_002);
+    assert_eq!(policies(&namespace), 30);
+    assert_eq!(namespace.run(|| release(&other)).unwrap(), 30);
+    assert_eq!(policies(&namespace), 0);
 }
 
 #[test]

@@ -7,13 +7,17 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use self::message::{
-    DELETE_POLICY, FLUSH_POLICY, GET_POLICY, KernelPolicy, POLICY_EXPIRED, POLICY_GROUP, UPDATE_POLICY,
+    DELETE_POLICY, FLUSH_POLICY, GET_POLICY, KernelPolicy, POLICY_EXPIRED, POLICY_GROUP, UPDATE_POLICY, index,
 };
 use super::GuardError;
 use super::model::{Action, DesiredPolicies, PolicySelector, PolicyValue};
 use super::report::Reconciled;
 use crate::netlink::owner;
 use crate::netlink::raw::{NetlinkSocket, Request};
+
+/// From so many on, policies are removed by the kernel's index: after a removal by selector it looks through all of its policies for
+/// empty places. It does that after the last one, which is always by selector.
+const MANY: usize = 64;
 
 /// Room for the notifications of some ten thousand policies; what exceeds it is a reason to read anew.
 const NOTIFICATION_BYTES: i32 = 4 << 20;
@@ -57,16 +61,20 @@ impl XfrmBackend {
     /// # Errors
     /// When the kernel refuses a policy, or the socket fails.
     pub fn reconcile(&mut self, desired: &DesiredPolicies) -> Result<Reconciled, GuardError> {
-        let installed = self.installed().map_err(GuardError::Xfrm)?;
+        let Installed { policies: installed, indexes } = self.installed().map_err(GuardError::Xfrm)?;
         let changes = changes(&installed, desired);
         let owner = self.owner;
-        let batch = changes.iter().map(|change| match *change {
+        let removals = changes.iter().filter(|change| matches!(change, Change::Remove(..))).count();
+        let last = changes.iter().rposition(|change| matches!(change, Change::Remove(..)));
+        let batch = changes.iter().enumerate().map(|(number, change)| match *change {
             Change::Put(selector, value) => {
                 let body = KernelPolicy { owner, selector, value }.encode().to_vec();
                 Request { kind: UPDATE_POLICY, flags: 0, body }
             }
             Change::Remove(selector, value) => {
-                let body = KernelPolicy { owner, selector, value }.encode_id().to_vec();
+                let by_index = removals >= MANY && Some(number) != last;
+                let index = indexes.get(&selector).copied().filter(|_| by_index);
+                let body = KernelPolicy { owner, selector, value }.encode_id(index).to_vec();
                 Request { kind: DELETE_POLICY, flags: 0, body }
             }
         });
@@ -83,13 +91,14 @@ impl XfrmBackend {
         Ok(Reconciled { installed: desired.len(), missing, changed: changes.len() })
     }
 
-    fn installed(&mut self) -> io::Result<BTreeMap<PolicySelector, PolicyValue>> {
+    fn installed(&mut self) -> io::Result<Installed> {
         loop {
-            let mut found = BTreeMap::new();
+            let mut found = Installed::default();
             let owner = self.owner;
             let dumped = self.socket.dump(GET_POLICY, &[], |header, body| {
                 if let Some(policy) = KernelPolicy::decode(header, body).filter(|p| p.owner == owner) {
-                    found.insert(policy.selector, policy.value);
+                    found.policies.insert(policy.selector, policy.value);
+                    found.indexes.extend(index(body).map(|index| (policy.selector, index)));
                 }
             });
             match dumped {
@@ -119,6 +128,13 @@ impl AsFd for XfrmMonitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// What the kernel holds of an owner.
+#[derive(Default)]
+struct Installed {
+    policies: BTreeMap<PolicySelector, PolicyValue>,
+    indexes: BTreeMap<PolicySelector, u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -59,10 +59,11 @@ impl KernelPolicy {
         body
     }
 
-    /// The body of a message that removes this policy.
-    pub fn encode_id(&self) -> [u8; POLICY_ID_LEN] {
+    /// The body of a message that removes this policy: by its selector, or by the kernel's index of it.
+    pub fn encode_id(&self, index: Option<u32>) -> [u8; POLICY_ID_LEN] {
         let mut body = [0; POLICY_ID_LEN];
         body[..SELECTOR_LEN].copy_from_slice(&encode_selector(&self.selector, self.owner));
+        body[SELECTOR_LEN..SELECTOR_LEN + 4].copy_from_slice(&index.unwrap_or(0).to_ne_bytes());
         body[SELECTOR_LEN + 4] = direction_code(self.selector.direction);
         body
     }
@@ -82,6 +83,12 @@ impl KernelPolicy {
         let value = PolicyValue { priority: u32::from_ne_bytes(tail[..4].try_into().ok()?), action };
         (header.kind == NEW_POLICY).then_some(Self { owner, selector, value })
     }
+}
+
+/// The kernel's index of a policy from a dump that [`KernelPolicy::decode`] takes.
+pub fn index(body: &[u8]) -> Option<u32> {
+    let index = body.get(PRIORITY_OFFSET + 4..)?.first_chunk()?;
+    Some(u32::from_ne_bytes(*index)).filter(|index| *index != 0)
 }
 
 fn encode_selector(selector: &PolicySelector, owner: u32) -> [u8; SELECTOR_LEN] {
