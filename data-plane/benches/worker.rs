@@ -26,6 +26,7 @@ const RUNS: usize = 7;
 /// SAs, from as many as caches hold to as many as a table does.
 const MANY: [u32; 3] = [1_000, 100_000, 1_000_000];
 const GOAL_IS_FOR: u32 = 100_000;
+const FLOWS: u32 = 4_000;
 /// Octets of the inner packet, and nanoseconds that a packet may cost beside its AEAD call.
 const SIZES: [(usize, f64); 2] = [(64, 45.0), (1400, 60.0)];
 
@@ -75,6 +76,23 @@ fn main() -> ExitCode {
                 goal: (sas == GOAL_IS_FOR).then_some(goal),
             });
         }
+    }
+    // As many flows as a worker remembers, and no more.
+    for len in [64, 1400] {
+        let among = |sas| -> Vec<f64> {
+            let mut setting = Setting::new(Way::Seal, len, sas);
+            (0..RUNS).map(|_| measure(&mut setting).0).collect()
+        };
+        report.add(Figure {
+            suite: "worker",
+            case: format!("seal {len} B, AEAD call included, {FLOWS} SAs at random"),
+            unit: "ns/packet",
+            better: Better::Lower,
+            runs: among(FLOWS),
+            against: "one SA",
+            against_runs: among(1),
+            goal: None,
+        });
     }
     report.finish()
 }

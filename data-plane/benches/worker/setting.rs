@@ -72,6 +72,7 @@ pub struct Setting {
     /// A frame as it arrives, but for what differs from packet to packet.
     template: Vec<u8>,
     inner_len: usize,
+    outbound_sas: u32,
     /// What sends to each inbound SA.
     peers: Vec<Outbound<Arc<OutboundLive>>>,
     random: u64,
@@ -89,7 +90,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// `sas` inbound SAs, between which packets on the way in choose at random.
+    /// `sas` SAs of the direction that is measured, between which packets choose at random.
     pub fn new(way: Way, inner_len: usize, sas: u32) -> Self {
         let (namespace, far) = (Namespace::new(), Namespace::new());
         for (name, own, other, prefix) in [("wan0", OWN, PEER, "24"), ("lan0", "10.1.0.1", "10.1.0.5", "24")]
@@ -128,8 +129,12 @@ impl Setting {
             Backing::Memory,
         )
         .unwrap();
+        let (inbound_sas, outbound_sas) = match way {
+            Way::Open => (sas, 1),
+            Way::Seal => (1, sas),
+        };
         let mut protects = HashMap::new();
-        let spd = Spd::build(&policies(), &mut protects, 1);
+        let spd = Spd::build(&policies(outbound_sas), &mut protects, 1);
         let (events, event_receiver) = mpsc::channel(1 << 16);
         let (ike, ike_receiver) = mpsc::channel(16);
         let kernel = KernelPath::new(Vec::new(), Vec::new(), Vec::new(), None, None);
@@ -159,23 +164,20 @@ impl Setting {
             let spi = table.reserve_spi().unwrap();
             let (facts, echo) = (InboundFacts::default(), Default::default());
             let extra = InboundExtra { path: path.clone(), tun: None, facts, echo };
-            let sa = InboundSa { common: common(), spi, replay_window: Some(4096) };
+            let sa = InboundSa { common: common(0), spi, replay_window: Some(4096) };
             table.install_inbound(&sa, 0, extra, 0).unwrap();
             let parameters = OutboundParameters { spi, esn: true, lifetime: Default::default() };
             Outbound::new(parameters, ExpandedKeymat::new(&keymat).unwrap(), Arc::default())
         };
-        let peers: Vec<_> = (0..sas).map(inbound).collect();
-        let extra = OutboundExtra { path, reported: OncePerSecond::default() };
-        let index = table
-            .install_outbound(
-                &OutboundSa { common: common(), spi: Spi(0x1234_5678), by_all_workers: false },
-                0,
-                extra,
-                0,
-            )
-            .unwrap();
-        let selectors = common().selectors;
-        protects[&key()].use_outbound(spd::Outbound { child: CHILD, index, selectors, resource: 0 });
+        let peers: Vec<_> = (0..inbound_sas).map(inbound).collect();
+        for site in 0..outbound_sas {
+            let extra = OutboundExtra { path: path.clone(), reported: OncePerSecond::default() };
+            let spi = Spi(0x1234_5678 + site);
+            let sa = OutboundSa { common: common(site), spi, by_all_workers: false };
+            let index = table.install_outbound(&sa, 0, extra, 0).unwrap();
+            let (child, selectors) = (sa.common.child, sa.common.selectors);
+            protects[&key(site)].use_outbound(spd::Outbound { child, index, selectors, resource: 0 });
+        }
         let worker = Worker::new(0, shared, umem.clone(), FrameCache::new(pool, 512), ports, owned.remove(0));
         let template = match way {
             Way::Seal => frame(&packet(HOST, FAR_HOST, inner_len)),
@@ -190,6 +192,7 @@ impl Setting {
             way,
             template,
             inner_len,
+            outbound_sas,
             peers,
             random: 1,
             addresses: Vec::new(),
@@ -211,14 +214,16 @@ impl Setting {
         for _ in 0..BATCH {
             let address = rings.fill.pop().expect("the worker offers frames");
             let bytes = match self.way {
-                Way::Seal => self.template.clone(),
+                Way::Seal if self.outbound_sas == 1 => self.template.clone(),
+                Way::Seal => {
+                    let site = random(&mut self.random) % self.outbound_sas as usize;
+                    frame(&packet(HOST, far_host(site as u32), self.inner_len))
+                }
                 Way::Open => {
                     let mut buffer = vec![0; HEAD_LEN + self.inner_len + portcullis_esp::MAX_TAIL_LEN];
                     let range = HEAD_LEN..HEAD_LEN + self.inner_len;
                     buffer[range.clone()].copy_from_slice(&self.template);
-                    self.random =
-                        self.random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-                    let chosen = (self.random >> 33) as usize % self.peers.len();
+                    let chosen = random(&mut self.random) % self.peers.len();
                     self.peers[chosen].seal(&mut buffer, range, NextHeader::IPV4, 1).unwrap();
                     frame(&esp_in_udp(&buffer[..sealed_len(self.inner_len)]))
                 }
@@ -285,6 +290,16 @@ impl Setting {
     }
 }
 
+fn random(state: &mut u64) -> usize {
+    *state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+    (*state >> 33) as usize
+}
+
+/// A host at the other end of each outbound SA.
+fn far_host(site: u32) -> [u8; 4] {
+    (u32::from_be_bytes(FAR_HOST) + site).to_be_bytes()
+}
+
 fn nonce(number: u64) -> Nonce {
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&number.to_be_bytes());
@@ -301,31 +316,43 @@ fn keymat() -> Vec<u8> {
     vec![KEY_OCTET; ALGORITHM.keymat_len()]
 }
 
-fn key() -> PolicyKey {
-    PolicyKey { connection: "bench".into(), child: "net".into() }
+fn key(site: u32) -> PolicyKey {
+    PolicyKey { connection: "bench".into(), child: format!("net-{site}").into() }
 }
 
-fn nets(third: u8) -> Vec<Selector> {
-    let address = |last: [u8; 2]| std::net::IpAddr::from([10, third, last[0], last[1]]);
-    vec![Selector { addresses: address([0, 0])..=address([255, 255]), protocol: None, ports: 0..=u16::MAX }]
+fn range(first: [u8; 4], last: [u8; 4]) -> Vec<Selector> {
+    vec![Selector { addresses: first.into()..=last.into(), protocol: None, ports: 0..=u16::MAX }]
 }
 
-fn policies() -> PolicySet {
-    let disposition = Disposition::Protect { key: key(), acquire: true, interface: None };
-    let policy = Policy { local: nets(1), remote: nets(2), disposition };
-    PolicySet { policies: vec![policy], peers: vec![Some(address(PEER))], ..PolicySet::default() }
+/// The hosts of this side.
+fn near() -> Vec<Selector> {
+    range([10, 1, 0, 0], [10, 1, 255, 255])
 }
 
-fn common() -> SaCommon {
+/// The host of a site at the other side.
+fn far(site: u32) -> Vec<Selector> {
+    range(far_host(site), far_host(site))
+}
+
+fn policies(sites: u32) -> PolicySet {
+    let policy = |site| {
+        let disposition = Disposition::Protect { key: key(site), acquire: true, interface: None };
+        Policy { local: near(), remote: far(site), disposition }
+    };
+    let policies = (0..sites).map(policy).collect();
+    PolicySet { policies, peers: vec![Some(address(PEER))], ..PolicySet::default() }
+}
+
+fn common(site: u32) -> SaCommon {
     SaCommon {
-        child: CHILD,
+        child: ChildId(CHILD.0 + u64::from(site)),
         path: PATH,
-        policy: key(),
+        policy: key(site),
         algorithm: ALGORITHM,
         key: SaKey(keymat().into()),
         resource: 0,
         esn: true,
-        selectors: portcullis_data_plane::sa::SaSelectors { local: nets(1).into(), remote: nets(2).into() },
+        selectors: portcullis_data_plane::sa::SaSelectors { local: near().into(), remote: far(site).into() },
         lifetime: Lifetime {
             soft_bytes: u64::MAX,
             hard_bytes: u64::MAX,
