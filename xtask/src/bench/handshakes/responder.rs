@@ -12,6 +12,8 @@ use portcullis_vm_tests::{
     Artefacts, BpfMap, DaemonConfig, Exit, Gateway, Lab, Namespace, Nat, Process, Side,
 };
 
+use crate::setup;
+
 /// Sites have addresses in this network from its first on; it is local to gw-a as a whole.
 pub const SITES: &str = "10.128.0.0/12";
 const FIRST_SITE: Ipv4Addr = Ipv4Addr::new(10, 128, 0, 0);
@@ -22,6 +24,20 @@ const SECRET: &str = "the shared key of all sites: 0123456789abcdef";
 const NO_LIMIT: u32 = 100_000;
 /// BPF maps with entries for an SA, and how many: an inbound slot is steered by, both directions have keys.
 const ENTRIES: [(&str, u64); 2] = [("STEER", 1), ("KEYS", 2)];
+
+/// The root file system with strongSwan: the one that the environment names, or that of the set-up, which is made if need be.
+///
+/// # Errors
+/// If it is neither there nor could be made.
+pub fn strongswan(artefacts: &Artefacts) -> Result<PathBuf> {
+    if let Ok(named) = artefacts.strongswan() {
+        return Ok(named);
+    }
+    setup::strongswan::install()?;
+    let root = setup::strongswan::root();
+    ensure!(root.is_dir(), "there is none in {}", root.display());
+    Ok(root)
+}
 
 /// Who answers.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +89,7 @@ impl Responder {
                 Daemon::Ours(gateway)
             }
             Kind::Strongswan => {
-                let root = artefacts.strongswan()?;
+                let root = strongswan(artefacts)?;
                 let charon = Strongswan::start(&lab.instance, &lab.gw_b, name, &root, &charon())?;
                 charon.load(&theirs())?;
                 eprintln!("strongSwan {}", charon.version()?);
