@@ -35,8 +35,10 @@ fn hard_limits_hold_exactly_whoever_seals_and_each_event_comes_once() {
     for lifetime in [packets, octets] {
         let sealed = seal_by_all(lifetime, true, 0, 5000, 100);
         assert_eq!((sealed.packets.len(), sealed.usage.packets, sealed.usage.bytes), (3001, 3001, 300_100));
-        assert_eq!(sealed.events, [LifetimeEvent::Soft, LifetimeEvent::Hard]);
-        assert_eq!(sealed.first_errors, 0, "the event said it");
+        let count = |event| sealed.events.iter().filter(|seen| **seen == event).count();
+        assert_eq!(count(LifetimeEvent::Soft), 1);
+        // Whoever seals the last packet says so, unless one that is refused was quicker.
+        assert_eq!(count(LifetimeEvent::Hard) + sealed.first_errors, 1);
     }
     // What does not fit ends it, and one owner says so.
     let octets = Lifetime { soft: Limits::NONE, hard: Limits { bytes: 300_050, ..Limits::NONE } };
@@ -85,10 +87,8 @@ fn seal_by_all(lifetime: Lifetime, esn: bool, sequence: u64, tries: usize, len: 
     let (mut packets, mut events) = (Vec::new(), Vec::new());
     for (sealed, bytes) in of_owners.into_iter().flatten() {
         packets.push((sealed.sequence, bytes));
-        events.extend(sealed.event.map(|event| (sealed.sequence, event)));
+        events.extend(sealed.event);
     }
-    let mut events: Vec<_> = events.into_iter().map(|(_, event)| event).collect();
-    events.sort_unstable_by_key(|event| *event == LifetimeEvent::Hard);
     SealedByAll { packets, events, first_errors, usage: live.usage() }
 }
 
