@@ -54,7 +54,7 @@ fn sas(figures: &[Value]) -> Option<Bars> {
         group.add(one);
         group.add(many);
     }
-    let title = "A worker opens a packet of one of many SAs, nanoseconds".to_owned();
+    let title = "A worker and one of many SAs, nanoseconds for a packet".to_owned();
     (!groups.is_empty()).then_some(Bars { title, groups, decimals: 0 })
 }
 
