@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use foldhash::quality::RandomState;
 
+use super::index::bits;
 use super::lookup::Decision;
 use crate::packet::Inner;
 use crate::packet::inner::Ports;
@@ -42,12 +43,7 @@ impl FlowKey {
     /// Of a packet that leaves the protected side, or comes out of a tunnel on its way there.
     #[inline]
     pub fn of(inner: &Inner) -> Self {
-        let ports = match inner.ports {
-            Ports::Known(source, destination) => u64::from(source) << 16 | u64::from(destination),
-            Ports::Absent => 1 << 32,
-            Ports::Unknown => 2 << 32,
-        };
-        let rest = ports << 8 | u64::from(inner.protocol);
+        let rest = upper_layer(inner.protocol, inner.ports);
         match (inner.source, inner.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let both = u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits());
@@ -68,11 +64,15 @@ impl FlowKey {
     }
 }
 
-fn bits(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => address.to_bits().into(),
-        IpAddr::V6(address) => address.to_bits(),
-    }
+/// Protocol and ports in one number, of which the highest bit is free.
+#[inline(always)]
+pub(super) fn upper_layer(protocol: u8, ports: Ports) -> u64 {
+    let ports = match ports {
+        Ports::Known(first, second) => u64::from(first) << 16 | u64::from(second),
+        Ports::Absent => 1 << 32,
+        Ports::Unknown => 2 << 32,
+    };
+    ports << 8 | u64::from(protocol)
 }
 
 impl FlowCache {

@@ -100,7 +100,8 @@ impl Pieces {
     }
 }
 
-fn bits(address: IpAddr) -> u128 {
+/// An address as a number; its family is not in it.
+pub(super) fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_bits().into(),
         IpAddr::V6(address) => address.to_bits(),

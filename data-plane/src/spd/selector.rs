@@ -4,6 +4,8 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use super::flow_cache::upper_layer;
+use super::index::bits;
 use crate::packet::Inner;
 use crate::packet::inner::Ports;
 use crate::policy::Selector;
@@ -22,21 +24,12 @@ pub struct Flow {
     pub ports: Ports,
 }
 
-/// In few and wide words: it is hashed for every packet.
+/// In few and wide words.
 impl Hash for Flow {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let bits = |address| match address {
-            IpAddr::V4(address) => u128::from(address.to_bits()),
-            IpAddr::V6(address) => address.to_bits(),
-        };
-        let ports = match self.ports {
-            Ports::Known(local, remote) => u64::from(local) << 16 | u64::from(remote),
-            Ports::Absent => 1 << 32,
-            Ports::Unknown => 2 << 32,
-        };
         state.write_u128(bits(self.local));
         state.write_u128(bits(self.remote));
-        state.write_u64(ports << 8 | u64::from(self.protocol));
+        state.write_u64(upper_layer(self.protocol, self.ports));
     }
 }
 
