@@ -6,6 +6,9 @@
 
 use std::time::Duration;
 
+/// Errors read from one socket before the others get their turn: whoever makes them come may make very many.
+const ERRORS_AT_ONCE: usize = 64;
+
 /// What a socket gave.
 #[derive(Debug)]
 pub(super) enum Read<M> {
@@ -71,14 +74,15 @@ impl<M> Arrivals<M> {
         mut read: impl FnMut(usize, &mut [u8]) -> Read<M>,
     ) -> Option<(M, &mut [u8])> {
         for (number, place) in self.places.iter_mut().enumerate() {
+            let mut errors = 0;
             while place.waiting.is_none() && !place.is_empty {
                 match read(number, &mut place.buffer) {
                     Read::Message(message, arrived) => {
                         let arrived = arrived.unwrap_or_default();
                         place.waiting = Some(Waiting { message, arrived, is_old: false });
                     }
-                    Read::Retry => {}
-                    Read::Empty => place.is_empty = true,
+                    Read::Retry if errors < ERRORS_AT_ONCE => errors += 1,
+                    Read::Retry | Read::Empty => place.is_empty = true,
                 }
             }
         }
@@ -180,6 +184,20 @@ mod tests {
         let (message, buffer) = arrivals.next(|_, _| script.next().unwrap()).unwrap();
         assert_eq!((message, buffer.len()), ('a', 4));
         assert!(arrivals.next(|_, _| script.next().unwrap()).is_none());
+    }
+
+    #[test]
+    fn errors_without_end_are_left_for_the_next_round() {
+        let mut arrivals = Arrivals::new(2, 0);
+        for _ in 0..2 {
+            arrivals.begin(Duration::ZERO);
+            let mut reads = 0;
+            let message = arrivals.next(|number, _| {
+                reads += 1;
+                if number == 0 { Read::Retry } else { Read::Message('a', None) }
+            });
+            assert_eq!((message.unwrap().0, reads), ('a', ERRORS_AT_ONCE + 2));
+        }
     }
 
     proptest! {
