@@ -242,6 +242,8 @@ impl OuterHeader {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::sa::EchoAnswers;
 
@@ -255,6 +257,30 @@ mod tests {
         assert_eq!(packet[..10], [0x45, 0xb9, 0, 25, 0x12, 0x34, 0x40, 0, 64, 50]);
         assert_eq!(checksum::fold(checksum::sum(&packet[..20])), 0xffff);
         assert_eq!(packet[12..20], [192, 0, 2, 1, 198, 51, 100, 2]);
+    }
+
+    proptest! {
+        /// RFC 791 section 3.1: whatever is in it, its checksum is what a sum over all of it says.
+        #[test]
+        fn every_ipv4_header_has_the_checksum_of_its_octets(
+            (local, remote) in any::<([u8; 4], [u8; 4])>(),
+            (inner_traffic_class, inner_dont_fragment, identification) in any::<(u8, bool, u16)>(),
+            udp in any::<bool>(),
+            len in 0usize..3000,
+        ) {
+            let carrier = if udp { Carrier::Udp } else { Carrier::Ip };
+            let text = |octets: [u8; 4]| std::net::Ipv4Addr::from(octets).to_string();
+            let header = OuterHeader::new(&path(&text(local), &text(remote), carrier), TunnelOptions::default()).unwrap();
+            let mut bytes = vec![0x5a; 64 + len];
+            let mut packet = PacketBuf::new(&mut bytes, 64, len).unwrap();
+            let fields = OuterFields { inner_traffic_class, inner_dont_fragment, identification };
+            header.push(&mut packet, &fields).unwrap();
+            let mut expected = packet.bytes()[..20].to_vec();
+            checksum::set_ipv4_header(&mut expected);
+            prop_assert_eq!(&packet.bytes()[..20], expected);
+            prop_assert_eq!(usize::from(u16::from_be_bytes([packet.bytes()[2], packet.bytes()[3]])), header.len() + len);
+            prop_assert_eq!((&packet.bytes()[12..16], &packet.bytes()[16..20]), (&local[..], &remote[..]));
+        }
     }
 
     /// RFC 3948 section 2.1: the UDP checksum should be zero, which over IPv4 means none.
