@@ -76,7 +76,7 @@ pub(super) fn run(mode: DataPlaneMode, artefacts: &Artefacts, account: &mut Acco
             "lost by rekeys",
             lost <= overrun,
             format!(
-                "{}; {lost} in all, queues of the kernel dropped {overrun}, gateways: {}",
+                "{}; {lost} in all, queues of the kernel dropped {overrun}; the gateways, for whatever reason: {}",
                 lost.saturating_sub(overrun),
                 figures::reasons((&a, &b))
             ),
