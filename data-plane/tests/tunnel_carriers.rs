@@ -5,14 +5,17 @@ mod tunnel;
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use portcullis_common::DropReason;
 use portcullis_data_plane::counters::Sink;
 use portcullis_data_plane::sa::Carrier;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use gateway::{Namespace, PATIENCE, bind, wait_until};
 use tunnel::{HOST_A, HOST_B, TUN_ALONE, Tunnel};
@@ -65,8 +68,59 @@ fn carriers_do_not_overtake_each_other_while_a_worker_is_late() {
     assert_eq!(tunnel.b.plane.report().accounting().dropped(DropReason::Replay), 0);
 }
 
-/// A thread that stands still in a signal handler.
-struct HeldThread(UnixStream);
+/// Somebody floods protocol 50 until its socket takes no more: what came in UDP waits behind what the socket holds, and for no
+/// longer.
+#[test]
+fn a_full_socket_delays_what_comes_to_another_and_loses_none_of_it() {
+    let tunnel = Tunnel::new(TUN_ALONE);
+    tunnel.exchange(HOST_A, HOST_B, 1);
+    let target = SocketAddr::new(tunnel.b.wan_address(false), 0).into();
+    let flood = tunnel.a.gateway.run(|| {
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(50))).unwrap();
+        socket.connect(&target).unwrap();
+        socket
+    });
+    let sender = tunnel.a.host.run(|| bind(HOST_A));
+    let receiver = tunnel.b.host.run(|| bind(HOST_B));
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+
+    let held = HeldThread::hold("worker-0", &tunnel.b.gateway);
+    // Of no SA: SPI, number, and what may be an ICV.
+    let stray = [[0x7f; 8], [0; 8], [0; 8], [0; 8], [0; 8]].concat();
+    while dropped_by_protocol_50(&tunnel.b.gateway) == 0 {
+        for _ in 0..1000 {
+            // The way out may be full for a moment.
+            let _ = flood.send(&stray);
+        }
+    }
+    let before = tunnel.a.sent(Sink::Udp);
+    sender.send_to(b"behind the flood", receiver.local_addr().unwrap()).unwrap();
+    wait_until("the packet has left", || tunnel.a.sent(Sink::Udp) > before);
+    held.release();
+
+    let mut buffer = [0; 32];
+    let len = receiver.recv(&mut buffer).unwrap_or_else(|error| panic!("{error}\n{}", tunnel.b.drops()));
+    assert_eq!(&buffer[..len], b"behind the flood");
+    let accounting = |tunnel: &Tunnel| tunnel.b.plane.report().accounting();
+    assert!(accounting(&tunnel).dropped(DropReason::StaleSa) > 1000, "{}", tunnel.b.drops());
+    wait_until("what the socket could not take is counted", || {
+        accounting(&tunnel).dropped(DropReason::SocketRxDropped) > 0
+    });
+}
+
+/// What the kernel has dropped at raw sockets of a namespace, because they were full.
+fn dropped_by_protocol_50(namespace: &Namespace) -> u64 {
+    let sockets = namespace.command("cat", &["/proc/net/raw"]);
+    sockets.lines().skip(1).filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
+}
+
+/// A thread that stands still in a signal handler; one at a time.
+struct HeldThread(
+    UnixStream,
+    #[expect(dead_code, reason = "held for others to wait")] MutexGuard<'static, ()>,
+);
+
+static ONE: Mutex<()> = Mutex::new(());
 
 /// Where the handler says that it has begun, and waits.
 static GATE: AtomicI32 = AtomicI32::new(-1);
@@ -93,6 +147,7 @@ impl HeldThread {
             .expect("a worker in the namespace");
         let id: libc::pid_t = thread.file_name().unwrap().to_str().unwrap().parse().unwrap();
 
+        let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut near, far) = UnixStream::pair().unwrap();
         near.set_read_timeout(Some(PATIENCE)).unwrap();
         GATE.store(far.into_raw_fd(), Ordering::SeqCst);
@@ -104,7 +159,7 @@ impl HeldThread {
         let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, libc::SIGUSR1) };
         assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
         near.read_exact(&mut [0]).expect("the thread stands still");
-        Self(near)
+        Self(near, turn)
     }
 
     fn release(mut self) {
